@@ -1,0 +1,44 @@
+# A thin index; what a step does is in Go. `make help` lists the targets.
+SHELL := /bin/sh
+GO ?= go
+# Where the host's own apt configuration names no Debian mirror (Ubuntu), set
+# WAYSIDE_MIRROR and WAYSIDE_SECURITY_MIRROR in the environment.
+SITE ?= examples/shop.yaml
+export CGO_ENABLED ?= 0
+
+WAYSIDE := out/bin/wayside
+
+.PHONY: help run build test check unit vm bench-boot clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(WAYSIDE): FORCE
+	@$(GO) build -trimpath -o $@ ./cmd/wayside
+
+FORCE:
+
+run: $(WAYSIDE) ## build the image and boot it in QEMU
+	@$(WAYSIDE) host setup --for run
+	@$(WAYSIDE) run --site $(SITE)
+
+build: $(WAYSIDE) ## build the image of the generic x86 board into out/
+	@$(WAYSIDE) build --board x86-64-uefi --site $(SITE) -o out/
+
+test: $(WAYSIDE) ## unit tests, then the promises in virtual machines
+	@$(WAYSIDE) host setup --for test
+	@$(MAKE) --no-print-directory check unit vm
+
+check: ## formatting, vet, also for macOS
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: run gofmt -w on these files"; exit 1; }
+	@$(GO) vet ./...
+	@GOOS=darwin $(GO) vet ./cmd/wayside
+
+unit: ## unit tests of every package but test/
+	@$(GO) test $$($(GO) list ./... | grep -v /test/) ./test/rules
+
+vm: ## what an outsider may rely on, in virtual machines
+	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v ./test/...
+
+clean: ## remove what was built
+	@rm -rf out
