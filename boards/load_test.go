@@ -1,0 +1,63 @@
+package boards
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestAllBoardsAreValid(t *testing.T) {
+	all, err := All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 2 {
+		t.Fatalf("got %d boards, want at least x86-64-uefi and qemu-x86_64", len(all))
+	}
+}
+
+func TestGetNamesTheBoards(t *testing.T) {
+	for _, slug := range []string{"qemu-x86_64", "qemu_x86_64"} {
+		if b, err := Get(slug); err != nil || b.Slug != "qemu-x86_64" {
+			t.Errorf("Get(%q): got %q, %v, want qemu-x86_64", slug, b.Slug, err)
+		}
+	}
+	_, err := Get("nosuch")
+	if err == nil || !strings.Contains(err.Error(), "qemu-x86_64") {
+		t.Errorf("got %v, want an error that names the boards", err)
+	}
+}
+
+const good = `
+slug: b
+description: d
+arch: amd64
+boot: systemd-boot
+packages: {kernel: k, loader: l}
+cmdline: [console=ttyS0]
+modules: {initramfs: [], root: []}
+`
+
+func TestBadBoards(t *testing.T) {
+	for _, c := range []struct{ name, yaml, want string }{
+		{"good", good, ""},
+		{"folder", strings.Replace(good, "slug: b", "slug: other", 1), "is not its folder's name"},
+		{"arch", strings.Replace(good, "amd64", "mips", 1), "arch"},
+		{"boot", strings.Replace(good, "systemd-boot", "lilo", 1), "no boot back end"},
+		{"unknown field", good + "colour: red\n", "unknown field"},
+		{"kernel", strings.Replace(good, "kernel: k, ", "", 1), "packages.kernel is missing"},
+		{"reserved word", strings.Replace(good, "console=ttyS0", "wayside.version=1", 1), "written by the build"},
+		{"two words", strings.Replace(good, "console=ttyS0", `"a b"`, 1), "one argument an entry"},
+		{"half a qemu", good + "qemu: {system: x86_64}\n", "qemu.machine is missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(fstest.MapFS{"b/board.yaml": {Data: []byte(c.yaml)}})
+			switch {
+			case c.want == "" && err != nil:
+				t.Errorf("got %v, want no error", err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
