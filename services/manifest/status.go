@@ -1,0 +1,113 @@
+package manifest
+
+import "time"
+
+// Paths of the running box that init and the services agree on.
+const (
+	RunDir      = "/run/wayside"
+	InitSocket  = "/run/wayside/init.sock"  // HTTP: GET /status (Box), POST /reboot, POST /poweroff
+	SiteFile    = "/run/wayside/site.yaml"  // the effective, validated profile
+	Advertised  = "/run/wayside/advertised" // host:port given by the hypervisor; absent elsewhere
+	StatusSock  = "status.sock"             // below a service's RuntimeDirectory: GET /status (Report), /metrics
+	StatusEntry = "/run"                    // RuntimeDirectory=x is StatusEntry/x
+)
+
+// Box is what init says of the machine; the answer to GET /status on
+// InitSocket, as JSON.
+type Box struct {
+	Version string    `json:"version"` // release version of the running slot
+	Board   string    `json:"board"`
+	Slot    string    `json:"slot"`  // "root-a" or "root-b", from the firmware's words
+	Epoch   int64     `json:"epoch"` // build epoch, Unix seconds
+	Booted  time.Time `json:"booted"`
+	Uptime  float64   `json:"uptime_s"`
+	Kernel  string    `json:"kernel"`
+
+	Verity   string `json:"verity"`   // "ok", "corrupted", "off"
+	Watchdog string `json:"watchdog"` // identity of the hardware watchdog, "" if none
+
+	Profile  Profile     `json:"profile"`
+	Services []Service   `json:"services"`
+	Network  []Interface `json:"network"`
+	Disks    []Disk      `json:"disks"`
+	Clock    Clock       `json:"clock"`
+	Problems []string    `json:"problems,omitempty"` // best-effort boot steps that failed, in plain words
+}
+
+// Profile says which site profile is in force and what was wrong with a
+// newer one, if any.
+type Profile struct {
+	Site   string   `json:"site"`
+	Source string   `json:"source"` // "boot partition", "last good", "built in"
+	Errors []string `json:"errors,omitempty"`
+}
+
+// Service is one supervised unit.
+type Service struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // see init/supervise
+	Ready    bool      `json:"ready"`
+	Status   string    `json:"status,omitempty"` // STATUS= of sd_notify
+	PID      int       `json:"pid,omitempty"`
+	Restarts int       `json:"restarts"`
+	Since    time.Time `json:"since"`
+	LastExit string    `json:"last_exit,omitempty"` // "exit status 1", "signal: killed (watchdog)", …
+	Memory   int64     `json:"memory_bytes,omitempty"`
+}
+
+// Interface is one network interface.
+type Interface struct {
+	Name      string   `json:"name"`
+	Up        bool     `json:"up"`
+	Addresses []string `json:"addresses,omitempty"` // CIDR
+	Gateway   string   `json:"gateway,omitempty"`
+	Source    string   `json:"source,omitempty"` // "dhcp4", "static", …
+}
+
+// Disk is one mounted writable file system.
+type Disk struct {
+	Mount string `json:"mount"`
+	Total int64  `json:"total_bytes"`
+	Free  int64  `json:"free_bytes"`
+}
+
+// Clock says how far the box's time can be trusted.
+type Clock struct {
+	Synchronised bool      `json:"synchronised"`
+	Source       string    `json:"source"` // "ntp:<server>", "rtc", "floor"
+	Floor        time.Time `json:"floor"`
+}
+
+// Report is what a service says of itself; the answer to GET /status on its
+// StatusSock, as JSON.
+type Report struct {
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Summary string `json:"summary"` // one line for the technician
+	Facts   []Fact `json:"facts,omitempty"`
+	Flows   []Flow `json:"flows,omitempty"`
+	Links   []Link `json:"links,omitempty"`
+}
+
+// Fact is one labelled value for the status page.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Flow is one stream of records through a service.
+type Flow struct {
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Records int64  `json:"records"`
+	Bytes   int64  `json:"bytes"`
+}
+
+// Link is one uplink of the replicator.
+type Link struct {
+	Name  string    `json:"name"`
+	Up    bool      `json:"up"`
+	Since time.Time `json:"since"`
+	Lag   int64     `json:"lag_records"`
+	Error string    `json:"error,omitempty"`
+}

@@ -1,0 +1,47 @@
+package site
+
+import "strings"
+
+// Limits of Kafka (org.apache.kafka.common.internals.Topic) and, for the
+// partitions, of what one box can hold open.
+const (
+	maxTopicName  = 249
+	maxPartitions = 10000
+	topicChars    = lower + upper + digits + "._-"
+)
+
+func topicName(s string) fault {
+	switch bad := notIn(s, topicChars); {
+	case bad != "":
+		f := faultf("%q has %q; a topic's name has letters, digits, dots, underscores and hyphens", shorten(s), bad)
+		if better := strings.NewReplacer("/", ".", " ", "-").Replace(s); notIn(better, topicChars) == "" {
+			f.hint = better
+		}
+		return f
+	case s == "." || s == "..":
+		return faultf("a topic cannot be named %q", s)
+	case len(s) > maxTopicName:
+		return faultf("has %d characters, the most is %d", len(s), maxTopicName)
+	}
+	return fault{}
+}
+
+// topicMatch is a topic's name, or the start of one before a *.
+func topicMatch(s string) fault {
+	start, wild := strings.CutSuffix(s, "*")
+	if strings.Contains(start, "*") {
+		return faultf("%q: * may only stand at the end", shorten(s))
+	}
+	if wild {
+		return topicPrefix(start)
+	}
+	return topicName(s)
+}
+
+// topicPrefix is the start of a topic's name; it may be empty.
+func topicPrefix(s string) fault {
+	if s == "" || s == "." || s == ".." {
+		return fault{}
+	}
+	return topicName(s)
+}

@@ -1,0 +1,363 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"syscall"
+)
+
+// ErrCrashed is what every operation on a Crashable returns after Crash.
+var ErrCrashed = errors.New("file system has crashed")
+
+// Op names an operation to a Hook.
+type Op string
+
+// The operations that a Hook sees, with the name they act on.
+const (
+	OpOpen     Op = "open"
+	OpCreate   Op = "create"
+	OpWrite    Op = "write"
+	OpRead     Op = "read"
+	OpSync     Op = "sync"
+	OpTruncate Op = "truncate"
+	OpRename   Op = "rename" // name is "from -> to"
+	OpRemove   Op = "remove"
+	OpMkdir    Op = "mkdir"
+	OpSyncDir  Op = "syncdir"
+)
+
+// Hook is asked before every operation; an error it returns becomes the
+// operation's. A write that is refused has written its first half, as a full
+// disk does. It is called without locks held and by many goroutines.
+type Hook func(op Op, name string) error
+
+// Crashable is a file system in memory that remembers what was synced. It is
+// harsher than ext4: un-synced sectors and names survive in any combination.
+type Crashable struct {
+	mu       sync.Mutex
+	rng      *rand.Rand
+	root     *node
+	hook     Hook
+	capacity int64 // bytes of file data; 0 means no limit
+	used     int64
+	dead     bool
+}
+
+// node is a directory (kids != nil) or a regular file.
+type node struct {
+	data []byte // what a reader sees
+	base []byte // what was synced
+	ops  []fileOp
+
+	kids    map[string]*node // what a reader sees
+	durable map[string]*node
+	dirOps  []dirOp
+}
+
+// fileOp is one un-synced change: a write at off, or a truncate to off.
+type fileOp struct {
+	off      int64
+	data     []byte
+	truncate bool
+}
+
+// dirOp is one un-synced change of names in one directory. The two halves of
+// a rename share an id, because a journaling file system keeps both or none.
+type dirOp struct {
+	id   *byte
+	name string
+	n    *node // nil removes the name
+}
+
+// NewCrashable returns an empty file system; seed decides what its crashes
+// leave behind.
+func NewCrashable(seed uint64) *Crashable {
+	return &Crashable{rng: rand.New(rand.NewPCG(seed, 0x77617973)), root: newDir()}
+}
+
+func newDir() *node {
+	return &node{kids: map[string]*node{}, durable: map[string]*node{}}
+}
+
+// SetHook installs h, or removes the hook when h is nil.
+func (c *Crashable) SetHook(h Hook) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hook = h
+}
+
+// SetCapacity makes writes beyond n bytes of data in all files fail with
+// ENOSPC; 0 means no limit.
+func (c *Crashable) SetCapacity(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.capacity = n
+}
+
+// Space implements Spacer.
+func (c *Crashable) Space() (free, total int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.capacity == 0 {
+		return 1 << 50, 1 << 50, nil
+	}
+	return max(0, c.capacity-c.used), c.capacity, nil
+}
+
+// FailNth returns a hook that fails the n-th operation op (from 1) whose name
+// matches pattern (path.Match) with err, and every later one if sticky.
+func FailNth(op Op, pattern string, n int, err error, sticky bool) Hook {
+	var mu sync.Mutex
+	seen := 0
+	return func(o Op, name string) error {
+		if ok, _ := path.Match(pattern, name); o != op || !ok {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen++
+		if seen == n || (sticky && seen > n) {
+			return err
+		}
+		return nil
+	}
+}
+
+// begin asks the hook.
+func (c *Crashable) begin(op Op, name string) error {
+	c.mu.Lock()
+	h := c.hook
+	c.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	if err := h(op, name); err != nil {
+		return &fs.PathError{Op: string(op), Path: name, Err: err}
+	}
+	return nil
+}
+
+// lock takes the mutex of a living file system.
+func (c *Crashable) lock() error {
+	c.mu.Lock()
+	if c.dead {
+		c.mu.Unlock()
+		return ErrCrashed
+	}
+	return nil
+}
+
+func (c *Crashable) lookup(op Op, name string) (*node, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: string(op), Path: name, Err: fs.ErrInvalid}
+	}
+	n := c.root
+	if name == "." {
+		return n, nil
+	}
+	dir, base := path.Split(name)
+	if dir != "" {
+		p, err := c.lookup(op, path.Clean(dir))
+		if err != nil {
+			return nil, err
+		}
+		n = p
+	}
+	kid := n.kids[base]
+	if kid == nil {
+		return nil, &fs.PathError{Op: string(op), Path: name, Err: syscall.ENOENT}
+	}
+	return kid, nil
+}
+
+// parent returns the directory that holds name, and the name in it.
+func (c *Crashable) parent(op Op, name string) (*node, string, error) {
+	dir, err := c.lookup(op, path.Dir(name))
+	if err != nil {
+		return nil, "", err
+	}
+	if dir.kids == nil {
+		return nil, "", &fs.PathError{Op: string(op), Path: name, Err: syscall.ENOTDIR}
+	}
+	return dir, path.Base(name), nil
+}
+
+func (d *node) set(id *byte, name string, n *node) {
+	if n == nil {
+		delete(d.kids, name)
+	} else {
+		d.kids[name] = n
+	}
+	d.dirOps = append(d.dirOps, dirOp{id, name, n})
+}
+
+// Open implements FS.
+func (c *Crashable) Open(name string) (File, error) {
+	if err := c.begin(OpOpen, name); err != nil {
+		return nil, err
+	}
+	if err := c.lock(); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	n, err := c.lookup(OpOpen, name)
+	if err != nil {
+		return nil, err
+	}
+	if n.kids != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
+	}
+	return &memFile{c: c, n: n, name: name}, nil
+}
+
+// Create implements FS.
+func (c *Crashable) Create(name string) (File, error) {
+	if err := c.begin(OpCreate, name); err != nil {
+		return nil, err
+	}
+	if err := c.lock(); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	dir, base, err := c.parent(OpCreate, name)
+	if err != nil {
+		return nil, err
+	}
+	n := dir.kids[base]
+	switch {
+	case n == nil:
+		n = &node{}
+		dir.set(new(byte), base, n)
+	case n.kids != nil:
+		return nil, &fs.PathError{Op: "create", Path: name, Err: syscall.EISDIR}
+	default:
+		c.used -= int64(len(n.data))
+		n.truncate(0)
+	}
+	return &memFile{c: c, n: n, name: name}, nil
+}
+
+// Rename implements FS.
+func (c *Crashable) Rename(from, to string) error {
+	if err := c.begin(OpRename, from+" -> "+to); err != nil {
+		return err
+	}
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	n, err := c.lookup(OpRename, from)
+	if err != nil {
+		return err
+	}
+	fd, fb, err := c.parent(OpRename, from)
+	if err != nil {
+		return err
+	}
+	td, tb, err := c.parent(OpRename, to)
+	if err != nil {
+		return err
+	}
+	if old := td.kids[tb]; old != nil && len(old.kids) > 0 {
+		return &fs.PathError{Op: "rename", Path: to, Err: syscall.ENOTEMPTY}
+	} else if old != nil && old != n {
+		c.used -= int64(len(old.data))
+	}
+	id := new(byte)
+	td.set(id, tb, n)
+	if fd != td || fb != tb {
+		fd.set(id, fb, nil)
+	}
+	return nil
+}
+
+// Remove implements FS.
+func (c *Crashable) Remove(name string) error {
+	if err := c.begin(OpRemove, name); err != nil {
+		return err
+	}
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	n, err := c.lookup(OpRemove, name)
+	if err != nil {
+		return err
+	}
+	dir, base, err := c.parent(OpRemove, name)
+	if err != nil {
+		return err
+	}
+	if len(n.kids) > 0 {
+		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
+	}
+	c.used -= int64(len(n.data))
+	dir.set(new(byte), base, nil)
+	return nil
+}
+
+// MkdirAll implements FS.
+func (c *Crashable) MkdirAll(dir string) error {
+	if err := c.begin(OpMkdir, dir); err != nil {
+		return err
+	}
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	return c.mkdirAll(dir)
+}
+
+func (c *Crashable) mkdirAll(dir string) error {
+	if n, err := c.lookup(OpMkdir, dir); err == nil {
+		if n.kids == nil {
+			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := c.mkdirAll(path.Dir(dir)); err != nil {
+		return err
+	}
+	p, base, err := c.parent(OpMkdir, dir)
+	if err != nil {
+		return err
+	}
+	p.set(new(byte), base, newDir())
+	return nil
+}
+
+// SyncDir implements FS.
+func (c *Crashable) SyncDir(dir string) error {
+	if err := c.begin(OpSyncDir, dir); err != nil {
+		return err
+	}
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	n, err := c.lookup(OpSyncDir, dir)
+	if err != nil {
+		return err
+	}
+	if n.kids == nil {
+		return &fs.PathError{Op: "syncdir", Path: dir, Err: syscall.ENOTDIR}
+	}
+	for _, op := range n.dirOps {
+		op.apply(n.durable)
+	}
+	n.dirOps = nil
+	return nil
+}
+
+func (op dirOp) apply(names map[string]*node) {
+	if op.n == nil {
+		delete(names, op.name)
+	} else {
+		names[op.name] = op.n
+	}
+}
