@@ -1,0 +1,81 @@
+// Package image turns a board, a kernel and our binaries into a signed disk
+// image, and tells what an image holds and whether it was altered.
+package image
+
+import (
+	"io/fs"
+
+	"github.com/waysideos/wayside/boards"
+	"github.com/waysideos/wayside/image/keys"
+	"github.com/waysideos/wayside/image/rootfs"
+)
+
+// Input is everything an image is made of. Nothing else is read: no clock, no
+// environment, no host file beside those named here. Two builds from equal
+// inputs are equal byte for byte.
+type Input struct {
+	// Name is the file name of the image without ".img"; default
+	// "wayside-<board>-<version>".
+	Name    string
+	Version string // release version: letters, digits and . - _ ~
+	Epoch   int64  // Unix seconds; every time stamp in the image, and the lowest time a box trusts
+	Board   boards.Board
+
+	// Kernel and Loader are the unpacked Debian packages that
+	// Board.Packages names: boot/vmlinuz-<release>, usr/lib/modules/<release>;
+	// usr/lib/systemd/boot/efi.
+	Kernel fs.FS
+	Loader fs.FS
+	// Packages are the Debian packages in the image, for its package list.
+	Packages []Package
+
+	// Init and Services are paths of the compiled, static cmd/init and
+	// cmd/waysided for the board's architecture.
+	Init     string
+	Services string
+	// Overlays are laid over the root in order; a later entry replaces an
+	// earlier one of the same path.
+	Overlays []rootfs.Entry
+	// Site is the site profile put on the boot partition; nil for none.
+	Site []byte
+
+	Keys keys.Pair
+	// CacheDir keeps what is costly to derive from the kernel package, by
+	// content. It never changes what is built.
+	CacheDir string
+}
+
+// Package is one Debian package of the image.
+type Package struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Arch    string `json:"arch"`
+	SHA256  string `json:"sha256"` // of the .deb, hex
+}
+
+// Event tells a Builder's caller where the build is. A step sends one event
+// when it begins (Done false) and one when it has succeeded.
+type Event struct {
+	Step   string // "modules", "root", "verity", …
+	Index  int    // from 1
+	Total  int
+	Done   bool
+	Detail string // what came out, in words; set with Done
+}
+
+// Result says what Build wrote.
+type Result struct {
+	Path      string `json:"path"`
+	Size      int64  `json:"size_bytes"`   // apparent size of the sparse file
+	Stored    int64  `json:"stored_bytes"` // bytes that are not holes
+	RootHash  string `json:"root_hash"`    // hex
+	UKIBytes  int64  `json:"uki_bytes"`
+	RootBytes int64  `json:"root_bytes"` // file system and hash tree
+}
+
+// Builder builds one image. It may be used again; each Build starts afresh.
+type Builder struct {
+	Input Input
+	// Progress, if set, is called from Build's goroutine.
+	Progress func(Event)
+}
