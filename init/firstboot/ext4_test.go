@@ -1,0 +1,109 @@
+package firstboot
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/init/gpt"
+)
+
+func inspect(t testing.TB, d *crashDisk) Content {
+	t.Helper()
+	c, err := Inspect(d, int64(d.sectors)*gpt.Sector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestPowerCutWhileMakingExt4(t *testing.T) {
+	d := newCrashDisk(256*uint64(layout.MiB)/gpt.Sector, map[uint64]sector{})
+	if got := inspect(t, d); got != Blank {
+		t.Fatalf("got %v for an empty partition, want Blank", got)
+	}
+	if err := MakeExt4(d, int64(d.sectors)*gpt.Sector, "wayside-state"); err != nil {
+		t.Fatal(err)
+	}
+	if got := inspect(t, d); got != Ext4 {
+		t.Fatalf("got %v for a made file system, want Ext4", got)
+	}
+	// Only the end matters: before the last block's first write nothing but
+	// the marker lies in what Inspect reads.
+	lastBlock0 := len(d.log)
+	for i := len(d.log) - 1; i > 0 && (d.log[i].data == nil || d.log[i].at < block0/gpt.Sector); i-- {
+		lastBlock0 = i
+	}
+	state := newCrashDisk(d.sectors, map[uint64]sector{})
+	for i, e := range d.log {
+		if e.data != nil {
+			state.now[e.at] = *e.data
+		}
+		if i%257 != 0 && i < lastBlock0-2 && i > 16 {
+			continue
+		}
+		if got := inspect(t, state); got == Broken || got == Ext4 && i < lastBlock0 {
+			t.Errorf("cut after event %d of %d: got %v, want Blank", i, len(d.log), got)
+		}
+	}
+}
+
+func TestLostSuperblockIsNotMadeAnew(t *testing.T) {
+	d := newCrashDisk(256*uint64(layout.MiB)/gpt.Sector, map[uint64]sector{})
+	if err := MakeExt4(d, int64(d.sectors)*gpt.Sector, "wayside-data"); err != nil {
+		t.Fatal(err)
+	}
+	for s := range uint64(block0 / gpt.Sector) {
+		delete(d.now, s)
+	}
+	if got := inspect(t, d); got != Broken {
+		t.Errorf("got %v with the superblock wiped and its backup there, want Broken", got)
+	}
+}
+
+func TestMadeExt4PassesFsck(t *testing.T) {
+	fsck, err := exec.LookPath("/usr/sbin/e2fsck")
+	if err != nil {
+		t.Skipf("e2fsck is not installed: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "part")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 300 * layout.MiB // larger than it is made: grown later
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeExt4(f, size, "wayside-data"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(fsck, "-f", "-n", path).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
+	}
+	count, blockSize, err := blocks(f)
+	if err != nil || count*blockSize != uint64(makeSize) {
+		t.Errorf("got %d blocks of %d bytes (%v), want %d bytes in all", count, blockSize, err, makeSize)
+	}
+}
+
+func FuzzInspect(f *testing.F) {
+	f.Add([]byte{}, []byte{})
+	f.Add(marker, []byte{0x38: 0x53, 0x39: 0xef, 1023: 0})
+	f.Fuzz(func(t *testing.T, boot, super []byte) {
+		d := newCrashDisk(64*uint64(layout.MiB)/gpt.Sector, map[uint64]sector{})
+		if _, err := d.WriteAt(boot[:min(len(boot), superOffset)], 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.WriteAt(super[:min(len(super), superSize)], superOffset); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := Inspect(d, int64(d.sectors)*gpt.Sector); err != nil || c == Broken {
+			t.Errorf("got %v, %v for a partition without a second group", c, err)
+		}
+		_, _, _ = blocks(d)
+	})
+}

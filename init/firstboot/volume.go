@@ -1,0 +1,99 @@
+//go:build linux
+
+package firstboot
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/waysideos/wayside/image/layout"
+)
+
+// ErrBroken says that a partition held a file system that is unreadable now.
+// Nothing is written to it.
+var ErrBroken = errors.New("the file system is damaged")
+
+// Volume makes the file system of a partition if it never had one, mounts it
+// and lets it fill the partition.
+func Volume(log *slog.Logger, role layout.Role, node, target string, flags uintptr) error {
+	if err := ensureExt4(log, role, node); err != nil {
+		return err
+	}
+	// An error in the metadata stops writing: a box that keeps what it has
+	// and says so is better than one that spreads the damage.
+	if err := unix.Mount(node, target, "ext4", flags, "errors=remount-ro"); err != nil {
+		return fmt.Errorf("mount %s (%s) on %s: %w", role, node, target, err)
+	}
+	if err := grow(node, target); err != nil {
+		log.Warn("grow the file system", "volume", string(role), "err", err)
+	}
+	return nil
+}
+
+func ensureExt4(log *slog.Logger, role layout.Role, node string) error {
+	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", role, err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return fmt.Errorf("measure %s: %w", role, err)
+	}
+	content, err := Inspect(f, size)
+	switch {
+	case err != nil:
+		return fmt.Errorf("inspect %s (%s): %w", role, node, err)
+	case content == Broken:
+		return fmt.Errorf("%w: %s (%s) lost its superblock; it is left as it is for repair", ErrBroken, role, node)
+	case content == Ext4:
+		return nil
+	}
+	if err := MakeExt4(f, size, "wayside-"+string(role)); err != nil {
+		return err
+	}
+	log.Info(fmt.Sprintf("first boot: made the %s file system", role))
+	return nil
+}
+
+// ext4ResizeFS is EXT4_IOC_RESIZE_FS, _IOW('f', 16, __u64): the new size in
+// file system blocks.
+const ext4ResizeFS = 0x40086610
+
+// grow lets a mounted ext4 fill its partition. It is repeated at each boot
+// until the superblock says so: the kernel leaves out a last group that is
+// too small to hold its own metadata, and then finds nothing to do.
+func grow(node, target string) error {
+	f, err := os.Open(node)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	have, blockSize, err := blocks(f)
+	if err != nil {
+		return err
+	}
+	want := uint64(size) / blockSize
+	if have >= want {
+		return nil
+	}
+	dir, err := os.Open(target)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), ext4ResizeFS, uintptr(unsafe.Pointer(&want)))
+	if errno != 0 {
+		return fmt.Errorf("resize %s to %d blocks: %v", target, want, errno)
+	}
+	return nil
+}

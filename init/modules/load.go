@@ -1,0 +1,225 @@
+//go:build linux
+
+package modules
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Loader loads modules of the running kernel. It may be used by several
+// goroutines.
+type Loader struct {
+	log    *slog.Logger
+	dir    string // "/usr/lib/modules/<release>"
+	live   string // "/sys/module": loaded and built-in modules
+	alias  *Aliases
+	deps   *Deps
+	insert func(path string) error
+
+	mu    sync.Mutex
+	done  map[string]error // by module: the outcome of the one attempt
+	asked map[string]bool  // modaliases that were looked up
+}
+
+// roots are where module folders lie: in the root and in the initramfs.
+var roots = []string{"/usr/lib/modules", "/lib/modules"}
+
+// Open reads the module folder of the running kernel.
+func Open(log *slog.Logger) (*Loader, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return nil, fmt.Errorf("ask for the kernel's release: %w", err)
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	for _, r := range roots {
+		dir := filepath.Join(r, release)
+		if _, err := os.Stat(dir); err == nil {
+			return open(log, dir, "/sys/module", finit)
+		}
+	}
+	return nil, fmt.Errorf("open modules of kernel %s: %w in %s", release, fs.ErrNotExist, strings.Join(roots, ", "))
+}
+
+func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loader, error) {
+	l := &Loader{log: log, dir: dir, live: live, insert: insert, done: map[string]error{}, asked: map[string]bool{}}
+	for name, parse := range map[string]func(io.Reader) error{
+		"modules.alias": func(r io.Reader) (err error) { l.alias, err = ParseAliases(r); return },
+		"modules.dep":   func(r io.Reader) (err error) { l.deps, err = ParseDeps(r); return },
+	} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			return nil, fmt.Errorf("open module index: %w", err)
+		}
+		err = parse(f)
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// ErrUnknown says that there is no such module; it may be built in.
+var ErrUnknown = errors.New("no such module")
+
+// Load loads a module and what it needs. One that is built in or loaded
+// already is no error, nor is one whose device is absent.
+func (l *Loader) Load(name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.load(normal(name))
+}
+
+func (l *Loader) load(name string) error {
+	if _, err := os.Stat(filepath.Join(l.live, name)); err == nil {
+		return nil
+	}
+	order, err := l.deps.Order(name)
+	if err != nil {
+		return err
+	}
+	for _, m := range order {
+		if _, tried := l.done[m]; !tried {
+			l.done[m] = l.insert(filepath.Join(l.dir, l.deps.paths[m]))
+		}
+		if err := l.done[m]; err != nil && m == name {
+			return fmt.Errorf("load module %s: %w", m, err)
+		} else if err != nil {
+			return fmt.Errorf("load module %s, which %s needs: %w", m, name, err)
+		}
+	}
+	return nil
+}
+
+// LoadAlias loads what matches a modalias and returns how many modules were
+// not asked for before. Failures are logged: a driver that does not want its
+// device must not keep others from theirs.
+func (l *Loader) LoadAlias(modalias string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if modalias == "" || l.asked[modalias] {
+		return 0
+	}
+	l.asked[modalias] = true
+	before := len(l.done)
+	for _, m := range l.alias.Match(modalias) {
+		if err := l.load(m); err != nil && !errors.Is(err, ErrUnknown) {
+			l.log.Warn(err.Error(), "device", modalias)
+		}
+	}
+	return len(l.done) - before
+}
+
+// LoadList loads the modules that a file names, one a line, # for comments. A
+// file that is not there names none.
+func (l *Loader) LoadList(file string) error {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open module list: %w", err)
+	}
+	defer f.Close()
+	var all []error
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		name, _, _ := strings.Cut(s.Text(), "#")
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if err := l.Load(name); err != nil {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(append(all, s.Err())...)
+}
+
+// Coldplug loads modules for the devices below sys ("/sys/devices"), and
+// again for those that show up through them, until nothing new does.
+func (l *Loader) Coldplug(ctx context.Context, sys string) error {
+	for ctx.Err() == nil {
+		fresh := 0
+		err := filepath.WalkDir(sys, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.Name() != "modalias" || e.IsDir() {
+				return ctx.Err() // devices may vanish while we walk
+			}
+			b, err := os.ReadFile(path)
+			if err == nil {
+				fresh += l.LoadAlias(strings.TrimSpace(string(b)))
+			}
+			return ctx.Err()
+		})
+		if err != nil || fresh == 0 {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Count is how many modules were loaded.
+func (l *Loader) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, err := range l.done {
+		if err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// finit loads one file; the kernel itself unpacks a compressed one.
+func finit(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags := 0
+	if !strings.HasSuffix(path, ".ko") {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	err = unix.FinitModule(int(f.Fd()), "", flags)
+	switch err {
+	case unix.EEXIST, unix.ENODEV: // loaded already; its hardware is not here
+		return nil
+	}
+	return err
+}
+
+// Modprobe is what the kernel runs when it wants a module itself: a file
+// system at mount, a cipher, a protocol. Its arguments are "-q -- ALIAS".
+func Modprobe(args []string) error {
+	l, err := Open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			continue
+		}
+		names := l.alias.Match(a)
+		if len(names) == 0 {
+			names = []string{a}
+		}
+		for _, n := range names {
+			all = append(all, l.Load(n))
+		}
+	}
+	return errors.Join(all...)
+}

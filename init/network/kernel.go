@@ -1,0 +1,203 @@
+//go:build linux
+
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kernel is the network of the machine.
+type kernel interface {
+	links() ([]Link, error)
+	// watch sends whenever a link or an address has changed, until ctx ends.
+	watch(ctx context.Context) (<-chan struct{}, error)
+	// configure brings a link up with its static addresses and routes.
+	configure(LinkPlan) error
+	// lease replaces what DHCP gave; either may be nil.
+	lease(p LinkPlan, old, new *Lease) error
+	addresses(index int) ([]netip.Prefix, error)
+}
+
+// Metrics of routes: what the profile says goes before what DHCP says, and
+// interfaces go in the order of the kernel.
+const (
+	staticMetric = 100
+	dhcpMetric   = 1000
+)
+
+// rtnl is the kernel by rtnetlink(7).
+type rtnl struct{}
+
+func (rtnl) links() ([]Link, error) {
+	found, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list network interfaces: %v", err)
+	}
+	var out []Link
+	for _, l := range found {
+		a := l.Attrs()
+		out = append(out, Link{
+			Index: a.Index, Name: a.Name,
+			Loopback: a.Flags&net.FlagLoopback != 0,
+			Ethernet: a.EncapType == "ether" && l.Type() == "device",
+			Up:       a.Flags&net.FlagUp != 0,
+			Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,
+		})
+	}
+	return out, nil
+}
+
+func (rtnl) watch(ctx context.Context) (<-chan struct{}, error) {
+	links, addrs := make(chan netlink.LinkUpdate, 16), make(chan netlink.AddrUpdate, 16)
+	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
+		return nil, fmt.Errorf("subscribe to link changes: %v", err)
+	}
+	if err := netlink.AddrSubscribe(addrs, ctx.Done()); err != nil {
+		return nil, fmt.Errorf("subscribe to address changes: %v", err)
+	}
+	out := make(chan struct{}, 1)
+	go func() {
+		// Both channels are closed by the library once ctx has ended.
+		for links != nil || addrs != nil {
+			select {
+			case _, ok := <-links:
+				if !ok {
+					links = nil
+				}
+			case _, ok := <-addrs:
+				if !ok {
+					addrs = nil
+				}
+			}
+			select {
+			case out <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+	}()
+	return out, nil
+}
+
+func (rtnl) configure(p LinkPlan) error {
+	link, err := netlink.LinkByIndex(p.Index)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %v", p.Name, err)
+	}
+	var problems []error
+	note := func(what string, err error) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %s: %v", p.Name, what, err))
+		}
+	}
+	if link.Attrs().Flags&net.FlagLoopback == 0 {
+		note("set accept_ra", acceptRA(p.Name, p.RA))
+	}
+	if p.MTU > 0 {
+		note("set MTU", netlink.LinkSetMTU(link, p.MTU))
+	}
+	note("bring up", netlink.LinkSetUp(link))
+	for _, a := range p.Addresses {
+		note("add address "+a.String(), netlink.AddrReplace(link, &netlink.Addr{IPNet: ipnet(a)}))
+	}
+	for _, g := range p.Gateways {
+		everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		if g.Is4() {
+			everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		note("add gateway "+g.String(), netlink.RouteReplace(route(p, Route{everywhere, g}, staticMetric, unix.RTPROT_STATIC)))
+	}
+	return errors.Join(problems...)
+}
+
+// acceptRA sets the sysctl before the link comes up, or the first
+// advertisement would be judged by the old value. A kernel without IPv6 has
+// no such file.
+func acceptRA(name string, accept bool) error {
+	value := "0"
+	if accept {
+		value = "1"
+	}
+	file := filepath.Join("/proc/sys/net/ipv6/conf", name, "accept_ra")
+	err := os.WriteFile(file, []byte(value), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (rtnl) lease(p LinkPlan, old, new *Lease) error {
+	link, err := netlink.LinkByIndex(p.Index)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %v", p.Name, err)
+	}
+	if old != nil && (new == nil || new.Address != old.Address) {
+		// Its routes go with it. It may have expired in the kernel already.
+		err := netlink.AddrDel(link, &netlink.Addr{IPNet: ipnet(old.Address)})
+		if err != nil && err != unix.EADDRNOTAVAIL {
+			return fmt.Errorf("%s: remove address %v: %v", p.Name, old.Address, err)
+		}
+	}
+	if new == nil {
+		return nil
+	}
+	// The kernel drops the address by itself should we not live to do it.
+	lifetime := int(time.Until(new.Expiry).Seconds()) + 1
+	err = netlink.AddrReplace(link, &netlink.Addr{IPNet: ipnet(new.Address), ValidLft: lifetime, PreferedLft: lifetime})
+	if err != nil {
+		return fmt.Errorf("%s: add address %v: %v", p.Name, new.Address, err)
+	}
+	for _, r := range new.Routes {
+		if err := netlink.RouteReplace(route(p, r, dhcpMetric, unix.RTPROT_DHCP)); err != nil {
+			return fmt.Errorf("%s: add route to %v: %v", p.Name, r.To, err)
+		}
+	}
+	return nil
+}
+
+// route is marked as on-link so that a gateway outside of the address's own
+// network works, as clouds and point-to-point links have it.
+func route(p LinkPlan, r Route, metric, protocol int) *netlink.Route {
+	out := &netlink.Route{LinkIndex: p.Index, Dst: ipnet(r.To), Priority: metric + p.Index,
+		Protocol: netlink.RouteProtocol(protocol)}
+	if r.Gateway.IsValid() {
+		out.Gw = r.Gateway.AsSlice()
+		out.Flags = int(netlink.FLAG_ONLINK)
+	} else {
+		out.Scope = netlink.SCOPE_LINK
+	}
+	return out
+}
+
+func (rtnl) addresses(index int) ([]netip.Prefix, error) {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return nil, fmt.Errorf("find interface %d: %v", index, err)
+	}
+	found, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list addresses of %s: %v", link.Attrs().Name, err)
+	}
+	var out []netip.Prefix
+	for _, a := range found {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		ones, _ := a.Mask.Size()
+		if ok {
+			out = append(out, netip.PrefixFrom(addr.Unmap(), ones))
+		}
+	}
+	return out, nil
+}
+
+func ipnet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

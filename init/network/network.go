@@ -1,0 +1,315 @@
+//go:build linux
+
+// Package network gives the box its addresses: it configures interfaces as
+// they appear, by what the site profile says of them, and keeps DHCP leases.
+package network
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// retryAfter is the wait before an interface that could not be configured is
+// tried again, and the longest time between two looks at all of them.
+const retryAfter = 10 * time.Second
+
+// Config is what a Network works with.
+type Config struct {
+	Profile    site.Network
+	Hostname   string // of the kernel and in DHCP requests; "" leaves it
+	Log        *slog.Logger
+	ResolvConf string // file to write; default manifest.RunDir + "/resolv.conf"
+}
+
+// Network keeps the interfaces of the box configured.
+type Network struct {
+	cfg     Config
+	kernel  kernel
+	client  func(link string) dhcpClient
+	setHost func(string) error
+	online  chan struct{}
+
+	mu  sync.Mutex
+	ifs map[int]*iface // by the kernel's index
+}
+
+// iface is one interface under our care.
+type iface struct {
+	link   Link
+	plan   LinkPlan
+	ok     bool // plan was carried out
+	lease  *Lease
+	worker *leaser // nil without DHCP
+	stop   context.CancelFunc
+}
+
+// New prepares a Network; nothing is touched before Run.
+func New(cfg Config) *Network {
+	if cfg.ResolvConf == "" {
+		cfg.ResolvConf = manifest.RunDir + "/resolv.conf"
+	}
+	return &Network{
+		cfg: cfg, kernel: rtnl{},
+		client:  func(link string) dhcpClient { return dhcp{link: link, hostname: cfg.Hostname} },
+		setHost: func(name string) error { return unix.Sethostname([]byte(name)) },
+		online:  make(chan struct{}), ifs: map[int]*iface{},
+	}
+}
+
+// Run configures the interfaces there are and those that come, until ctx
+// ends. Addresses stay. An error means that the kernel does not tell of
+// changes; problems of single interfaces are logged and tried again.
+func (n *Network) Run(ctx context.Context) error {
+	if n.cfg.Hostname != "" {
+		if err := n.setHost(n.cfg.Hostname); err != nil {
+			n.cfg.Log.Warn("set host name", "err", err)
+		}
+	}
+	n.writeResolvConf()
+	changes, err := n.kernel.watch(ctx)
+	if err != nil {
+		return err
+	}
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		case <-timer.C:
+		}
+		n.reconcile(ctx, &workers)
+		timer.Reset(retryAfter)
+	}
+}
+
+// reconcile brings the kernel to what the profile wants.
+func (n *Network) reconcile(ctx context.Context, workers *sync.WaitGroup) {
+	links, err := n.kernel.links()
+	if err != nil {
+		n.cfg.Log.Warn("network", "err", err)
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forget(links)
+	for _, plan := range Plan(n.cfg.Profile, links) {
+		link := links[slices.IndexFunc(links, func(l Link) bool { return l.Index == plan.Index })]
+		i := n.ifs[plan.Index]
+		if i == nil {
+			i = &iface{}
+			n.ifs[plan.Index] = i
+		}
+		n.update(ctx, workers, i, link, plan)
+	}
+	n.checkOnline()
+}
+
+// forget drops interfaces that are gone. The caller holds mu.
+func (n *Network) forget(links []Link) {
+	for index, i := range n.ifs {
+		if slices.ContainsFunc(links, func(l Link) bool { return l.Index == index }) {
+			continue
+		}
+		n.cfg.Log.Info("network interface is gone", "name", i.plan.Name)
+		if i.stop != nil {
+			i.stop()
+		}
+		delete(n.ifs, index)
+	}
+}
+
+// update configures one interface where it differs, and tells its DHCP
+// worker of the carrier. The caller holds mu.
+func (n *Network) update(ctx context.Context, workers *sync.WaitGroup, i *iface, link Link, plan LinkPlan) {
+	if !i.ok || !link.Up || !reflect.DeepEqual(i.plan, plan) {
+		err := n.kernel.configure(plan)
+		if err != nil {
+			n.cfg.Log.Warn("configure network interface", "err", err)
+		} else if !i.ok {
+			n.cfg.Log.Info("network interface is up", "name", plan.Name)
+		}
+		i.plan, i.ok = plan, err == nil
+	}
+	if plan.DHCP4 && i.worker == nil {
+		i.worker = n.newWorker(i, plan)
+		work, stop := context.WithCancel(ctx)
+		i.stop = stop
+		workers.Go(func() { i.worker.run(work) })
+	}
+	if i.link.Carrier != link.Carrier {
+		if !link.Loopback {
+			n.cfg.Log.Info("network cable", "name", plan.Name, "carrier", link.Carrier)
+		}
+		if i.worker != nil {
+			tell(i.worker.carrier, link.Carrier)
+		}
+	}
+	i.link = link
+}
+
+// tell replaces what is not read yet: only the last state counts.
+func tell(c chan bool, state bool) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- state
+}
+
+func (n *Network) newWorker(i *iface, plan LinkPlan) *leaser {
+	return &leaser{
+		client: n.client(plan.Name), log: n.cfg.Log.With("interface", plan.Name), carrier: make(chan bool, 1),
+		changed: func(old, new *Lease) { n.setLease(i, plan, old, new) },
+	}
+}
+
+// setLease carries a lease into the kernel and resolv.conf.
+func (n *Network) setLease(i *iface, plan LinkPlan, old, new *Lease) {
+	if err := n.kernel.lease(plan, old, new); err != nil {
+		n.cfg.Log.Warn("apply DHCP lease", "err", err)
+	}
+	if new != nil && (old == nil || old.Address != new.Address) {
+		n.cfg.Log.Info("address by DHCP", "interface", plan.Name, "address", new.Address, "server", new.Server)
+	}
+	n.mu.Lock()
+	i.lease = new
+	n.mu.Unlock()
+	n.writeResolvConf()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.checkOnline()
+}
+
+// leases returns what DHCP gave, in order of the interfaces.
+func (n *Network) leases() []*Lease {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []*Lease
+	for _, index := range n.indexes() {
+		if l := n.ifs[index].lease; l != nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// indexes sorts the interfaces as the kernel does. The caller holds mu.
+func (n *Network) indexes() []int {
+	var out []int
+	for index := range n.ifs {
+		out = append(out, index)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (n *Network) writeResolvConf() {
+	var leased []string
+	for _, l := range n.leases() {
+		for _, a := range l.DNS {
+			leased = append(leased, a.String())
+		}
+	}
+	if err := writeAtomically(n.cfg.ResolvConf, resolvConf(n.cfg.Profile.DNS, leased)); err != nil {
+		n.cfg.Log.Warn("name servers", "err", err)
+	}
+}
+
+// NTPServers lists the time servers of the profile, then those DHCP gave.
+func (n *Network) NTPServers() []string {
+	out := slices.Clone(n.cfg.Profile.NTP)
+	for _, l := range n.leases() {
+		for _, a := range l.NTP {
+			if s := a.String(); !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// checkOnline opens the gate of WaitOnline. The caller holds mu.
+func (n *Network) checkOnline() {
+	select {
+	case <-n.online:
+		return
+	default:
+	}
+	for index, i := range n.ifs {
+		if i.link.Loopback || !i.link.Carrier {
+			continue
+		}
+		found, err := n.kernel.addresses(index)
+		if err == nil && slices.ContainsFunc(found, func(p netip.Prefix) bool { return p.Addr().IsGlobalUnicast() }) {
+			close(n.online)
+			return
+		}
+	}
+}
+
+// WaitOnline returns when some interface has a carrier and an address that
+// is not link-local, or with the error of ctx.
+func (n *Network) WaitOnline(ctx context.Context) error {
+	select {
+	case <-n.online:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Status returns the interfaces under our care, loopback left out.
+func (n *Network) Status() []manifest.Interface {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []manifest.Interface
+	for _, index := range n.indexes() {
+		i := n.ifs[index]
+		if i.link.Loopback {
+			continue
+		}
+		s := manifest.Interface{Name: i.plan.Name, Up: i.link.Carrier}
+		found, _ := n.kernel.addresses(index) // gone meanwhile: none
+		for _, p := range found {
+			if !p.Addr().IsLinkLocalUnicast() {
+				s.Addresses = append(s.Addresses, p.String())
+			}
+		}
+		s.Gateway, s.Source = i.origin()
+		out = append(out, s)
+	}
+	return out
+}
+
+// origin says where the interface's addresses and default gateway come from.
+func (i *iface) origin() (gateway, source string) {
+	if len(i.plan.Addresses) > 0 {
+		source = "static"
+	}
+	if len(i.plan.Gateways) > 0 {
+		gateway = i.plan.Gateways[0].String()
+	}
+	if i.lease == nil {
+		return gateway, source
+	}
+	for _, r := range i.lease.Routes {
+		if gateway == "" && r.To.Bits() == 0 && r.Gateway.IsValid() {
+			gateway = r.Gateway.String()
+		}
+	}
+	return gateway, "dhcp4"
+}

@@ -1,0 +1,174 @@
+//go:build linux
+
+package network
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// machine is a kernel whose cards and cables a test moves.
+type machine struct {
+	changes chan struct{}
+
+	mu     sync.Mutex
+	cards  []Link
+	addrs  map[int][]netip.Prefix
+	broken bool // configure fails
+}
+
+func (m *machine) set(change func()) {
+	m.mu.Lock()
+	change()
+	m.mu.Unlock()
+	m.changes <- struct{}{}
+	synctest.Wait()
+}
+
+func (m *machine) links() ([]Link, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Link{}, m.cards...), nil
+}
+
+func (m *machine) watch(context.Context) (<-chan struct{}, error) { return m.changes, nil }
+
+func (m *machine) configure(p LinkPlan) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken {
+		return errors.New("no such device")
+	}
+	for i := range m.cards {
+		if m.cards[i].Index == p.Index {
+			m.cards[i].Up = true
+		}
+	}
+	m.addrs[p.Index] = append(m.addrs[p.Index], p.Addresses...)
+	return nil
+}
+
+func (m *machine) lease(p LinkPlan, old, new *Lease) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.addrs[p.Index] = nil
+	if new != nil {
+		m.addrs[p.Index] = []netip.Prefix{new.Address}
+	}
+	return nil
+}
+
+func (m *machine) addresses(index int) ([]netip.Prefix, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addrs[index], nil
+}
+
+// office is a DHCP server that always answers the same.
+type office struct{}
+
+func (office) acquire(context.Context, netip.Addr) (*Lease, error) {
+	now := time.Now()
+	return &Lease{Address: netip.MustParsePrefix("192.0.2.5/24"), Renew: now.Add(time.Hour), Rebind: now.Add(2 * time.Hour),
+		Expiry: now.Add(3 * time.Hour), DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")},
+		NTP:    []netip.Addr{netip.MustParseAddr("192.0.2.123")},
+		Routes: []Route{{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("192.0.2.1")}}}, nil
+}
+
+func (o office) renew(ctx context.Context, _ *Lease, _ bool) (*Lease, error) {
+	return o.acquire(ctx, netip.Addr{})
+}
+
+func playNetwork(t *testing.T, profile site.Network, script func(t *testing.T, m *machine, n *Network)) {
+	resolv := filepath.Join(t.TempDir(), "resolv.conf")
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{changes: make(chan struct{}), addrs: map[int][]netip.Prefix{}}
+		n := New(Config{Profile: profile, Log: slog.New(slog.DiscardHandler), ResolvConf: resolv})
+		n.kernel, n.client = m, func(string) dhcpClient { return office{} }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- n.Run(ctx) }()
+		synctest.Wait()
+		script(t, m, n)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+}
+
+func isOnline(n *Network) bool {
+	select {
+	case <-n.online:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestCardAppearsLater(t *testing.T) {
+	playNetwork(t, site.Network{NTP: []string{"time.example.org"}}, func(t *testing.T, m *machine, n *Network) {
+		m.set(func() { m.cards = []Link{{Index: 1, Name: "lo", Loopback: true}} })
+		m.set(func() { m.cards = append(m.cards, Link{Index: 2, Name: "eth0", Ethernet: true}) })
+		if isOnline(n) {
+			t.Error("online without a cable")
+		}
+		m.set(func() { m.cards[1].Carrier = true })
+		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.5/24"}, Gateway: "192.0.2.1", Source: "dhcp4"}}
+		if diff := cmp.Diff(want, n.Status()); diff != "" {
+			t.Errorf("status (-want +got):\n%s", diff)
+		}
+		if err := n.WaitOnline(t.Context()); err != nil {
+			t.Errorf("wait online: %v", err)
+		}
+		if diff := cmp.Diff([]string{"time.example.org", "192.0.2.123"}, n.NTPServers()); diff != "" {
+			t.Errorf("time servers (-want +got):\n%s", diff)
+		}
+		text, err := os.ReadFile(n.cfg.ResolvConf)
+		if want := resolvConf(nil, []string{"192.0.2.53"}); err != nil || string(text) != want {
+			t.Errorf("resolv.conf: got %q, %v; want %q", text, err, want)
+		}
+		m.set(func() { m.cards = m.cards[:1] })
+		if got := n.Status(); len(got) != 0 {
+			t.Errorf("got %v after the card was pulled, want nothing", got)
+		}
+	})
+}
+
+func TestStaticAddressAndRetry(t *testing.T) {
+	profile := site.Network{Interfaces: []site.Interface{{Match: "eth0", Addresses: []string{"192.0.2.9/24"}, Gateways: []string{"192.0.2.1"}}}}
+	playNetwork(t, profile, func(t *testing.T, m *machine, n *Network) {
+		m.set(func() {
+			m.broken = true
+			m.cards = []Link{{Index: 2, Name: "eth0", Ethernet: true, Carrier: true}}
+		})
+		if isOnline(n) {
+			t.Error("online although nothing could be configured")
+		}
+		m.mu.Lock()
+		m.broken = false
+		m.mu.Unlock()
+		time.Sleep(2 * retryAfter)
+		synctest.Wait()
+		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.9/24"}, Gateway: "192.0.2.1", Source: "static"}}
+		if diff := cmp.Diff(want, n.Status()); diff != "" {
+			t.Errorf("status (-want +got):\n%s", diff)
+		}
+		if !isOnline(n) {
+			t.Error("not online with a cable and a static address")
+		}
+	})
+}

@@ -1,0 +1,84 @@
+//go:build linux
+
+package network
+
+import (
+	"net/netip"
+	"path"
+
+	"github.com/waysideos/wayside/services/site"
+)
+
+// Link is a network interface as the kernel has it.
+type Link struct {
+	Index    int
+	Name     string
+	Loopback bool
+	Ethernet bool // a real or emulated Ethernet card, not a tunnel or bridge
+	Up       bool // administratively
+	Carrier  bool // a cable with somebody at the other end
+}
+
+// LinkPlan is what one interface is to be given.
+type LinkPlan struct {
+	Index     int
+	Name      string
+	MTU       int  // bytes; 0 leaves it
+	DHCP4     bool // ask for an IPv4 address
+	RA        bool // let the kernel accept IPv6 router advertisements
+	Addresses []netip.Prefix
+	Gateways  []netip.Addr
+}
+
+// Plan decides which interface gets what. The first entry of the profile
+// that matches an interface counts; an Ethernet interface that none matches
+// gets DHCP and router advertisements, loopback is only brought up, and all
+// others are left alone. What the profile's validation lets through parses;
+// an address that does not is left out.
+func Plan(profile site.Network, links []Link) []LinkPlan {
+	var out []LinkPlan
+	for _, l := range links {
+		p := LinkPlan{Index: l.Index, Name: l.Name}
+		if l.Loopback {
+			out = append(out, p)
+			continue
+		}
+		entry, matched := match(profile, l.Name)
+		if !matched && !l.Ethernet {
+			continue
+		}
+		out = append(out, p.fill(entry))
+	}
+	return out
+}
+
+func match(profile site.Network, name string) (site.Interface, bool) {
+	for _, entry := range profile.Interfaces {
+		if ok, err := path.Match(entry.Match, name); ok && err == nil {
+			return entry, true
+		}
+	}
+	return site.Interface{}, false
+}
+
+func (p LinkPlan) fill(entry site.Interface) LinkPlan {
+	p.MTU, p.RA, p.DHCP4 = entry.MTU, true, true
+	for _, a := range entry.Addresses {
+		if prefix, err := netip.ParsePrefix(a); err == nil {
+			p.Addresses = append(p.Addresses, prefix)
+			p.DHCP4 = p.DHCP4 && !prefix.Addr().Is4()
+		}
+	}
+	for _, g := range entry.Gateways {
+		if addr, err := netip.ParseAddr(g); err == nil {
+			p.Gateways = append(p.Gateways, addr)
+		}
+	}
+	if entry.DHCP4 != nil {
+		p.DHCP4 = *entry.DHCP4
+	}
+	if entry.RA != nil {
+		p.RA = *entry.RA
+	}
+	return p
+}

@@ -1,0 +1,62 @@
+//go:build linux
+
+package pid1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+// QEMU hands items to its guest through fw_cfg. They exist only where a
+// hypervisor gives them: on a machine of metal there is no such device.
+const (
+	fwcfgDir = "/sys/firmware/qemu_fw_cfg/by_name"
+	// fwcfgHang names the phase in which PID 1 shall hang, so that a test can
+	// see the hardware watchdog reset the box: "initramfs", "root" (before a
+	// step of that phase) or "main-loop". Nothing of PID 1 moves on then, and
+	// the watchdog's lease runs out.
+	fwcfgHang = "opt/io.wayside/test.hang"
+)
+
+// fwcfgItem reads an item; "" if there is none.
+func fwcfgItem(name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(fwcfgDir, name, "raw"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read fw_cfg item %s: %w", name, err)
+	}
+	return strings.TrimRight(string(b), "\x00\n"), nil
+}
+
+func readHang(_ context.Context, m *Machine) (err error) {
+	m.hang, err = fwcfgItem(fwcfgHang)
+	return err
+}
+
+// hangIf blocks for ever if the hypervisor wants this phase to hang.
+func (m *Machine) hangIf(where string) {
+	if m.hang != "" && m.hang == m.phase {
+		m.Log().Error("hanging on request of the hypervisor", "phase", m.phase, "before", where)
+		select {}
+	}
+}
+
+// copyAdvertised passes on the address by which clients behind QEMU's user
+// network reach the broker.
+func copyAdvertised(context.Context, *Machine) error {
+	value, err := fwcfgItem(layout.FWCfgAdvertised)
+	if err != nil || value == "" {
+		return err
+	}
+	return os.WriteFile(manifest.Advertised, []byte(value), 0o644)
+}

@@ -1,0 +1,243 @@
+//go:build linux
+
+package pid1
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testMachine is a machine without a log file, whose end is recorded.
+func testMachine(t *testing.T) (*Machine, *ending) {
+	t.Helper()
+	m := newMachine(inRoot)
+	e := &ending{}
+	m.log.Store(slog.New(slog.NewTextHandler(e, nil)))
+	m.resort.release = func() { e.note("release") }
+	m.resort.sync = func() { e.note("sync") }
+	m.resort.reboot = func() error { e.note("reboot"); return nil }
+	m.resort.forever = func() { e.note("forever") }
+	return m, e
+}
+
+// ending records what the failure path did, and the log.
+type ending struct {
+	mu    sync.Mutex
+	did   []string
+	lines bytes.Buffer
+}
+
+func (e *ending) note(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.did = append(e.did, what)
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lines.Write(p)
+}
+
+func (e *ending) order() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.did)
+}
+
+func (e *ending) log() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lines.String()
+}
+
+func TestFailurePath(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		hurt func(*lastResort, func(string), <-chan struct{})
+		want []string
+	}{
+		{"all goes well", func(*lastResort, func(string), <-chan struct{}) {}, []string{"release", "sync", "reboot", "forever"}},
+		{"the disk hangs", func(l *lastResort, note func(string), end <-chan struct{}) {
+			l.sync = func() { note("sync hangs"); <-end }
+		}, []string{"release", "sync hangs", "reboot", "forever"}},
+		{"unmounting hangs", func(l *lastResort, note func(string), end <-chan struct{}) {
+			l.release = func() { note("release hangs"); <-end }
+		}, []string{"release hangs", "sync", "reboot", "forever"}},
+		{"unmounting panics", func(l *lastResort, _ func(string), _ <-chan struct{}) {
+			l.release = func() { panic("broken") }
+		}, []string{"sync", "reboot", "forever"}},
+		{"the log panics", func(l *lastResort, _ func(string), _ <-chan struct{}) {
+			l.log = func() *slog.Logger { panic("broken") }
+		}, []string{"reboot", "forever"}},
+		{"the reboot is refused", func(l *lastResort, note func(string), _ <-chan struct{}) {
+			l.reboot = func() error { note("refused"); return errors.New("no") }
+		}, []string{"release", "sync", "refused", "forever"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, e := testMachine(t)
+				end := make(chan struct{})
+				tc.hurt(m.resort, e.note, end)
+				begin := time.Now()
+				m.resort.fail("test", "detail")
+				if took, most := time.Since(begin), m.resort.delay+2*(m.resort.limit+grace); took > most {
+					t.Errorf("took %v, want at most %v", took, most)
+				}
+				if diff := cmp.Diff(tc.want, e.order()); diff != "" {
+					t.Errorf("what was done (-want +got):\n%s", diff)
+				}
+				close(end)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func TestSequence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, e := testMachine(t)
+		end := make(chan struct{})
+		step := func(name string, needed bool, do func(context.Context) error) Step {
+			return Step{name, func(ctx context.Context, _ *Machine) error { e.note(name); return do(ctx) }, needed, time.Second}
+		}
+		err := run(t.Context(), m, []Step{
+			step("good", true, func(context.Context) error { return nil }),
+			step("bad but not needed", false, func(context.Context) error { return errors.New("no room") }),
+			step("panics", false, func(context.Context) error { panic("oops") }),
+			step("slow", false, func(ctx context.Context) error { <-ctx.Done(); return errors.New("gave up in time") }),
+			step("hangs", false, func(context.Context) error { <-end; return nil }),
+			step("bad and needed", true, func(context.Context) error { return errors.New("no root") }),
+			step("never reached", true, func(context.Context) error { return nil }),
+		})
+		if err == nil || err.Error() != "bad and needed: no root" {
+			t.Errorf("got %v, want the needed step's error", err)
+		}
+		if got := e.order(); slices.Contains(got, "never reached") || len(got) != 6 {
+			t.Errorf("got steps %q", got)
+		}
+		problems := strings.Join(m.Box().Problems, "\n")
+		for _, want := range []string{"bad but not needed: no room", "panics: panic: oops", "slow: gave up in time", "hangs: hangs since 1s"} {
+			if !strings.Contains(problems, want) {
+				t.Errorf("got problems %q, want %q among them", problems, want)
+			}
+		}
+		m.giveUp(err)
+		if !strings.Contains(e.log(), `msg="reboot: bad and needed failed"`) || !strings.Contains(e.log(), `msg="no root"`) {
+			t.Errorf("got log %q, want error and reason", e.log())
+		}
+		close(end)
+		synctest.Wait()
+	})
+}
+
+// A step that hangs in a way its deadline cannot end must not be fed for ever.
+func TestWatchdogStarvesWhenTheSequenceHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := testMachine(t)
+		var fed atomic.Int32
+		m.Feeder.Attach(func() error { fed.Add(1); return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		go m.Feeder.Run(ctx, time.Second)
+		m.Feeder.Extend(30*time.Second + 2*grace) // what run gives a step of 30 s
+		time.Sleep(41 * time.Second)
+		before := fed.Load()
+		time.Sleep(time.Minute)
+		if got := fed.Load(); got != before || before < 30 {
+			t.Errorf("fed %d times in time and %d times after, want some 40 and none", before, got-before)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestPanicInBackgroundEndsInFailurePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, e := testMachine(t)
+		m.Go("worker", func(context.Context) error { panic("oops") })
+		m.owned.Wait()
+		if got := e.order(); !slices.Contains(got, "reboot") || !strings.Contains(e.log(), "worker panicked") {
+			t.Errorf("got %q and log %q, want a reboot", got, e.log())
+		}
+	})
+}
+
+func TestTables(t *testing.T) {
+	for name, table := range map[string][]Step{"initramfs": Initramfs, "root": Root} {
+		seen := map[string]bool{}
+		for _, s := range table {
+			if s.Do == nil || s.Deadline <= 0 || s.Deadline > 5*time.Minute || seen[s.Name] {
+				t.Errorf("%s: step %q has no action, no sane deadline, or another's name", name, s.Name)
+			}
+			seen[s.Name] = true
+		}
+	}
+	if len(early) == 0 || Initramfs[0].Name != early[0].Name || Root[0].Name != early[0].Name {
+		t.Error("a phase does not begin with the early steps")
+	}
+}
+
+func TestParseCmdline(t *testing.T) {
+	c := parseCmdline("ro wayside.epoch=1790000000 a=\"b c\" \"d=e f\" wayside.watchdog=6 x=1 x=2\n")
+	for key, want := range map[string]string{"a": "b c", "d": "e f", "x": "2", "ro": "", "none": ""} {
+		if c[key] != want {
+			t.Errorf("%s: got %q, want %q", key, c[key], want)
+		}
+	}
+	if got := c.epoch().Unix(); got != 1790000000 {
+		t.Errorf("got epoch %d, want 1790000000", got)
+	}
+	if got := c.watchdog(time.Minute); got != 6*time.Second {
+		t.Errorf("got watchdog %v, want 6s", got)
+	}
+	if got := parseCmdline("wayside.watchdog=-1").watchdog(time.Minute); got != time.Minute {
+		t.Errorf("got watchdog %v for nonsense, want the default", got)
+	}
+}
+
+func TestPowerButton(t *testing.T) {
+	event := func(typ, code uint16, value uint32) []byte {
+		b := make([]byte, eventSize)
+		binary.NativeEndian.PutUint16(b[eventSize-8:], typ)
+		binary.NativeEndian.PutUint16(b[eventSize-6:], code)
+		binary.NativeEndian.PutUint32(b[eventSize-4:], value)
+		return b
+	}
+	for _, tc := range []struct {
+		name   string
+		events []byte
+		want   bool
+	}{
+		{"pressed", slices.Concat(event(4, 4, 7), event(evKey, keyPower, 1), event(0, 0, 0)), true},
+		{"released", event(evKey, keyPower, 0), false},
+		{"another key", event(evKey, 30, 1), false},
+		{"cut short", event(evKey, keyPower, 1)[:eventSize-1], false},
+		{"nothing", nil, false},
+	} {
+		if got := powerPressed(tc.events); got != tc.want {
+			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	for mask, want := range map[string]bool{"10000000000000 0\n": true, "ffffffffffffffff\n": false, "": false, "0 zz 0": false} {
+		if got := hasKey(mask, keyPower); got != want {
+			t.Errorf("hasKey(%q): got %v, want %v", mask, got, want)
+		}
+	}
+}
+
+func FuzzParseCmdline(f *testing.F) {
+	f.Add(`a="b c" d`)
+	f.Fuzz(func(_ *testing.T, s string) { parseCmdline(s) })
+}

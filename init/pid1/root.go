@@ -1,0 +1,172 @@
+//go:build linux
+
+package pid1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/init/clock"
+	"github.com/waysideos/wayside/init/firstboot"
+	"github.com/waysideos/wayside/init/mount"
+	"github.com/waysideos/wayside/init/network"
+	"github.com/waysideos/wayside/init/profile"
+	"github.com/waysideos/wayside/init/status"
+	"github.com/waysideos/wayside/init/supervise"
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// Root is the sequence from the verified root to running services.
+var Root = append(early[:len(early):len(early)],
+	Step{"watchdog driver", needDog, false, 5 * time.Second},
+	Step{"mounts", mountRoot, true, 10 * time.Second},
+	Step{"power button", watchButtons, false, 5 * time.Second},
+	Step{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
+	Step{"partitions", partition, false, 60 * time.Second},
+	Step{"state partition", mountState, false, 120 * time.Second},
+	Step{"data partition", mountData, false, 180 * time.Second},
+	Step{"clock", startClock, false, 5 * time.Second},
+	Step{"site profile", loadProfile, false, 30 * time.Second},
+	Step{"network", startNetwork, false, 10 * time.Second},
+	Step{"services", startServices, true, 30 * time.Second},
+	// Last: the answers read what all other steps have set.
+	Step{"status", serveStatus, false, 5 * time.Second},
+)
+
+func mountRoot(_ context.Context, m *Machine) error {
+	m.disk, m.role = os.Getenv(envDisk), os.Getenv(envSlot)
+	m.verityState()
+	if err := mount.All(m.Log(), mount.Root); err != nil {
+		return err
+	}
+	return os.MkdirAll(manifest.RunDir, 0o755)
+}
+
+func partition(_ context.Context, m *Machine) error {
+	if m.disk == "" {
+		return errors.New("the disk that was booted is not known")
+	}
+	nodes, problems, err := firstboot.Partitions(m.Log(), m.disk)
+	m.nodes = nodes
+	for _, p := range problems {
+		m.problem(p)
+	}
+	return err
+}
+
+func mountState(_ context.Context, m *Machine) error {
+	err := m.volume(layout.State, layout.MountState, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME)
+	m.state = err == nil
+	return err
+}
+
+func mountData(_ context.Context, m *Machine) error {
+	return m.volume(layout.Data, layout.MountData, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME)
+}
+
+// volume mounts one writable partition. Without it nothing takes its place:
+// a broker that acknowledges what only memory holds would be worse than none.
+func (m *Machine) volume(role layout.Role, target string, flags uintptr) error {
+	node, ok := m.nodes[role]
+	if !ok {
+		return fmt.Errorf("the disk has no %s partition: nothing can be kept in %s", role, target)
+	}
+	return firstboot.Volume(m.Log(), role, node, target, flags)
+}
+
+// stateFS is the state partition, nil if it could not be mounted.
+func (m *Machine) stateFS() vfs.FS {
+	if !m.state {
+		return nil
+	}
+	return vfs.OS(layout.MountState)
+}
+
+func loadProfile(_ context.Context, m *Machine) error {
+	r, err := profile.Load(profile.Config{Log: m.Log(), State: m.stateFS(), Boot: func() (text []byte, err error) {
+		node, ok := m.nodes[layout.ESP]
+		if !ok {
+			return nil, errors.New("the boot partition is not known")
+		}
+		return text, mount.WithESP(node, false, func(dir string) error {
+			text, err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(layout.ESPSite)))
+			return err
+		})
+	}})
+	if err != nil {
+		return err
+	}
+	m.profile = r
+	next := manifest.SiteFile + ".new"
+	if err := os.WriteFile(next, r.Text, 0o644); err != nil {
+		return fmt.Errorf("write the effective profile: %w", err)
+	}
+	return os.Rename(next, manifest.SiteFile)
+}
+
+func serveStatus(_ context.Context, m *Machine) error {
+	c := status.Config{
+		Box: m.Box, Log: m.Log(),
+		Reboot:   func(reason string) { m.request(actionReboot, reason) },
+		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
+	}
+	m.Go("status", func(ctx context.Context) error { return status.Serve(ctx, manifest.InitSocket, c) })
+	return nil
+}
+
+func startClock(_ context.Context, m *Machine) error {
+	m.clock = clock.New(clock.Config{FS: m.stateFS(), Epoch: m.cmd.epoch(), Servers: m.timeServers, Log: m.Log()})
+	return m.clock.Floor()
+}
+
+func (m *Machine) timeServers() []string {
+	if m.network == nil {
+		return nil
+	}
+	return m.network.NTPServers()
+}
+
+func startNetwork(_ context.Context, m *Machine) error {
+	if m.profile == nil {
+		return errors.New("there is no profile")
+	}
+	n := m.profile.Profile.Network
+	m.network = network.New(network.Config{Profile: n, Hostname: n.Hostname, Log: m.Log(), ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf")})
+	m.Go("network", m.network.Run)
+	m.Go("clock", m.clock.Run)
+	return nil
+}
+
+// serviceEnv is the environment of every service.
+var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
+
+func startServices(_ context.Context, m *Machine) error {
+	units, sockets, err := manifest.ReadDir(os.DirFS("/"), layout.RootUnits[1:])
+	if err != nil {
+		return err
+	}
+	cgroups := ""
+	if mount.Is(mount.Cgroups) {
+		cgroups = mount.Cgroups
+	}
+	m.services, err = supervise.New(supervise.Config{
+		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Env: serviceEnv,
+	})
+	if err != nil {
+		return err
+	}
+	// The reaper lives as long as the process: orphans come at any time.
+	m.forever("reaper", func() { m.reaper.Run(context.Background()) })
+	var ctx context.Context
+	ctx, m.endServe = context.WithCancel(context.Background())
+	m.forever("services", func() { m.served <- m.services.Run(ctx) })
+	return nil
+}

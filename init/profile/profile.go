@@ -1,0 +1,176 @@
+// Package profile decides which site profile is in force: the one an engineer
+// put on the boot partition if it is good, else the last good one, else the
+// built-in one. A bad profile never takes a running site down.
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// lastGood is where the last good profile is kept, below the state partition.
+const lastGood = "site/site.yaml"
+
+// Config says where profiles are read and kept.
+type Config struct {
+	// Boot reads layout.ESPSite from the boot partition; fs.ErrNotExist if
+	// there is none.
+	Boot  func() ([]byte, error)
+	State vfs.FS // the state partition; nil if it could not be mounted
+	Log   *slog.Logger
+}
+
+// Result is the profile in force.
+type Result struct {
+	Profile *site.Profile
+	Report  manifest.Profile
+	Text    []byte // the profile as services read it, every default written out
+}
+
+// Load decides. It always gives a profile; what went wrong is in the report
+// and in the log.
+func Load(c Config) (*Result, error) {
+	r := &Result{}
+	boot, text := c.fromBoot(&r.Report)
+	switch {
+	case boot != nil:
+		r.take(boot, "boot partition")
+		c.keep(text, &r.Report)
+	default:
+		if kept := c.fromState(&r.Report); kept != nil {
+			r.take(kept, "last good")
+		} else {
+			r.take(site.Default(), "built in")
+		}
+	}
+	var err error
+	if r.Text, err = site.Marshal(r.Profile); err != nil {
+		return nil, err
+	}
+	c.Log.Info("site profile: "+r.Report.Source, "site", r.Report.Site)
+	return r, nil
+}
+
+func (r *Result) take(p *site.Profile, source string) {
+	r.Profile, r.Report.Site, r.Report.Source = p, p.Site, source
+}
+
+// fromBoot gives the boot partition's profile, if there is a good one, and
+// its text.
+func (c Config) fromBoot(report *manifest.Profile) (*site.Profile, []byte) {
+	text, err := c.Boot()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		c.complain(report, fmt.Sprintf("read %s from the boot partition: %v", layout.ESPSite, err))
+		return nil, nil
+	}
+	p, err := site.Parse(layout.ESPSite, text)
+	if err == nil {
+		return p, text
+	}
+	var bad site.Errors
+	if !errors.As(err, &bad) {
+		c.complain(report, err.Error())
+		return nil, nil
+	}
+	report.Errors = append(report.Errors, bad.Lines()...)
+	for _, e := range bad {
+		// These words are promised to whoever watches the console.
+		c.Log.Error(fmt.Sprintf("site profile rejected: %s:%d: %s: %s", e.File, e.Line, e.Field, e.Reason))
+	}
+	return nil, nil
+}
+
+// fromState gives the last good profile, if there is one.
+func (c Config) fromState(report *manifest.Profile) *site.Profile {
+	if c.State == nil {
+		return nil
+	}
+	text, err := read(c.State, lastGood)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		c.complain(report, fmt.Sprintf("read the last good site profile: %v", err))
+		return nil
+	}
+	// It was good once; a later release may see it otherwise.
+	p, err := site.Parse("/state/"+lastGood, text)
+	if err != nil {
+		c.complain(report, fmt.Sprintf("the last good site profile is refused: %v", err))
+		return nil
+	}
+	return p
+}
+
+// keep makes text the last good profile. A power cut leaves the old one or
+// the new one, and an unchanged one is not written again.
+func (c Config) keep(text []byte, report *manifest.Profile) {
+	if c.State == nil {
+		return
+	}
+	if old, err := read(c.State, lastGood); err == nil && string(old) == string(text) {
+		return
+	}
+	if err := replace(c.State, lastGood, text); err != nil {
+		c.complain(report, fmt.Sprintf("keep the site profile: %v", err))
+	}
+}
+
+func (c Config) complain(report *manifest.Profile, what string) {
+	report.Errors = append(report.Errors, what)
+	c.Log.Error(what)
+}
+
+func read(fsys vfs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > site.MaxSize {
+		return nil, fmt.Errorf("%s has %d bytes, the most is %d", name, size, site.MaxSize)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {
+		return nil, err
+	}
+	return b, nil
+}
+
+func replace(fsys vfs.FS, name string, data []byte) error {
+	dir, tmp := path.Dir(name), name+".new"
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	f, err := fsys.Create(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fsys.Rename(tmp, name); err != nil {
+		return err
+	}
+	// The folder may be new as well; its own name is in the root.
+	return errors.Join(fsys.SyncDir(dir), fsys.SyncDir("."))
+}

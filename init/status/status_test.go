@@ -1,0 +1,78 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+func TestServe(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "init.sock")
+	asked := make(chan string, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, sock, Config{
+			Box:      func() manifest.Box { return manifest.Box{Slot: "root-a"} },
+			Reboot:   func(string) { asked <- "reboot" },
+			PowerOff: func(string) { asked <- "poweroff" },
+			Log:      slog.New(slog.DiscardHandler),
+		})
+	}()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		for { // until Serve listens
+			c, err := (&net.Dialer{}).DialContext(ctx, "unix", sock)
+			if err == nil || ctx.Err() != nil {
+				return c, err
+			}
+		}
+	}}, Timeout: 20 * time.Second}
+	resp, err := client.Get("http://init/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var box manifest.Box
+	if err := json.NewDecoder(resp.Body).Decode(&box); err != nil || box.Slot != "root-a" {
+		t.Errorf("got %+v, %v, want slot root-a", box, err)
+	}
+	for _, tc := range []struct {
+		method, path string
+		code         int
+		asked        string
+	}{
+		{"POST", "/reboot", http.StatusAccepted, "reboot"},
+		{"POST", "/poweroff", http.StatusAccepted, "poweroff"},
+		{"GET", "/reboot", http.StatusMethodNotAllowed, ""},
+		{"GET", "/other", http.StatusNotFound, ""},
+	} {
+		req, err := http.NewRequestWithContext(ctx, tc.method, "http://init"+tc.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		got := ""
+		select {
+		case got = <-asked:
+		default:
+		}
+		if resp.StatusCode != tc.code || got != tc.asked {
+			t.Errorf("%s %s: got %d, asked for %q, want %d, %q", tc.method, tc.path, resp.StatusCode, got, tc.code, tc.asked)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("got %v when told to end, want nothing", err)
+	}
+}
