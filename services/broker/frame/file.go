@@ -1,0 +1,57 @@
+package frame
+
+import (
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// ReadFile reads a whole file.
+func ReadFile(fsys vfs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); int64(n) < size && err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b, nil
+}
+
+// WriteFile replaces name by data so that a power cut at any instant leaves
+// the old content or the new one: a temporary file is synced, renamed over
+// name, and the directory synced.
+func WriteFile(fsys vfs.FS, name string, data []byte) error {
+	tmp := name + ".tmp"
+	if err := WriteSynced(fsys, tmp, data); err != nil {
+		return err
+	}
+	if err := fsys.Rename(tmp, name); err != nil {
+		return err
+	}
+	return fsys.SyncDir(path.Dir(name))
+}
+
+// WriteSynced writes and syncs a file; its name is not durable yet.
+func WriteSynced(fsys vfs.FS, name string, data []byte) error {
+	f, err := fsys.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package meta
+
+import (
+	"fmt"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+func open(t *testing.T, fsys vfs.FS) *Store {
+	t.Helper()
+	st, err := Open(fsys, "meta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSurvivesPowerCut makes every kind of change and cuts the power at once.
+func TestSurvivesPowerCut(t *testing.T) {
+	for seed := range uint64(50) {
+		fsys := vfs.NewCrashable(seed)
+		st := open(t, fsys)
+		a := Topic{Name: "a", ID: NewID(), Partitions: 3, Config: map[string]string{"retention.ms": "5"}}
+		b := Topic{Name: "b", ID: NewID(), Partitions: 1}
+		must(t, st.PutTopic(a))
+		must(t, st.PutTopic(b))
+		off := Offset{Topic: "a", Partition: 2, Offset: 41, LeaderEpoch: 1, Metadata: "m", CommitMs: 9}
+		must(t, st.Commit("g", []Offset{off, {Topic: "b", Offset: 7}}))
+		must(t, st.Commit("gone", []Offset{off}))
+		must(t, st.DeleteTopic(b.ID))
+		must(t, st.DeleteGroup("gone"))
+		pid, err := st.NextProducerID()
+		must(t, err)
+		cluster := st.ClusterID()
+
+		again := open(t, fsys.Crash())
+		if got := again.Topics(); !gocmp.Equal(got, []Topic{a}) {
+			t.Fatalf("seed %d: topics: %v", seed, got)
+		}
+		if got := again.Deleting(); !gocmp.Equal(got, []Topic{b}) {
+			t.Fatalf("seed %d: deleting: %v", seed, got)
+		}
+		if got := again.Offsets("g"); !gocmp.Equal(got, []Offset{off}) {
+			t.Fatalf("seed %d: offsets: %v", seed, got)
+		}
+		if again.HasGroup("gone") || again.ClusterID() != cluster || again.Epoch() != 2 {
+			t.Fatalf("seed %d: groups %v, cluster %q, epoch %d", seed, again.Groups(), again.ClusterID(), again.Epoch())
+		}
+		if next, err := again.NextProducerID(); err != nil || next <= pid {
+			t.Fatalf("seed %d: producer id %d after %d (%v)", seed, next, pid, err)
+		}
+		must(t, again.Close())
+	}
+}
+
+// TestSnapshotRebuilds holds Snapshot to what Apply knows, later kinds too.
+func TestSnapshotRebuilds(t *testing.T) {
+	a := newState()
+	apply := func(k kind, v any) { must(t, a.Apply(encode(k, v))) }
+	apply(kindCluster, "c")
+	apply(kindEpoch, 5)
+	apply(kindProducerIDs, 3000)
+	for i := range 3 {
+		apply(kindTopic, Topic{Name: fmt.Sprint("t", i), ID: ID{byte(i)}, Partitions: 1})
+	}
+	apply(kindDeleteTopic, topicRef{ID{1}})
+	for i := range int32(2500) {
+		apply(kindOffsets, commit{Group: "g", Offsets: []Offset{{Topic: "t0", Partition: i, Offset: 1}}})
+	}
+	must(t, a.Apply([]byte{200, 1, 'x'}))
+	b := newState()
+	must(t, a.Snapshot(func(p []byte) { must(t, b.Apply(p)) }))
+	opts := gocmp.AllowUnexported(state{}, partition{})
+	ignore := gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".mu" }, gocmp.Ignore())
+	if diff := gocmp.Diff(a, b, opts, ignore); diff != "" {
+		t.Errorf("state after its own snapshot (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzApply(f *testing.F) {
+	f.Add(encode(kindTopic, Topic{Name: "a", Partitions: 1}))
+	f.Add(encode(kindOffsets, commit{Group: "g", Offsets: []Offset{{Topic: "a"}}}))
+	f.Add(encode(kindDeleteTopic, topicRef{}))
+	f.Add([]byte{6, 1, 'n', 'u', 'l', 'l'})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		s := newState()
+		if s.Apply(p) != nil {
+			return
+		}
+		again := newState()
+		if err := s.Snapshot(func(p []byte) { must(t, again.Apply(p)) }); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

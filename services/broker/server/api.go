@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// api is one row of the protocol: a key, the versions that are told to
+// clients, and what answers them. Each NN_name.go holds one.
+type api struct {
+	key      kmsg.Key
+	min, max int16
+	// handle answers a request. A request that it cannot answer at all is an
+	// error, and the end of the connection.
+	handle func(*Server, context.Context, *request) (answer, error)
+}
+
+// apis is the whole protocol; ApiVersions answers from it.
+func apis() []api {
+	return []api{
+		produceAPI, fetchAPI, listOffsetsAPI, metadataAPI,
+		offsetCommitAPI, offsetFetchAPI, findCoordinatorAPI,
+		joinGroupAPI, heartbeatAPI, leaveGroupAPI, syncGroupAPI, describeGroupsAPI, listGroupsAPI,
+		apiVersionsAPI, createTopicsAPI, deleteTopicsAPI,
+		initProducerIDAPI, offsetForLeaderEpochAPI,
+		describeConfigsAPI, createPartitionsAPI, deleteGroupsAPI, describeClusterAPI,
+	}
+}
+
+// request is one request as read from a connection.
+type request struct {
+	conn         net.Conn
+	key, version int16
+	correlation  int32
+	client       string
+	flexible     bool // header and body use compact encodings (KIP-482)
+	body         []byte
+	msg          kmsg.Request // decoded body; nil for Produce, which decodes its own
+}
+
+// answer is what a handler leaves to be written, in request order.
+type answer struct {
+	msg kmsg.Response // nil: nothing is sent, or fetch is
+	// later, if not nil, completes msg when what it says is durable. The
+	// connection's later requests go on meanwhile.
+	later interface {
+		ready() bool
+		wait(context.Context)
+	}
+	fetch *fetchAnswer
+}
+
+// typed turns a handler of one request type into an api's.
+func typed[R kmsg.Request](f func(*Server, context.Context, *request, R) kmsg.Response) func(*Server, context.Context, *request) (answer, error) {
+	return func(s *Server, ctx context.Context, r *request) (answer, error) {
+		return answer{msg: f(s, ctx, r, r.msg.(R))}, nil
+	}
+}

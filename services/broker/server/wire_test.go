@@ -1,0 +1,319 @@
+package server
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/waysideos/wayside/services/broker/catalog"
+	"github.com/waysideos/wayside/services/broker/group"
+	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/broker/store"
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// newServer returns a server over a file system in memory.
+func newServer(t testing.TB) *Server {
+	t.Helper()
+	fsys := vfs.NewCrashable(1)
+	st, err := meta.Open(fsys, "meta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	cat, err := catalog.Open(fsys, st, catalog.Options{Syncer: store.NewSyncer(2, nil), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{
+		Catalog: cat, Meta: st, Groups: group.New(0), AutoCreate: true, Metrics: m, Log: log,
+		Advertise:   func(net.Conn) (string, int32) { return "here", 9092 },
+		Room:        func(int64) bool { return true },
+		Connections: 10, RequestBytes: 1 << 20, RequestMemory: 4 << 20, FetchBytes: 1 << 20,
+		IdleTimeout: 10 * time.Second, TransferTimeout: 300 * time.Millisecond,
+	})
+}
+
+// listen serves s on a port until the test ends.
+func listen(t *testing.T, s *Server) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Serve(t.Context(), []net.Listener{ln}) }()
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+// frameOf encodes a request as a client does.
+func frameOf(msg kmsg.Request, corr int32) []byte {
+	client := "test"
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID(client)).AppendRequest(nil, msg, corr)
+}
+
+// readFrame returns a response's correlation id and the rest.
+func readFrame(t *testing.T, c net.Conn) (int32, []byte) {
+	t.Helper()
+	var head [8]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[:])-4)
+	if _, err := io.ReadFull(c, body); err != nil {
+		t.Fatal(err)
+	}
+	return int32(binary.BigEndian.Uint32(head[4:])), body
+}
+
+func TestApiVersions(t *testing.T) {
+	c := dial(t, listen(t, newServer(t)))
+	for _, tt := range []struct {
+		version, answered, code int16
+		keys                    int
+	}{{0, 0, 0, len(apis())}, {3, 3, 0, len(apis())}, {4, 4, 0, len(apis())}, {5, 0, 35, 1}, {99, 0, 35, 1}} {
+		req := kmsg.NewPtrApiVersionsRequest()
+		req.Version = min(tt.version, 4)
+		b := frameOf(req, 7)
+		binary.BigEndian.PutUint16(b[6:], uint16(tt.version))
+		c.Write(b)
+		corr, body := readFrame(t, c)
+		resp := &kmsg.ApiVersionsResponse{Version: tt.answered}
+		if err := resp.ReadFrom(body); err != nil || corr != 7 {
+			t.Fatalf("version %d: correlation %d, %v", tt.version, corr, err)
+		}
+		if resp.ErrorCode != tt.code || len(resp.ApiKeys) != tt.keys {
+			t.Errorf("version %d: code %d with %d keys, want %d with %d", tt.version, resp.ErrorCode, len(resp.ApiKeys), tt.code, tt.keys)
+		}
+	}
+}
+
+// TestEveryVersionAnswers sends every request in every version that is told
+// to clients and decodes the answer.
+func TestEveryVersionAnswers(t *testing.T) {
+	s := newServer(t)
+	c := dial(t, listen(t, s))
+	if _, err := s.Catalog.Create("t", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range apis() {
+		for v := a.min; v <= a.max; v++ {
+			req := kmsg.RequestForKey(a.key.Int16())
+			req.SetVersion(v)
+			if d, ok := req.(interface{ Default() }); ok {
+				d.Default()
+			}
+			switch r := req.(type) {
+			case *kmsg.ProduceRequest:
+				r.Acks = 1
+			case *kmsg.FetchRequest:
+				r.MaxWaitMillis = 0
+			}
+			c.Write(frameOf(req, int32(v)))
+			corr, body := readFrame(t, c)
+			resp := req.ResponseKind()
+			resp.SetVersion(v)
+			if resp.IsFlexible() && a.key != kmsg.ApiVersions {
+				body = body[1:]
+			}
+			if err := resp.ReadFrom(body); err != nil || corr != int32(v) {
+				t.Errorf("%s version %d: correlation %d, %v", a.key.Name(), v, corr, err)
+			}
+			again := resp.AppendTo(nil)
+			if !bytes.Equal(again, body) {
+				t.Errorf("%s version %d: %d bytes of answer are left over", a.key.Name(), v, len(body)-len(again))
+			}
+		}
+	}
+}
+
+// TestHostile sends what no client sends. Each time that one connection is
+// closed, and a bystander's goes on.
+func TestHostile(t *testing.T) {
+	s := newServer(t)
+	addr := listen(t, s)
+	bystander := dial(t, addr)
+	u32 := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+	req := func(key, version uint16, rest ...byte) []byte {
+		b := binary.BigEndian.AppendUint16(nil, key)
+		b = binary.BigEndian.AppendUint16(b, version)
+		b = append(b, 0, 0, 0, 1)
+		b = append(b, rest...)
+		return append(u32(uint32(len(b))), b...)
+	}
+	meta := kmsg.NewPtrMetadataRequest()
+	whole := frameOf(meta, 1)
+	for name, b := range map[string][]byte{
+		"2 GB":                  append(u32(1<<31-1), 0, 3, 0, 0),
+		"negative size":         u32(1<<32 - 1),
+		"size 0":                u32(0),
+		"HTTP":                  []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"unknown key":           req(999, 0, 0xff, 0xff),
+		"unknown version":       req(3, 99, 0xff, 0xff),
+		"client id too long":    req(3, 1, 0x7f, 0xff, 'x'),
+		"tags without end":      req(3, 9, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"array of 2 G topics":   req(3, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff),
+		"produce of 2 G topics": req(0, 3, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff),
+		"half a request":        whole[:len(whole)-3],
+		"half a size":           whole[:2],
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, addr)
+			c.Write(b)
+			if name == "half a size" {
+				c.(*net.TCPConn).CloseWrite()
+			}
+			if rest, err := io.ReadAll(c); len(rest) > 0 || (err != nil && !isReset(err)) {
+				t.Errorf("got %d bytes, %v, want the connection closed", len(rest), err)
+			}
+			bystander.Write(whole)
+			readFrame(t, bystander)
+		})
+	}
+}
+
+func isReset(err error) bool {
+	ne, ok := err.(net.Error)
+	return !ok || !ne.Timeout()
+}
+
+func TestTooManyConnections(t *testing.T) {
+	s := newServer(t)
+	s.Connections = 2
+	addr := listen(t, s)
+	whole := frameOf(kmsg.NewPtrMetadataRequest(), 1)
+	for range 2 {
+		c := dial(t, addr)
+		c.Write(whole)
+		readFrame(t, c)
+	}
+	if rest, err := io.ReadAll(dial(t, addr)); len(rest) > 0 || (err != nil && !isReset(err)) {
+		t.Errorf("third connection: %d bytes, %v, want it closed", len(rest), err)
+	}
+}
+
+// TestPipelined answers many requests sent at once, in their order.
+func TestPipelined(t *testing.T) {
+	c := dial(t, listen(t, newServer(t)))
+	var all []byte
+	for i := range int32(200) {
+		all = append(all, frameOf(kmsg.NewPtrMetadataRequest(), i)...)
+	}
+	go c.Write(all)
+	for i := range int32(200) {
+		if corr, _ := readFrame(t, c); corr != i {
+			t.Fatalf("answer %d has correlation id %d", i, corr)
+		}
+	}
+}
+
+// TestFetchEncoding compares our encoder with kmsg's.
+func TestFetchEncoding(t *testing.T) {
+	f := &fetchAnswer{err: 5, topics: []fetchTopic{
+		{name: "a", id: meta.ID{1}, parts: []fetchPart{{num: 3, err: 1, hw: -1, start: -1}, {num: 4, hw: 10, start: 2}}},
+		{name: "b", id: meta.ID{2}},
+	}}
+	for v := fetchAPI.min; v <= fetchAPI.max; v++ {
+		got := f.appendTo(nil, v, nil)
+		want := kmsg.NewPtrFetchResponse()
+		want.Version, want.ErrorCode = v, 5
+		for _, ft := range f.topics {
+			wt := kmsg.FetchResponseTopic{Topic: ft.name, TopicID: ft.id}
+			for _, fp := range ft.parts {
+				wp := kmsg.NewFetchResponseTopicPartition()
+				wp.Partition, wp.ErrorCode = fp.num, fp.err
+				wp.HighWatermark, wp.LastStableOffset, wp.LogStartOffset = fp.hw, fp.hw, fp.start
+				wp.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+				wp.RecordBatches = []byte{}
+				wt.Partitions = append(wt.Partitions, wp)
+			}
+			want.Topics = append(want.Topics, wt)
+		}
+		if diff := cmp.Diff(want.AppendTo(nil), got); diff != "" {
+			t.Errorf("version %d (-kmsg +ours):\n%s", v, diff)
+		}
+	}
+}
+
+// FuzzProduce compares our decoder of Produce with kmsg's.
+func FuzzProduce(f *testing.F) {
+	for v := produceAPI.min; v <= produceAPI.max; v++ {
+		req := kmsg.NewPtrProduceRequest()
+		req.Version, req.Acks = v, -1
+		req.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: 1, Records: []byte("r")}, {}}}}
+		f.Add(v, req.AppendTo(nil))
+	}
+	f.Fuzz(func(t *testing.T, v int16, b []byte) {
+		if v < produceAPI.min || v > produceAPI.max || len(b) > 1000 {
+			return
+		}
+		got, err := decodeProduce(v, b)
+		if err != nil {
+			return
+		}
+		want := kmsg.NewPtrProduceRequest()
+		want.Version = v
+		if err := want.ReadFrom(b); err != nil {
+			t.Fatalf("ours takes what kmsg refuses: %v", err)
+		}
+		if got.acks != want.Acks || len(got.topics) != len(want.Topics) || got.transactional != (want.TransactionID != nil) {
+			t.Fatalf("got %+v, kmsg %+v", got, want)
+		}
+		for i, wt := range want.Topics {
+			if got.topics[i].name != wt.Topic || len(got.topics[i].parts) != len(wt.Partitions) {
+				t.Fatalf("topic %d: got %+v, kmsg %+v", i, got.topics[i], wt)
+			}
+			for j, wp := range wt.Partitions {
+				if gp := got.topics[i].parts[j]; gp.num != wp.Partition || !bytes.Equal(gp.records, wp.Records) {
+					t.Fatalf("partition %d: got %+v, kmsg %+v", j, gp, wp)
+				}
+			}
+		}
+	})
+}
+
+// FuzzRequest parses any request; nothing may panic or take memory by claim.
+func FuzzRequest(f *testing.F) {
+	for _, a := range apis() {
+		for v := a.min; v <= a.max; v++ {
+			req := kmsg.RequestForKey(a.key.Int16())
+			req.SetVersion(v)
+			f.Add(frameOf(req, 1)[4:])
+		}
+	}
+	s := newServer(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := s.parseHeader(b)
+		if err == nil && r.key == kmsg.Produce.Int16() {
+			decodeProduce(r.version, r.body)
+		}
+	})
+}

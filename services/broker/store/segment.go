@@ -1,0 +1,73 @@
+package store
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// segment is one file of records, <20-digit base>.log, named as in Kafka.
+type segment struct {
+	dir  string
+	base int64
+	size int64 // bytes
+	// newestMs is the largest timestamp in a sealed segment; read from its
+	// time index when first asked for.
+	newestMs int64
+	hasTime  bool
+}
+
+func (s segment) name(ext string) string {
+	return path.Join(s.dir, fmt.Sprintf("%020d%s", s.base, ext))
+}
+
+func (s segment) logName() string   { return s.name(".log") }
+func (s segment) indexName() string { return s.name(".index") }
+func (s segment) timeName() string  { return s.name(".timeindex") }
+
+// parseLogName returns the base offset in a segment's file name.
+func parseLogName(name string) (int64, bool) {
+	num, ok := strings.CutSuffix(name, ".log")
+	if !ok || len(num) != 20 {
+		return 0, false
+	}
+	base, err := strconv.ParseInt(num, 10, 64)
+	return base, err == nil && base >= 0
+}
+
+// handle is an open segment file, shared by the log and readers. The last to
+// release it closes it, so a segment may be sealed or removed under a reader.
+type handle struct {
+	vfs.File
+	refs atomic.Int32
+}
+
+func newHandle(f vfs.File) *handle {
+	h := &handle{File: f}
+	h.refs.Store(1)
+	return h
+}
+
+func (h *handle) retain() *handle {
+	h.refs.Add(1)
+	return h
+}
+
+func (h *handle) release() {
+	if h.refs.Add(-1) == 0 {
+		h.Close()
+	}
+}
+
+// active is the segment being written.
+type active struct {
+	segment
+	*index
+	file *handle
+}
+
+func (a *active) rel(offset int64) int32 { return int32(offset - a.base) }
