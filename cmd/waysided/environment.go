@@ -1,0 +1,92 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+// environment is what a supervisor gives to a service, systemd's or ours.
+// The zero value is a laptop: no supervisor, nobody to notify.
+type environment struct {
+	supervised bool          // NOTIFY_SOCKET is set
+	watchdog   time.Duration // WATCHDOG_USEC, if it is meant for this process; 0 is off
+	stateDir   string        // STATE_DIRECTORY
+	runtimeDir string        // RUNTIME_DIRECTORY
+	test       string        // WAYSIDE_TEST; see testCrash
+
+	stdout, stderr io.Writer
+	// notify sends one sd_notify message; it never waits for an answer.
+	notify func(state string)
+}
+
+func processEnv() environment {
+	env := environment{
+		supervised: os.Getenv("NOTIFY_SOCKET") != "",
+		stateDir:   firstDir(os.Getenv("STATE_DIRECTORY")),
+		runtimeDir: firstDir(os.Getenv("RUNTIME_DIRECTORY")),
+		stdout:     os.Stdout,
+		stderr:     os.Stderr,
+		notify:     func(state string) { _, _ = daemon.SdNotify(false, state) },
+	}
+	if env.supervised {
+		env.test = os.Getenv("WAYSIDE_TEST")
+		env.watchdog, _ = daemon.SdWatchdogEnabled(false)
+	}
+	return env
+}
+
+// firstDir is the first of a colon-separated list (systemd.exec(5)).
+func firstDir(list string) string {
+	dir, _, _ := strings.Cut(list, ":")
+	return dir
+}
+
+// logger writes text to stderr. A supervisor stamps the lines itself.
+func (e environment) logger(name string) *slog.Logger {
+	opts := &slog.HandlerOptions{}
+	if e.supervised {
+		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, opts)).With("service", name)
+}
+
+// statusSocket is where the service answers about itself, "" for nowhere.
+func (e environment) statusSocket(name, runDir string) string {
+	switch {
+	case e.runtimeDir != "":
+		return filepath.Join(e.runtimeDir, manifest.StatusSock)
+	case runDir != "" && !e.supervised:
+		return filepath.Join(runDir, name, manifest.StatusSock)
+	}
+	return ""
+}
+
+// Test hooks. A test of the whole box has no shell inside it, and the way a
+// box meets a crashing or hanging service must be seen from outside. So a
+// hypervisor may put "<service>:crash" or "<service>:hang" into the QEMU
+// fw_cfg item opt/io.wayside/test.service; init hands the word on as
+// WAYSIDE_TEST to that service's first start only. Who can set fw_cfg items
+// owns the machine anyway; on real hardware there are none, and nothing that
+// arrives over a network leads here.
+const (
+	testCrash = "crash" // exit without a word, a moment after READY
+	testHang  = "hang"  // stop feeding the watchdog, a moment after READY
+
+	// testMoment lets the supervisor and a test see the service ready first.
+	testMoment = 2 * time.Second
+	// testExit is EX_SOFTWARE: told apart from exits that mean something.
+	testExit = 70
+)

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/services/replicator"
+)
+
+type replicatorFlags struct {
+	common
+	broker []string
+}
+
+func newReplicatorCmd(env environment) *cobra.Command {
+	var f replicatorFlags
+	cmd := &cobra.Command{
+		Use:   "replicator",
+		Short: "Carries topics to the central Kafka",
+		Long: `replicator carries the topics of the profile's links from the box's broker to a
+central Kafka: in order, at least once, for as long as the centre is away.`,
+		Example: `  waysided replicator --site shop.yaml
+  waysided replicator --site shop.yaml --broker 127.0.0.1:9092`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runReplicator(cmd, env, f) },
+	}
+	f.bind(cmd, "")
+	bindBroker(cmd, &f.broker)
+	return cmd
+}
+
+func bindBroker(cmd *cobra.Command, broker *[]string) {
+	cmd.Flags().StringSliceVar(broker, "broker", []string{"127.0.0.1:9092"}, "host:port of the box's broker")
+}
+
+func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
+	profile, err := f.profile()
+	if err != nil {
+		return err
+	}
+	log, reg := env.logger("replicator"), newRegistry()
+	r, err := replicator.New(replicator.Config{
+		Links:      profile.Links,
+		Site:       profile.Site,
+		Source:     f.broker,
+		Registerer: reg,
+		Log:        log,
+	})
+	if err != nil {
+		return err
+	}
+	return runService(cmd.Context(), "replicator", r, options{
+		env: env, log: log, registry: reg,
+		status: env.statusSocket("replicator", f.runDir),
+	})
+}

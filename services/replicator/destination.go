@@ -1,0 +1,79 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// destTopic is a topic at the destination, or why it cannot be used.
+type destTopic struct {
+	err error
+	end map[int32]int64 // end offsets by partition
+}
+
+// ensure makes the destination's topics, with at least as many partitions as
+// the source has. An error means that the destination did not answer.
+func (l *link) ensure(ctx context.Context, names []string) (map[string]destTopic, error) {
+	adm := kadm.NewClient(l.dst)
+	want := map[string]int{} // partitions by destination name
+	for k := range l.parts {
+		if slices.Contains(names, k.topic) {
+			want[l.rules.destination(k.topic)]++
+		}
+	}
+	var dests []string
+	for name := range want {
+		dests = append(dests, name)
+	}
+	have, err := adm.ListTopicsWithInternal(ctx, dests...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics of the destination: %w", err)
+	}
+	all := map[string]destTopic{}
+	for name, n := range want {
+		all[name] = l.makeTopic(ctx, adm, name, n, have[name])
+	}
+	ends, err := adm.ListEndOffsets(ctx, dests...)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of the destination: %w", err)
+	}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Err == nil {
+			all[o.Topic].end[o.Partition] = o.Offset
+		}
+	})
+	return all, nil
+}
+
+func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n int, have kadm.TopicDetail) destTopic {
+	t := destTopic{end: map[int32]int64{}}
+	switch known := len(have.Partitions); {
+	case have.Err != nil && !errors.Is(have.Err, kerr.UnknownTopicOrPartition):
+		t.err = fmt.Errorf("look up topic %s at the destination: %v", name, have.Err)
+	case known == 0:
+		// -1: the destination's own replication factor (KIP-464, Kafka 2.4)
+		_, err := adm.CreateTopic(ctx, int32(n), -1, nil, name)
+		if err == nil {
+			for num := range int32(n) {
+				t.end[num] = 0 // it takes the destination a moment to say so
+			}
+		} else if !errors.Is(err, kerr.TopicAlreadyExists) {
+			t.err = fmt.Errorf("create topic %s at the destination: %v", name, err)
+		}
+	case known < n:
+		l.replaceDst = true
+		got, err := adm.UpdatePartitions(ctx, n, name)
+		if err == nil {
+			err = got.Error()
+		}
+		if err != nil {
+			t.err = fmt.Errorf("grow topic %s at the destination to %d partitions: %v", name, n, err)
+		}
+	}
+	return t
+}

@@ -1,0 +1,48 @@
+package replicator
+
+import (
+	"net"
+	"strconv"
+	"testing"
+)
+
+func port(t *testing.T, addr string) int {
+	t.Helper()
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRules(t *testing.T) {
+	r := rules{topics: []string{"a", "b*", "__x", "*"}, prefix: "p."}
+	for topic, want := range map[string]bool{"a": true, "b": true, "bc": true, "ab": true, "__x": true, "__y": false} {
+		if got := r.match(topic); got != want {
+			t.Errorf("match(%q) = %v, want %v", topic, got, want)
+		}
+	}
+	if (rules{topics: []string{"a"}}).match("ab") {
+		t.Error("a name matched a longer one")
+	}
+	if got := r.destination("a"); got != "p.a" {
+		t.Errorf("destination = %q, want p.a", got)
+	}
+}
+
+func TestPositionMetadata(t *testing.T) {
+	for _, want := range []position{{next: 3, dest: 12, again: 4}, {next: 3, dest: 0}} {
+		if got := parsePosition(3, want.metadata()); got != want {
+			t.Errorf("%+v came back as %+v", want, got)
+		}
+	}
+	for _, text := range []string{"", "12", "dest=1", "dest=-4 again=1", "dest=1 again=-1", "dest=x again=y", position{dest: -1}.metadata()} {
+		if got, want := parsePosition(3, text), (position{next: 3, dest: -1}); got != want {
+			t.Errorf("parsePosition(%q) = %+v, want %+v", text, got, want)
+		}
+	}
+}
