@@ -1,0 +1,143 @@
+package qemu
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/waysideos/wayside/image/layout"
+)
+
+// File descriptors that QEMU inherits. Sockets without a path leave nothing
+// behind and know no limit on the length of a path.
+const (
+	fdQMP  = 3
+	fdDisk = 4
+)
+
+// Args is the command line, without the program. It depends on nothing but
+// the configuration. Accel must be "kvm" or "tcg" and every forward must have
+// its port: Start sees to both.
+func (c Config) Args() ([]string, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	accel, err := c.accelArgs()
+	if err != nil {
+		return nil, err
+	}
+	network, err := c.networkArgs()
+	if err != nil {
+		return nil, err
+	}
+	q := c.Board.QEMU
+	args := []string{
+		"-name", "wayside-" + escape(c.Board.Slug),
+		"-no-user-config", "-nodefaults",
+		"-machine", q.Machine,
+	}
+	args = append(args, accel...)
+	args = append(args,
+		"-smp", strconv.Itoa(c.SMP),
+		"-m", strconv.Itoa(c.MemoryMiB),
+		"-display", "none",
+	)
+	args = append(args, c.firmwareArgs()...)
+	args = append(args,
+		"-chardev", "stdio,id=console,signal=off",
+		"-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP),
+		"-mon", "chardev=qmp,mode=control",
+	)
+	args = append(args, c.diskArgs()...)
+	args = append(args, network...)
+	args = append(args, "-device", "virtio-rng-pci")
+	if q.Watchdog != "" {
+		args = append(args, "-device", q.Watchdog, "-action", "watchdog=reset")
+	}
+	args = append(args, c.fwCfgArgs()...)
+	args = append(args, q.Extra...)
+	return append(args, c.Extra...), nil
+}
+
+func (c Config) accelArgs() ([]string, error) {
+	switch c.Accel {
+	case "kvm":
+		return []string{"-accel", "kvm", "-cpu", "host"}, nil
+	case "tcg":
+		return []string{"-accel", "tcg,thread=multi", "-cpu", c.Board.QEMU.CPU}, nil
+	}
+	return nil, fmt.Errorf("accelerator %q: a command line needs kvm or tcg", c.Accel)
+}
+
+func (c Config) firmwareArgs() []string {
+	args := []string{"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + escape(c.Firmware.Code)}
+	if c.Firmware.Vars != "" {
+		args = append(args, "-drive", "if=pflash,format=raw,unit=1,file="+escape(c.varsPath()))
+	}
+	return args
+}
+
+// diskArgs names every node, the overlay's backing file among them, so that
+// nothing depends on a path that a qcow2 header remembers.
+func (c Config) diskArgs() []string {
+	file := escape(c.diskPath())
+	var nodes []string
+	switch c.Disk {
+	case DiskOverlay:
+		nodes = []string{
+			"driver=file,node-name=image-file,read-only=on,filename=" + escape(c.Image),
+			"driver=raw,node-name=image,read-only=on,file=image-file",
+			"driver=file,node-name=disk-file,discard=unmap,filename=" + file,
+			"driver=qcow2,node-name=disk,discard=unmap,file=disk-file,backing=image",
+		}
+	case DiskCopy:
+		nodes = []string{
+			"driver=file,node-name=disk-file,discard=unmap,filename=" + file,
+			"driver=raw,node-name=disk,discard=unmap,file=disk-file",
+		}
+	case DiskDropping:
+		nodes = []string{fmt.Sprintf("driver=nbd,node-name=disk,server.type=fd,server.str=%d", fdDisk)}
+	}
+	var args []string
+	for _, n := range nodes {
+		args = append(args, "-blockdev", n)
+	}
+	return append(args, "-device", c.Board.QEMU.Disk+",drive=disk,bootindex=0")
+}
+
+// networkArgs gives the NIC no option ROM: with one, OVMF tries to boot from
+// the network for 100 s when the disk does not boot.
+func (c Config) networkArgs() ([]string, error) {
+	netdev := "user,id=net"
+	for _, f := range c.Forwards {
+		host, port, err := net.SplitHostPort(f.Host)
+		if err != nil {
+			return nil, fmt.Errorf("forward %s: host address %q is not host:port", f.Name, f.Host)
+		}
+		netdev += fmt.Sprintf(",hostfwd=tcp:%s:%s-:%d", host, port, f.Guest)
+	}
+	return []string{"-netdev", netdev, "-device", c.Board.QEMU.NIC + ",netdev=net,romfile="}, nil
+}
+
+func (c Config) fwCfgArgs() []string {
+	items := maps.Clone(c.FWCfg)
+	if f, err := c.forward(c.Advertised); err == nil {
+		if items == nil {
+			items = map[string]string{}
+		}
+		items[layout.FWCfgAdvertised] = f.Host
+	}
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(items)) {
+		args = append(args, "-fw_cfg", "name="+name+",string="+escape(items[name]))
+	}
+	return args
+}
+
+// escape makes text safe as a value in QEMU's comma-separated options.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
