@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/boards"
+	"github.com/waysideos/wayside/image"
+	"github.com/waysideos/wayside/image/debian"
+	"github.com/waysideos/wayside/image/keys"
+	"github.com/waysideos/wayside/image/rootfs"
+	"github.com/waysideos/wayside/overlays"
+	"github.com/waysideos/wayside/qemu"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// defaultVersion is the release version of an image that names no other.
+const defaultVersion = "0.1.0-dev"
+
+// buildOptions is what a build is asked for.
+type buildOptions struct {
+	board, site, keys, source, out, version string
+	epoch                                   int64 // Unix seconds; 0: the lock's date
+	archive                                 archiveFlags
+}
+
+func (o *buildOptions) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&o.board, "board", "qemu-x86_64", "`board` to build for")
+	fl.StringVar(&o.site, "site", "", "site profile `FILE` put on the boot partition (default: none, the box has built-in defaults)")
+	fl.StringVar(&o.source, "source", "", "Wayside's source `folder` (default: the module of this folder)")
+	fl.StringVar(&o.version, "version", defaultVersion, "release `version`")
+	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `seconds`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
+	addKeysFlag(cmd, &o.keys)
+	o.archive.add(cmd)
+}
+
+func newBuildCmd() *cobra.Command {
+	var o buildOptions
+	var explain, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build a signed disk image from a board and a site profile",
+		Long: `Builds a disk image: Debian kernel and boot loader from the lock file, our init
+and services compiled from this source, everything else written in Go, as an
+ordinary user. Equal inputs give equal bytes.`,
+		Example: `  wayside build --site examples/shop.yaml -o out/
+  wayside build --board x86-64-uefi --site shop.yaml --version 1.4.0 -o out/
+  wayside build --explain`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if explain {
+				return explainImage(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			res, err := buildImage(cmd.Context(), o, cmd.ErrOrStderr())
+			if err != nil || !asJSON {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+		},
+	}
+	o.add(cmd)
+	cmd.Flags().StringVarP(&o.out, "out", "o", "out", "`folder` the image is written to")
+	cmd.Flags().BoolVar(&explain, "explain", false, "print what would be built, and build nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON on standard output")
+	return cmd
+}
+
+// built is a finished image and what QEMU boots it with.
+type built struct {
+	image.Result
+	Board    string         `json:"board"`
+	Firmware *qemu.Firmware `json:"firmware,omitempty"` // files on this machine
+	Seconds  float64        `json:"seconds"`
+}
+
+// buildImage builds an image into o.out and tells log of its progress.
+func buildImage(ctx context.Context, o buildOptions, log io.Writer) (built, error) {
+	p := newProgress(log)
+	fmt.Fprintf(log, "building %s for %s\n", o.version, o.board)
+	b, firmware, cleanup, err := prepare(ctx, o, p)
+	defer cleanup()
+	if err != nil {
+		return built{}, err
+	}
+	b.Progress = func(e image.Event) {
+		if e.Done {
+			p.done(e.Step, "%s", e.Detail)
+		}
+	}
+	res, err := b.Build(ctx, o.out)
+	if err != nil {
+		return built{}, err
+	}
+	seconds := p.total().Seconds()
+	fmt.Fprintf(log, "%s: %s, %s stored, built in %.1f s\n", res.Path, mib(res.Size), mib(res.Stored), seconds)
+	return built{Result: res, Board: b.Input.Board.Slug, Firmware: firmware, Seconds: seconds}, nil
+}
+
+func explainImage(ctx context.Context, o buildOptions, out, log io.Writer) error {
+	b, _, cleanup, err := prepare(ctx, o, newProgress(log))
+	defer cleanup()
+	if err != nil {
+		return err
+	}
+	return b.Explain(ctx, out)
+}
+
+// prepare gathers everything that an image is made of. cleanup is never nil
+// and removes the compiled programs.
+func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder, fw *qemu.Firmware, cleanup func(), err error) {
+	cleanup = func() {}
+	in, err := o.input()
+	if err != nil {
+		return nil, nil, cleanup, err
+	}
+	lock, err := o.archive.readLock()
+	if err != nil {
+		return nil, nil, cleanup, err
+	}
+	if in.Epoch == 0 {
+		in.Epoch = lock.Date.Unix()
+	}
+	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
+		return nil, nil, cleanup, err
+	}
+	source, err := sourceDir(ctx, o.source)
+	if err != nil {
+		return nil, nil, cleanup, err
+	}
+	dir, err := os.MkdirTemp("", "wayside-build-")
+	if err != nil {
+		return nil, nil, cleanup, err
+	}
+	cleanup = func() { os.RemoveAll(dir) }
+	if in.Init, in.Services, err = compileAll(ctx, source, in.Board.Arch, dir); err != nil {
+		return nil, nil, cleanup, err
+	}
+	p.done("compile", "init and services for linux/%s", in.Board.Arch)
+	return &image.Builder{Input: in}, fw, cleanup, nil
+}
+
+// input is what needs no network and no compiler; a mistake in it shows at
+// once.
+func (o *buildOptions) input() (image.Input, error) {
+	in := image.Input{Version: o.version, Epoch: o.epoch}
+	var err error
+	if in.Board, err = boards.Get(o.board); err != nil {
+		return in, err
+	}
+	if o.site != "" {
+		if in.Site, err = os.ReadFile(o.site); err != nil {
+			return in, fmt.Errorf("read site profile: %w", err)
+		}
+		if _, err := site.Parse(o.site, in.Site); err != nil {
+			return in, err
+		}
+	}
+	if in.Overlays, err = overlayEntries("base"); err != nil {
+		return in, err
+	}
+	dir, err := keysDir(o.keys)
+	if err != nil {
+		return in, err
+	}
+	if in.Keys, _, err = keys.LoadOrCreate(dir); err != nil {
+		return in, err
+	}
+	if in.CacheDir, err = o.archive.cacheDir(); err != nil {
+		return in, err
+	}
+	in.CacheDir = filepath.Join(in.CacheDir, "derived")
+	return in, nil
+}
+
+func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock debian.Lock, p *progress) (*qemu.Firmware, error) {
+	fetch := newFetchLine(p.w)
+	store, err := o.archive.store(lock, p.w, fetch.update)
+	if err != nil {
+		return nil, err
+	}
+	pkgs, err := fetchBoard(ctx, store, lock, in.Board)
+	fetch.end()
+	if err != nil {
+		return nil, err
+	}
+	in.Kernel, in.Loader = pkgs.kernel.FS(), pkgs.loader.FS()
+	for _, pkg := range []debian.Package{pkgs.kernel, pkgs.loader} {
+		in.Packages = append(in.Packages, image.Package{
+			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
+		})
+	}
+	p.done("packages", "%s %s, %s %s", pkgs.kernel.Name, pkgs.kernel.Version, pkgs.loader.Name, pkgs.loader.Version)
+	return pkgs.firmware, nil
+}
+
+// overlayEntries turns overlays into entries of the root tree, in order.
+func overlayEntries(names ...string) ([]rootfs.Entry, error) {
+	var all []rootfs.Entry
+	for _, name := range names {
+		entries, err := overlays.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			all = append(all, overlayEntry(e))
+		}
+	}
+	return all, nil
+}
+
+func overlayEntry(e overlays.Entry) rootfs.Entry {
+	r := rootfs.Entry{Path: e.Path}
+	switch {
+	case e.Mode.IsDir():
+		r = rootfs.Dir(e.Path, e.Mode)
+	case e.Mode&fs.ModeSymlink != 0:
+		r = rootfs.Symlink(e.Path, e.Link)
+	default:
+		r = rootfs.Bytes(e.Path, e.Mode, e.Data)
+	}
+	r.Mode, r.UID, r.GID = e.Mode, e.UID, e.GID
+	return r
+}

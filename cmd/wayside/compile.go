@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const modulePath = "github.com/waysideos/wayside"
+
+// sourceDir is the root of Wayside's source tree: the folder given, or the
+// module that the current folder is in.
+func sourceDir(ctx context.Context, flag string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-json")
+	cmd.Dir = flag
+	out, err := cmd.Output()
+	var m struct{ Path, Dir string }
+	if err == nil {
+		err = json.Unmarshal(out, &m)
+	}
+	if err != nil || m.Path != modulePath {
+		return "", fmt.Errorf("find Wayside's source: %s is not in module %s; run from its folder or give --source DIR", orHere(flag), modulePath)
+	}
+	return m.Dir, nil
+}
+
+func orHere(dir string) string {
+	if dir == "" {
+		return "this folder"
+	}
+	return dir
+}
+
+// compile builds a static program of the tree for linux on goarch. Of the
+// host's environment only what names folders and module sources is kept, so
+// that the bytes depend on source, toolchain and architecture alone.
+func compile(ctx context.Context, source, pkg, goarch, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w -buildid=", "-o", out, "./"+pkg)
+	cmd.Dir = source
+	cmd.Env = append(keptEnv(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch,
+		"GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("compile %s for linux/%s: %v\n%s", pkg, goarch, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return nil
+}
+
+// keptEnv is the environment without Go's own settings, but for those that
+// say where caches and modules are.
+func keptEnv() []string {
+	keep := map[string]bool{
+		"GOCACHE": true, "GOMODCACHE": true, "GOPATH": true, "GOPROXY": true, "GOSUMDB": true,
+		"GONOSUMDB": true, "GONOPROXY": true, "GOPRIVATE": true, "GOROOT": true, "GOTOOLCHAIN": true,
+		"GOTMPDIR": true,
+	}
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "GO") && !strings.HasPrefix(name, "CGO_") || keep[name] {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// compileAll builds what goes into an image into dir.
+func compileAll(ctx context.Context, source, goarch, dir string) (init, services string, err error) {
+	init, services = filepath.Join(dir, "init"), filepath.Join(dir, "waysided")
+	if err := compile(ctx, source, "cmd/init", goarch, init); err != nil {
+		return "", "", err
+	}
+	return init, services, compile(ctx, source, "cmd/waysided", goarch, services)
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/image"
+	"github.com/waysideos/wayside/image/keys"
+)
+
+func newInspectCmd() *cobra.Command {
+	var verify, asJSON bool
+	var cert, dir string
+	cmd := &cobra.Command{
+		Use:   "inspect IMAGE",
+		Short: "Show what an image holds, from the image alone",
+		Long: `Prints partitions, versions, hashes, signatures and packages of any image. With
+--verify it also reads every byte that is signed or hashed and refuses an image
+of which boot loader, kernel image or root was altered.`,
+		Example: `  wayside inspect out/wayside-qemu-x86_64-0.1.0-dev.img
+  wayside inspect --verify --cert db.crt out/*.img
+  wayside inspect --json out/*.img | jq .partitions`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			certs, err := trusted(cert, dir, verify)
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			st, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			report, err := image.Inspect(f, st.Size(), certs...)
+			if err != nil {
+				return fmt.Errorf("inspect %s: %w", args[0], err)
+			}
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
+			} else {
+				err = report.Print(cmd.OutOrStdout())
+			}
+			if err != nil || !verify {
+				return err
+			}
+			if err := image.Verify(f, st.Size(), certs...); err != nil {
+				return fmt.Errorf("%s is refused: %w", args[0], err)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: verified\n", args[0])
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&verify, "verify", false, "refuse an image that was altered or is signed by another key")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringVar(&cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
+	addKeysFlag(cmd, &dir)
+	return cmd
+}
+
+// trusted returns the certificates that signatures are checked against.
+// Without any, an image can be looked at but not verified.
+func trusted(cert, dir string, needed bool) ([]*x509.Certificate, error) {
+	if cert == "" {
+		dir, err := keysDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		cert = filepath.Join(dir, keys.CertFile)
+	}
+	c, err := keys.LoadCert(cert)
+	if errors.Is(err, fs.ErrNotExist) && !needed {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the signer's certificate: %w; give --cert FILE", err)
+	}
+	return []*x509.Certificate{c}, nil
+}

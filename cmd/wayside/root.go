@@ -1,0 +1,23 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wayside",
+		Short: "Build, boot and inspect images of Kafka boxes for the edge",
+		Long: `wayside turns a board and a site profile into a signed disk image that boots
+straight into a Kafka-compatible broker, a replicator and device connectors.`,
+		Example: `  wayside run                                  build an image and boot it in QEMU
+  wayside build --board x86-64-uefi --site shop.yaml -o out/
+  wayside inspect --verify out/x86-64-uefi.img
+  wayside site check shop.yaml`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		newBuildCmd(), newRunCmd(), newInspectCmd(), newKeysCmd(),
+		newSiteCmd(), newLockCmd(), newHostCmd(),
+	)
+	return root
+}

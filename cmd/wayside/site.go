@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/services/site"
+)
+
+// newSiteCmd is `wayside site`: check and show site profiles, by the same
+// rules as the box.
+func newSiteCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "site",
+		Short: "Check and show site profiles",
+		Example: `  wayside site check shop.yaml
+  wayside site show shop.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newSiteCheckCmd(), newSiteShowCmd())
+	return cmd
+}
+
+func newSiteCheckCmd() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "check FILE...",
+		Short: "Check site profiles, as the box does",
+		Long: `check reads site profiles as the box does and prints everything that is wrong
+with them, one line each, as a compiler does: file:line:column: field: reason.
+It ends with status 1 if anything is wrong. With --json it prints one list of
+{file, line, column, field, reason, hint}, empty if nothing is wrong.`,
+		Example: `  wayside site check shop.yaml
+  wayside site check --json sites/*.yaml`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			wrong := checkSites(cmd, files, asJSON)
+			if wrong {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print what is wrong as a JSON list on stdout")
+	return cmd
+}
+
+// checkSites says whether anything is wrong, having printed what.
+func checkSites(cmd *cobra.Command, files []string, asJSON bool) bool {
+	all := site.Errors{}
+	for _, file := range files {
+		p, errs := readSite(file)
+		all = append(all, errs...)
+		switch {
+		case asJSON:
+		case errs != nil:
+			fmt.Fprintln(cmd.ErrOrStderr(), errs)
+		default:
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, site %s\n", file, p.Site)
+		}
+	}
+	if asJSON {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(all)
+	}
+	return len(all) > 0
+}
+
+// readSite reads and checks one file; one that cannot be read is wrong too.
+func readSite(file string) (*site.Profile, site.Errors) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, site.Errors{{File: file, Line: 1, Column: 1, Reason: "cannot be read: " + err.Error()}}
+	}
+	p, err := site.Parse(file, data)
+	if err != nil {
+		var errs site.Errors
+		errors.As(err, &errs) // always; see site.Parse
+		return nil, errs
+	}
+	return p, nil
+}
+
+func newSiteShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "show FILE",
+		Short:   "Show a site profile with every default filled in",
+		Long:    "show prints the profile as the box uses it: checked, with every default filled in.",
+		Example: "  wayside site show shop.yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			p, errs := readSite(files[0])
+			if errs != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), errs)
+				return exitCode(1)
+			}
+			out, err := site.Marshal(p)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(out)
+			return err
+		},
+	}
+}
