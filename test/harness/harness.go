@@ -1,0 +1,32 @@
+// Package harness gives the tests what an outsider has: the wayside command,
+// a booted box, stock Kafka and MQTT clients, and a central Kafka.
+package harness
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// Eventually calls check until it returns nil, and fails the test with the
+// last error when the deadline has passed. Each call gets at most 10 s.
+func Eventually(t testing.TB, deadline time.Duration, what string, check func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		attempt, done := context.WithTimeout(ctx, 10*time.Second)
+		err := check(attempt)
+		done()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v: %v", what, deadline, err)
+		case <-tick.C:
+		}
+	}
+}

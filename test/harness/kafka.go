@@ -1,0 +1,188 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+//go:embed testdata/pom.xml
+var pom []byte
+
+//go:embed testdata/server.properties
+var properties string
+
+// Kafka is a real Apache Kafka (KRaft, one node, from its Maven artifacts) on
+// this host: the centre that a box reports to.
+type Kafka struct {
+	HostAddr  string // bootstrap address for clients on the host
+	GuestAddr string // bootstrap address for a box on QEMU's user network
+
+	t    testing.TB
+	dir  string
+	libs string
+	cmd  *exec.Cmd
+}
+
+// StartKafka starts a new, empty Kafka and stops it at the end of the test.
+func StartKafka(t testing.TB) *Kafka {
+	t.Helper()
+	k := &Kafka{t: t, dir: t.TempDir(), libs: kafkaLibs(t)}
+	ports := freePorts(t, 3)
+	k.HostAddr = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	k.GuestAddr = fmt.Sprintf("10.0.2.2:%d", ports[1])
+	var conf bytes.Buffer
+	err := template.Must(template.New("").Parse(properties)).Execute(&conf, map[string]any{
+		"Host": ports[0], "Guest": ports[1], "Controller": ports[2], "Dir": k.dir,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(k.conf(), conf.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	format := k.java("kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", k.conf())
+	if out, err := format.CombinedOutput(); err != nil {
+		t.Fatalf("format the central Kafka's storage: %v\n%s", err, out)
+	}
+	t.Cleanup(k.Stop)
+	k.Start()
+	return k
+}
+
+func (k *Kafka) conf() string { return filepath.Join(k.dir, "server.properties") }
+
+func (k *Kafka) java(class string, args ...string) *exec.Cmd {
+	args = append([]string{"-Xmx512m", "-cp", filepath.Join(k.libs, "*"), class}, args...)
+	cmd := exec.Command("java", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// Start starts it again after Stop, on the same data and addresses, and
+// returns when it answers.
+func (k *Kafka) Start() {
+	k.t.Helper()
+	log, err := os.OpenFile(filepath.Join(k.dir, "kafka.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer log.Close()
+	k.cmd = k.java("kafka.Kafka", k.conf())
+	k.cmd.Stdout, k.cmd.Stderr = log, log
+	if err := k.cmd.Start(); err != nil {
+		k.t.Fatalf("start the central Kafka: %v", err)
+	}
+	client := k.Client()
+	defer client.Close()
+	Eventually(k.t, time.Minute, "the central Kafka answers", func(ctx context.Context) error {
+		return client.Ping(ctx)
+	})
+}
+
+// Stop stops it and returns when the process is gone. Its data stays.
+func (k *Kafka) Stop() {
+	if k.cmd == nil {
+		return
+	}
+	k.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(20*time.Second, func() { k.cmd.Process.Kill() })
+	defer kill.Stop()
+	k.cmd.Wait()
+	k.cmd = nil
+}
+
+// Client is a client for this Kafka.
+func (k *Kafka) Client(opts ...kgo.Opt) *kgo.Client { return Client(k.t, k.HostAddr, opts...) }
+
+// Client is a franz-go client of the broker at addr; the caller closes it.
+func Client(t testing.TB, addr string, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(addr)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// kafkaLibs returns the folder with Kafka's jars, fetched once by Maven.
+func kafkaLibs(t testing.TB) string {
+	t.Helper()
+	libs := filepath.Join(cacheDir(t), "central-kafka-4.3.1")
+	if _, err := os.Stat(libs); err == nil {
+		return libs
+	}
+	work, err := os.MkdirTemp(mkdir(t, filepath.Dir(libs)), "fetch-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(work)
+	if err := os.WriteFile(filepath.Join(work, "pom.xml"), pom, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mvn := exec.Command("mvn", "-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
+		"-DoutputDirectory=lib", "-DincludeScope=runtime")
+	mvn.Dir = work
+	if out, err := mvn.CombinedOutput(); err != nil {
+		t.Fatalf("fetch Apache Kafka by Maven: %v\n%s", err, out)
+	}
+	if err := os.Rename(filepath.Join(work, "lib"), libs); err != nil && !os.IsExist(err) {
+		t.Fatal(err)
+	}
+	return libs
+}
+
+func mkdir(t testing.TB, dir string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// freePorts returns n different TCP ports of 127.0.0.1 that are free now.
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// Count is the number of records that a topic's partitions hold together.
+func (k *Kafka) Count(ctx context.Context, topic string) (int64, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.HostAddr))
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	ends.Each(func(o kadm.ListedOffset) {
+		n += o.Offset
+		err = errors.Join(err, o.Err)
+	})
+	return n, err
+}
