@@ -57,7 +57,7 @@ func runMQTT(cmd *cobra.Command, env environment, f mqttFlags) error {
 	c, err := mqtt.New(mqtt.Config{
 		Listener:   listener,
 		Routes:     routes.Routes,
-		Broker:     f.broker,
+		Broker:     boxBroker(f.broker, profile),
 		Registerer: reg,
 		Log:        log,
 	})

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"net"
+
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/services/replicator"
+	"github.com/waysideos/wayside/services/site"
 )
 
 type replicatorFlags struct {
@@ -28,7 +31,20 @@ central Kafka: in order, at least once, for as long as the centre is away.`,
 }
 
 func bindBroker(cmd *cobra.Command, broker *[]string) {
-	cmd.Flags().StringSliceVar(broker, "broker", []string{"127.0.0.1:9092"}, "host:port of the box's broker")
+	cmd.Flags().StringSliceVar(broker, "broker", nil, "host:port of the box's broker (default: on this machine, the profile's port)")
+}
+
+// boxBroker is where the box's broker is: as given, or where the profile has
+// it listen.
+func boxBroker(given []string, profile *site.Profile) []string {
+	if len(given) > 0 {
+		return given
+	}
+	host, port, err := net.SplitHostPort(profile.Broker.Listen)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return []string{net.JoinHostPort(host, port)}
 }
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
@@ -40,7 +56,7 @@ func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error
 	r, err := replicator.New(replicator.Config{
 		Links:      profile.Links,
 		Site:       profile.Site,
-		Source:     f.broker,
+		Source:     boxBroker(f.broker, profile),
 		Registerer: reg,
 		Log:        log,
 	})

@@ -2,6 +2,7 @@ package modules
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -35,6 +36,9 @@ func ParseDeps(r io.Reader) (*Deps, error) {
 	}
 	return d, nil
 }
+
+// ErrUnknown says that there is no such module; it may be built in.
+var ErrUnknown = errors.New("no such module")
 
 // Order returns the modules to load for name, what it needs first. An unknown
 // module is an error; one that needs itself is loaded once.

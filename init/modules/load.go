@@ -71,9 +71,6 @@ func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loade
 	return l, nil
 }
 
-// ErrUnknown says that there is no such module; it may be built in.
-var ErrUnknown = errors.New("no such module")
-
 // Load loads a module and what it needs. One that is built in or loaded
 // already is no error, nor is one whose device is absent.
 func (l *Loader) Load(name string) error {

@@ -24,7 +24,21 @@ const (
 	// step of that phase) or "main-loop". Nothing of PID 1 moves on then, and
 	// the watchdog's lease runs out.
 	fwcfgHang = "opt/io.wayside/test.hang"
+	// fwcfgService is "SERVICE:crash" or "SERVICE:hang": what that service
+	// shall do after its first start, so that a test can see it supervised.
+	// cmd/waysided reads the word from its environment.
+	fwcfgService = "opt/io.wayside/test.service"
 )
+
+// testEnv is the environment of first starts that the hypervisor asks for.
+func testEnv() (map[string][]string, error) {
+	item, err := fwcfgItem(fwcfgService)
+	name, word, ok := strings.Cut(item, ":")
+	if err != nil || !ok {
+		return nil, err
+	}
+	return map[string][]string{name: {"WAYSIDE_TEST=" + word}}, nil
+}
 
 // fwcfgItem reads an item; "" if there is none.
 func fwcfgItem(name string) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ import (
 	"github.com/waysideos/wayside/init/status"
 	"github.com/waysideos/wayside/init/supervise"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -145,6 +147,20 @@ func startNetwork(_ context.Context, m *Machine) error {
 	return nil
 }
 
+// listenAt puts the addresses of the profile in the place of those that the
+// socket units were built with.
+func listenAt(sockets []manifest.Socket, p *site.Profile) {
+	addresses := map[string]string{"kafka": p.Broker.Listen, "http": p.Console.Listen}
+	if p.Connect.MQTT != nil {
+		addresses["mqtt"] = p.Connect.MQTT.Listen
+	}
+	for i := range sockets {
+		if at := addresses[sockets[i].FDName]; at != "" {
+			sockets[i].Listen = []string{strings.TrimPrefix(at, ":")}
+		}
+	}
+}
+
 // serviceEnv is the environment of every service.
 var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
 
@@ -153,12 +169,19 @@ func startServices(_ context.Context, m *Machine) error {
 	if err != nil {
 		return err
 	}
+	if m.profile != nil {
+		listenAt(sockets, m.profile.Profile)
+	}
 	cgroups := ""
 	if mount.Is(mount.Cgroups) {
 		cgroups = mount.Cgroups
 	}
+	first, err := testEnv()
+	if err != nil {
+		m.problem(err.Error())
+	}
 	m.services, err = supervise.New(supervise.Config{
-		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Env: serviceEnv,
+		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Env: serviceEnv, FirstEnv: first,
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ import (
 type launcher struct {
 	cfg     *Config
 	unit    *manifest.Unit
+	first   []string // environment of the first start only; nil after it
 	sockets []*listening
 	notify  *notifySocket // nil unless Type=notify
 	out     *output
@@ -57,7 +58,8 @@ func (l *launcher) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd.Env = l.environment(who, names)
+	cmd.Env = append(l.environment(who, names), l.first...)
+	l.first = nil
 	cmd.ExtraFiles = files
 	return l.start(cmd)
 }

@@ -31,6 +31,8 @@ type Config struct {
 	CgroupRoot string
 	Log        *slog.Logger
 	Env        []string // KEY=value, the environment every service gets
+	// FirstEnv is by service what only its first start gets besides.
+	FirstEnv map[string][]string
 
 	RunDir      string // holds notify/; default manifest.RunDir
 	StateRoot   string // of StateDirectory; default /var/lib
@@ -89,7 +91,7 @@ func orElse(s, other string) string {
 }
 
 func (s *Supervisor) launcher(u *manifest.Unit) (*launcher, error) {
-	l := &launcher{cfg: &s.cfg, unit: u, out: newOutput(u.Name, s.cfg.Log, time.Now())}
+	l := &launcher{cfg: &s.cfg, unit: u, first: s.cfg.FirstEnv[u.Name], out: newOutput(u.Name, s.cfg.Log, time.Now())}
 	for _, name := range u.Sockets {
 		sock := s.sockets[name]
 		if sock == nil {

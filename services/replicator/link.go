@@ -44,7 +44,7 @@ type pace struct {
 }
 
 var normal = pace{
-	discover:   5 * time.Second,
+	discover:   2 * time.Second,
 	backoffMin: 500 * time.Millisecond, backoffMax: 5 * time.Second,
 	watch: 2 * time.Second,
 	grace: 3 * time.Second,

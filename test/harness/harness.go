@@ -16,12 +16,16 @@ func Eventually(t testing.TB, deadline time.Duration, what string, check func(co
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var err error
 	for {
 		attempt, done := context.WithTimeout(ctx, 10*time.Second)
-		err := check(attempt)
+		last := check(attempt)
 		done()
-		if err == nil {
+		if last == nil {
 			return
+		}
+		if ctx.Err() == nil || err == nil {
+			err = last // one that the deadline itself cut short says less
 		}
 		select {
 		case <-ctx.Done():

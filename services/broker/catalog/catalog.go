@@ -31,8 +31,9 @@ var (
 
 const (
 	root = "topics" // directory of all partition logs: topics/<topic>-<partition>
-	// MaxPartitions of one topic.
+	// MaxPartitions of one topic, and MaxTotal of all: each holds a file open.
 	MaxPartitions = 10000
+	MaxTotal      = 20000
 	openAtOnce    = 8
 )
 
@@ -157,7 +158,24 @@ func (c *Catalog) Check(name string, partitions int32, config map[string]string)
 	if partitions < 1 || partitions > MaxPartitions {
 		return fmt.Errorf("%w: %d, want 1 to %d", ErrPartitions, partitions, MaxPartitions)
 	}
+	if err := c.fits(partitions); err != nil {
+		return err
+	}
 	return CheckConfig(config)
+}
+
+// fits checks the number of all partitions.
+func (c *Catalog) fits(more int32) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	total := more
+	for _, t := range c.byName {
+		total += t.Topic.Partitions
+	}
+	if total > MaxTotal {
+		return fmt.Errorf("%w: %d in all topics, at most %d are possible", ErrPartitions, total, MaxTotal)
+	}
+	return nil
 }
 
 // Create makes a topic. Its logs are durable before the state knows of it,
@@ -189,6 +207,9 @@ func (c *Catalog) Grow(name string, partitions int32) error {
 		return fmt.Errorf("%w: %s", ErrUnknown, name)
 	}
 	if err := CheckGrow(old, partitions); err != nil {
+		return err
+	}
+	if err := c.fits(partitions - old.Topic.Partitions); err != nil {
 		return err
 	}
 	t := &Topic{Topic: old.Topic, Partitions: slices.Clone(old.Partitions)}

@@ -29,7 +29,7 @@ func apis() []api {
 	}
 }
 
-// request is one request as read from a connection.
+// request is one request as read from a connection, and its answer.
 type request struct {
 	conn         net.Conn
 	key, version int16
@@ -38,6 +38,7 @@ type request struct {
 	flexible     bool // header and body use compact encodings (KIP-482)
 	body         []byte
 	msg          kmsg.Request // decoded body; nil for Produce, which decodes its own
+	answer       answer
 }
 
 // answer is what a handler leaves to be written, in request order.

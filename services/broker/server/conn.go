@@ -28,21 +28,15 @@ type conn struct {
 	s       *Server
 	nc      net.Conn
 	br      *bufio.Reader
-	out     chan pending
+	out     chan *request // answered, to be written in this order
 	dead    chan struct{} // closed when nothing can be written any more
 	hanging atomic.Bool
-}
-
-// pending is an answer in its place in the order.
-type pending struct {
-	req *request
-	ans answer
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
 		s: s, nc: nc, br: bufio.NewReaderSize(nc, readBuffer),
-		out: make(chan pending, inFlight), dead: make(chan struct{}),
+		out: make(chan *request, inFlight), dead: make(chan struct{}),
 	}
 }
 
@@ -94,16 +88,16 @@ func (c *conn) readLoop(ctx context.Context) error {
 			return err
 		}
 		begin := time.Now()
-		ans, err := c.handle(ctx, req, free)
+		req.answer, err = c.handle(ctx, req, free)
 		c.s.Metrics.request(req.key, time.Since(begin))
 		if err != nil {
 			return err
 		}
 		req.body, req.msg = nil, nil
 		select {
-		case c.out <- pending{req, ans}:
+		case c.out <- req:
 		case <-c.dead:
-			ans.fetch.release()
+			req.answer.fetch.release()
 			return net.ErrClosed
 		}
 	}

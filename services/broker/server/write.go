@@ -15,12 +15,12 @@ const flushAt = 64 << 10
 // so that the reader is never stuck.
 func (c *conn) writeLoop(hard context.Context) {
 	w := &sender{c: c}
-	for p := range c.out {
-		if w.err == nil && p.ans.later != nil {
-			w.complete(hard, p)
+	for r := range c.out {
+		if w.err == nil && r.answer.later != nil {
+			w.complete(hard, r)
 		}
-		w.answer(p)
-		p.ans.fetch.release()
+		w.answer(r)
+		r.answer.fetch.release()
 		if w.err == nil && (len(c.out) == 0 || len(w.buf) >= flushAt) {
 			w.flush()
 		}
@@ -45,14 +45,14 @@ type sender struct {
 }
 
 // complete waits for the disk, after sending what is complete already.
-func (w *sender) complete(hard context.Context, p pending) {
-	if len(w.buf) > 0 && !p.ans.later.ready() {
+func (w *sender) complete(hard context.Context, r *request) {
+	if len(w.buf) > 0 && !r.answer.later.ready() {
 		w.flush()
 	}
-	p.ans.later.wait(hard)
+	r.answer.later.wait(hard)
 }
 
-func (w *sender) answer(p pending) {
+func (w *sender) answer(r *request) {
 	if w.err != nil {
 		return
 	}
@@ -60,10 +60,10 @@ func (w *sender) answer(p pending) {
 		w.buf = w.c.s.memory.get(0)[:0]
 	}
 	switch {
-	case p.ans.fetch != nil:
-		w.fetch(p.req, p.ans.fetch)
-	case p.ans.msg != nil:
-		w.buf = appendResponse(w.buf, p.req, p.ans.msg)
+	case r.answer.fetch != nil:
+		w.fetch(r, r.answer.fetch)
+	case r.answer.msg != nil:
+		w.buf = appendResponse(w.buf, r, r.answer.msg)
 	}
 }
 

@@ -239,12 +239,11 @@ func (l *Log) Close() error {
 	for l.syncing {
 		l.idle.Wait()
 	}
-	err := l.err
-	if err == nil {
-		err = l.saveEnd()
+	defer l.act.file.release()
+	if l.err != nil {
+		return nil // it was reported when it happened; the next start recovers
 	}
-	l.act.file.release()
-	return err
+	return l.saveEnd()
 }
 
 // saveEnd writes index and checkpoint of the active segment if they are not

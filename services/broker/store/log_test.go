@@ -237,8 +237,6 @@ func TestProducers(t *testing.T) {
 		if _, err := put(l, batch(next(24))); !errors.Is(err, store.ErrOutOfOrder) {
 			t.Errorf("gap in sequence: got %v, want ErrOutOfOrder", err)
 		}
-		old := next(20)
-		old.epoch = -1
 		if _, err := put(l, batch(spec{values: []string{"z"}, pid: 7, epoch: 1, seq: 5})); !errors.Is(err, store.ErrOutOfOrder) {
 			t.Errorf("new epoch not at 0: got %v, want ErrOutOfOrder", err)
 		}
@@ -254,6 +252,28 @@ func TestProducers(t *testing.T) {
 			t.Errorf("%s: old epoch: got %v, want ErrProducerEpoch", name, err)
 		}
 		l.Close()
+	}
+}
+
+// TestManyProducers: short-lived producers are forgotten in time, the one that
+// is active is not.
+func TestManyProducers(t *testing.T) {
+	l := open(t, vfs.NewCrashable(1), store.Options{})
+	defer l.Close()
+	for i := range 3000 {
+		for _, s := range []spec{{pid: int64(i + 100)}, {pid: 7, seq: int32(i)}} {
+			s.values = []string{"x"}
+			if _, err := put(l, batch(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	must(t, l.Wait(ctx(t), 6000))
+	if a, err := put(l, batch(spec{values: []string{"x"}, pid: 7, seq: 2998})); err != nil || !a.Duplicate {
+		t.Errorf("the active producer is forgotten: %+v, %v", a, err)
+	}
+	if a, err := put(l, batch(spec{values: []string{"x"}, pid: 100})); err != nil || a.Duplicate {
+		t.Errorf("the oldest producer is remembered: %+v, %v", a, err)
 	}
 }
 

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -15,6 +17,11 @@ var (
 // window is how many batches a producer may have in flight; as many can be
 // sent again and are recognised.
 const window = 5
+
+// maxProducers is how many producer ids a partition remembers; beyond it the
+// longest silent are forgotten, which costs them only the recognition of what
+// they send again.
+const maxProducers = 1000
 
 // producer is what is known of one producer id in one partition.
 type producer struct {
@@ -72,6 +79,9 @@ func (ps producers) note(h Header, nowMs int64) {
 	if p == nil || p.Epoch != h.ProducerEpoch {
 		p = &producer{ID: h.ProducerID, Epoch: h.ProducerEpoch}
 		ps[h.ProducerID] = p
+		if len(ps) > maxProducers*5/4 {
+			ps.shrink()
+		}
 	}
 	p.SeenMs = nowMs
 	if len(p.Batches) == window {
@@ -81,6 +91,21 @@ func (ps producers) note(h Header, nowMs int64) {
 		First: h.BaseSequence, Last: addSequence(h.BaseSequence, h.LastOffsetDelta),
 		Base: h.BaseOffset, Count: h.LastOffsetDelta + 1,
 	})
+}
+
+// shrink forgets the longest silent. Base offsets tell the order better than
+// a clock does.
+func (ps producers) shrink() {
+	last := func(id int64) int64 {
+		if b := ps[id].Batches; len(b) > 0 {
+			return b[len(b)-1].Base
+		}
+		return math.MaxInt64 // just made
+	}
+	ids := slices.SortedFunc(maps.Keys(ps), func(a, b int64) int { return cmp.Compare(last(a), last(b)) })
+	for _, id := range ids[:len(ids)-maxProducers] {
+		delete(ps, id)
+	}
 }
 
 // expire forgets producers that were last seen before ms.
