@@ -61,6 +61,8 @@ type Config struct {
 	// FlushDelay is how long a DiskDropping disk takes to flush. A few
 	// milliseconds make power cuts land between a write and its flush.
 	FlushDelay time.Duration
+	// DiskLies has a DiskDropping disk acknowledge flushes without doing them.
+	DiskLies bool
 
 	MemoryMiB int // 0: the board's
 	SMP       int // 0: the board's

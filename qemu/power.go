@@ -37,6 +37,18 @@ func (v *VM) PowerCutDropping(seed uint64) (nbd.Stats, error) {
 	return stats, err
 }
 
+// NextWrite returns a channel that is closed when the n-th write from now has
+// reached a DiskDropping disk, nil for another: a power cut just then finds
+// something to drop.
+func (v *VM) NextWrite(n int) <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.disk == nil {
+		return nil
+	}
+	return v.disk.disk.NextWrite(n)
+}
+
 // Reset presses the reset button.
 func (v *VM) Reset(ctx context.Context) error {
 	return v.QMP(ctx, "system_reset", nil, nil)
@@ -109,7 +121,7 @@ type diskServer struct {
 }
 
 func serveDisk(c Config) (*diskServer, *os.File, error) {
-	disk, err := nbd.Open(c.diskPath(), nbd.Options{FlushDelay: c.FlushDelay})
+	disk, err := nbd.Open(c.diskPath(), nbd.Options{FlushDelay: c.FlushDelay, Lies: c.DiskLies})
 	if err != nil {
 		return nil, nil, err
 	}

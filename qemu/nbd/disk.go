@@ -29,6 +29,9 @@ type Options struct {
 	// FlushDelay is how long a flush takes. Writes that arrive meanwhile are
 	// not covered by it, and a cut meanwhile finds everything un-flushed.
 	FlushDelay time.Duration
+	// Lies has the disk say that it has flushed, and not do it: the control
+	// of a test that claims to notice lost writes.
+	Lies bool
 }
 
 // Stats counts what happened to a disk. Kept and Dropped are sectors with
@@ -54,6 +57,7 @@ type Disk struct {
 	pending map[int64][][]byte // sector number to its un-flushed versions, oldest first
 	bytes   int                // in pending
 	stats   Stats
+	waits   map[int]chan struct{} // closed when stats.Writes reaches the key
 }
 
 // Open opens a raw file whose size is a multiple of SectorSize.
@@ -70,7 +74,8 @@ func Open(path string, opts Options) (*Disk, error) {
 		f.Close()
 		return nil, fmt.Errorf("open disk %s: %w", path, err)
 	}
-	return &Disk{opts: opts, size: st.Size(), file: f, cut: make(chan struct{}), pending: map[int64][][]byte{}}, nil
+	return &Disk{opts: opts, size: st.Size(), file: f, cut: make(chan struct{}),
+		pending: map[int64][][]byte{}, waits: map[int]chan struct{}{}}, nil
 }
 
 // Size is the disk's size in bytes.
@@ -81,6 +86,18 @@ func (d *Disk) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.stats
+}
+
+// NextWrite returns a channel that is closed when the n-th write from now has
+// arrived: a cut at that moment finds it un-flushed.
+func (d *Disk) NextWrite(n int) <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := d.stats.Writes + max(n, 1)
+	if d.waits[at] == nil {
+		d.waits[at] = make(chan struct{})
+	}
+	return d.waits[at]
 }
 
 // ReadAt reads what was written last. Offset and length are multiples of
@@ -105,12 +122,17 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 
 // Write takes a write into the cache; with fua it is in the file on return.
 func (d *Disk) Write(p []byte, off int64, fua bool) error {
+	fua = fua && !d.opts.Lies
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gone {
 		return ErrCut
 	}
 	d.stats.Writes++
+	if c := d.waits[d.stats.Writes]; c != nil {
+		delete(d.waits, d.stats.Writes)
+		defer close(c) // when it is in the cache
+	}
 	data := slices.Clone(p)
 	for i := 0; i < len(p); i += SectorSize {
 		sector := (off + int64(i)) / SectorSize
@@ -149,6 +171,9 @@ func (d *Disk) Flush() error {
 		return ErrCut
 	}
 	d.stats.Flushes++
+	if d.opts.Lies {
+		return nil
+	}
 	return d.writeBack()
 }
 

@@ -101,6 +101,27 @@ func TestCutKeepsWhatWasFlushed(t *testing.T) {
 	}
 }
 
+func TestNextWrite(t *testing.T) {
+	d, _ := newDisk(t, Options{})
+	third := d.NextWrite(3)
+	for n := range 3 {
+		select {
+		case <-third:
+			t.Fatalf("closed after %d writes, want 3", n)
+		default:
+		}
+		write(t, d, 'a', n, 1, false)
+	}
+	select {
+	case <-third:
+	default:
+		t.Error("not closed after the third write")
+	}
+	if stats, err := d.Cut(1); err != nil || stats.Kept+stats.Dropped != 3 {
+		t.Errorf("cut: got %+v, %v, want three sectors kept or dropped", stats, err)
+	}
+}
+
 func TestCutIsDecidedByTheSeed(t *testing.T) {
 	run := func(seed uint64) string {
 		d, path := newDisk(t, Options{})

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
 )
@@ -105,4 +107,13 @@ func Inspect(t testing.TB, image string) (uki string, words map[string]string) {
 		words[key] = value
 	}
 	return report.Kernels[0].Path, words
+}
+
+// NextData is the first byte from off that is not in a hole of the file.
+func NextData(f *os.File, off, size int64) int64 {
+	at, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	if err != nil {
+		return size
+	}
+	return at
 }

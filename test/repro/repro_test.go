@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/waysideos/wayside/boards"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/test/harness"
@@ -71,7 +69,7 @@ func sameBytes(t *testing.T, a, b string) {
 	}
 	bufA, bufB := make([]byte, 1<<20), make([]byte, 1<<20)
 	for off := int64(0); off < sizeA; off += int64(len(bufA)) {
-		off = min(nextData(fa, off, sizeA), nextData(fb, off, sizeB)) // holes of both are equal
+		off = min(harness.NextData(fa, off, sizeA), harness.NextData(fb, off, sizeB)) // holes of both are equal
 		na, _ := fa.ReadAt(bufA, off)
 		nb, _ := fb.ReadAt(bufB, off)
 		if na != nb || !bytes.Equal(bufA[:na], bufB[:nb]) {
@@ -87,15 +85,6 @@ func size(t *testing.T, f *os.File) int64 {
 		t.Fatal(err)
 	}
 	return st.Size()
-}
-
-// nextData is the first byte from off that is not in a hole of the file.
-func nextData(f *os.File, off, size int64) int64 {
-	at, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-	if err != nil {
-		return size
-	}
-	return at
 }
 
 func open(t *testing.T, name string) *os.File {
