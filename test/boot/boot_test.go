@@ -126,22 +126,10 @@ func checkDisk(t *testing.T, img harness.Image, disk string) {
 	if out := harness.Tool(t, "sgdisk", "-v", disk); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk -v: %s", out)
 	}
-	dir := t.TempDir()
 	for role, tool := range map[layout.Role][]string{
 		layout.ESP: {"fsck.vfat", "-n"}, layout.State: {"e2fsck", "-fn"}, layout.Data: {"e2fsck", "-fn"},
 	} {
-		p := harness.OpenPartition(t, disk, role)
-		file := filepath.Join(dir, string(role))
-		f, err := os.Create(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(f, io.NewSectionReader(p, 0, p.Info.Size)); err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-		harness.Tool(t, tool[0], append(slices.Clone(tool[1:]), file)...)
-		os.Remove(file)
+		harness.Tool(t, tool[0], append(slices.Clone(tool[1:]), harness.Extract(t, disk, role))...)
 	}
 	before, after := harness.OpenPartition(t, img.Path, layout.ESP), harness.OpenPartition(t, disk, layout.ESP)
 	if before.Info.GUID == after.Info.GUID {

@@ -3,8 +3,10 @@ package harness
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +47,20 @@ func OpenPartition(t testing.TB, file string, role layout.Role) Partition {
 	}
 	t.Fatalf("%s has no partition for %s, only %+v", file, role, table.Partitions)
 	return Partition{}
+}
+
+// Extract copies a partition of a raw disk into a file of the test, holes kept,
+// for tools that want one.
+func Extract(t testing.TB, file string, role layout.Role) string {
+	t.Helper()
+	p := OpenPartition(t, file, role)
+	name := filepath.Join(t.TempDir(), string(role))
+	Tool(t, "dd", "if="+file, "of="+name, "bs=1M", "conv=sparse", "iflag=skip_bytes,count_bytes", "status=none",
+		fmt.Sprintf("skip=%d", p.Info.Start), fmt.Sprintf("count=%d", p.Info.Size))
+	if err := os.Truncate(name, p.Info.Size); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // PutOnBootPartition writes a file to the boot partition of a disk that is

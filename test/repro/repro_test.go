@@ -5,7 +5,6 @@ package repro
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,9 +103,9 @@ func foreignTools(t *testing.T, image, keys string) {
 		t.Errorf("sgdisk -v: %s", out)
 	}
 	dir := t.TempDir()
-	esp := extract(t, image, layout.ESP, dir)
+	esp := harness.Extract(t, image, layout.ESP)
 	harness.Tool(t, "fsck.vfat", "-n", esp)
-	root := extract(t, image, layout.RootA, dir)
+	root := harness.Extract(t, image, layout.RootA)
 	uki, words := harness.Inspect(t, image)
 	blocks, err := strconv.ParseInt(words[layout.CmdDataBlocks], 10, 64)
 	if err != nil {
@@ -123,22 +122,6 @@ func foreignTools(t *testing.T, image, keys string) {
 		harness.Tool(t, "mcopy", "-n", "-i", esp, "::"+name, file)
 		harness.Tool(t, "sbverify", "--cert", filepath.Join(keys, "db.crt"), file)
 	}
-}
-
-// extract copies a partition into a file.
-func extract(t *testing.T, image string, role layout.Role, dir string) string {
-	t.Helper()
-	p := harness.OpenPartition(t, image, role)
-	name := filepath.Join(dir, string(role))
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := io.Copy(f, io.NewSectionReader(p, 0, p.Info.Size)); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 // altered flips one byte in each part that is promised to be protected, and
