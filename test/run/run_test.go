@@ -27,7 +27,7 @@ type event struct {
 func TestRunForScripts(t *testing.T) {
 	harness.NeedVM(t)
 	tmp := t.TempDir()
-	cmd := harness.Command(t, "run", "--json", "--port-base", "0", "--timeout", harness.BootTime.String(), "--out", t.TempDir())
+	cmd := harness.Command(t, "run", "--json", "--port-base", "0", "--timeout", harness.BootTime.String())
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
