@@ -8,7 +8,7 @@ export CGO_ENABLED ?= 0
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm bench-boot clean
+.PHONY: help run build test check unit vm clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

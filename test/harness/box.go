@@ -37,6 +37,9 @@ func NeedVM(t testing.TB) {
 	if os.Getenv("WAYSIDE_VM") == "" {
 		t.Skip("boots virtual machines: run make vm")
 	}
+	if _, err := qemu.Find(t.Context(), "x86_64"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Image is a finished image, as `wayside build --json` describes it.
