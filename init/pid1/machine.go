@@ -157,6 +157,7 @@ func (m *Machine) Box() manifest.Box {
 	box.Booted = time.Now().Add(-up)
 	box.Kernel = kernelRelease()
 	box.Disks = disks(layout.MountState, layout.MountData)
+	box.Memory = memory("/proc/meminfo")
 	if m.profile != nil {
 		box.Profile = m.profile.Report
 	}

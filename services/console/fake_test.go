@@ -32,6 +32,7 @@ func healthyBox() *manifest.Box {
 		},
 		Network: []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"10.0.2.15/24", "fe80::5054:ff:fe12:3456/64"}, Gateway: "10.0.2.2", Source: "dhcp4"}},
 		Disks:   []manifest.Disk{{Mount: "/state", Total: 251_000_000, Free: 249_000_000}, {Mount: "/var/lib", Total: 30_200_000_000, Free: 28_900_000_000}},
+		Memory:  manifest.Memory{Total: 504_000_000, Available: 331_000_000},
 		Clock:   manifest.Clock{Synchronised: true, Source: "ntp:ntp.example.com", Floor: now.AddDate(0, -1, 0)},
 	}
 }

@@ -136,6 +136,8 @@ func boxMetrics(s *Snapshot, answers []map[string]*dto.MetricFamily) ([]*dto.Met
 		free(float64(d.Free), d.Mount)
 		total(float64(d.Total), d.Mount)
 	}
+	set("wayside_box_memory_total_bytes", "Size of the memory.")(float64(b.Memory.Total))
+	set("wayside_box_memory_available_bytes", "Memory that programs could still have.")(float64(b.Memory.Available))
 	ready := set("wayside_service_ready", "1 while the service is ready.", serviceLabel)
 	memory := set("wayside_service_memory_bytes", "Memory of the service's control group.", serviceLabel)
 	restarts := prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -107,6 +107,7 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Site profile", Value: orDash(b.Profile.Source)},
 		clockItem(b.Clock),
 		{Name: "Running for", Value: durationText(secondsOf(b.Uptime))},
+		{Name: "Memory", Value: fmt.Sprintf("%s free of %s", bytesText(b.Memory.Available), bytesText(b.Memory.Total))},
 		{Name: "Board", Value: b.Board},
 		{Name: "Kernel", Value: b.Kernel},
 		{Name: "Watchdog", Value: orWord(b.Watchdog, "none")},

@@ -30,6 +30,7 @@ type Box struct {
 	Services []Service   `json:"services"`
 	Network  []Interface `json:"network"`
 	Disks    []Disk      `json:"disks"`
+	Memory   Memory      `json:"memory"`
 	Clock    Clock       `json:"clock"`
 	Problems []string    `json:"problems,omitempty"` // best-effort boot steps that failed, in plain words
 }
@@ -69,6 +70,12 @@ type Disk struct {
 	Mount string `json:"mount"`
 	Total int64  `json:"total_bytes"`
 	Free  int64  `json:"free_bytes"`
+}
+
+// Memory is the machine's, as /proc/meminfo has it.
+type Memory struct {
+	Total     int64 `json:"total_bytes"`
+	Available int64 `json:"available_bytes"` // without swapping or losing hot cache
 }
 
 // Clock says how far the box's time can be trusted.
