@@ -93,12 +93,19 @@ func Source(t testing.TB) string {
 // once per profile and test process. The image must not be written to.
 func Build(t testing.TB, profile string) Image {
 	t.Helper()
+	return BuildBoard(t, Board, profile)
+}
+
+// BuildBoard is Build for another board.
+func BuildBoard(t testing.TB, board, profile string) Image {
+	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	img, ok := builds.done[profile]
+	key := board + "\n" + profile
+	img, ok := builds.done[key]
 	if !ok {
-		img = build(t, profile)
-		builds.done[profile] = img
+		img = build(t, board, profile)
+		builds.done[key] = img
 	}
 	return img
 }
@@ -110,10 +117,10 @@ var builds = struct {
 
 // build writes below the user's cache: a test's own folder would go away with
 // the first test, and one in the system's would stay.
-func build(t testing.TB, profile string) Image {
+func build(t testing.TB, board, profile string) Image {
 	t.Helper()
-	dir := mkdir(t, filepath.Join(cacheDir(t), "images", fmt.Sprintf("%x", sha256.Sum256([]byte(profile)))[:16]))
-	args := []string{"build", "--json", "--board", Board, "--out", dir}
+	dir := mkdir(t, filepath.Join(cacheDir(t), "images", fmt.Sprintf("%x", sha256.Sum256([]byte(board+"\n"+profile)))[:16]))
+	args := []string{"build", "--json", "--board", board, "--out", dir}
 	if profile != "" {
 		file := filepath.Join(dir, "site.yaml")
 		if err := os.WriteFile(file, []byte(profile), 0o644); err != nil {
