@@ -2,89 +2,34 @@ module github.com/waysideos/wayside
 
 go 1.26.0
 
-require github.com/ProtonMail/go-crypto v1.5.2
-
-require github.com/anchore/go-lzo v0.1.0 // indirect
-
-require github.com/beevik/ntp v1.6.0
-
-require github.com/blakesmith/ar v0.0.0-20190502131153-809d4375e1fb
-
-require github.com/containerd/go-dmverity v0.1.0
-
-require github.com/coreos/go-systemd/v22 v22.7.0
-
-require github.com/diskfs/go-diskfs v1.9.4
-
-require github.com/djherbis/times v1.6.0 // indirect
-
-require github.com/dustin/go-humanize v1.0.1 // indirect
-
-require github.com/eclipse/paho.golang v0.23.0
-
-require github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
-
-require github.com/erofs/go-erofs v0.3.1
-
-require github.com/foxboron/go-uefi v0.0.0-20251010190908-d29549a44f29
-
-require github.com/goccy/go-yaml v1.19.2
-
-require github.com/google/go-cmp v0.7.0
-
-require github.com/google/uuid v1.6.0
-
-require github.com/gorilla/websocket v1.5.3 // indirect
-
-require github.com/inconshreveable/mousetrap v1.1.0 // indirect
-
-require github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
-
-require github.com/klauspost/compress v1.20.3
-
-require github.com/mochi-mqtt/server/v2 v2.7.9
-
-require github.com/pierrec/lz4/v4 v4.1.33 // indirect
-
-require github.com/pkg/xattr v0.4.12 // indirect
-
-require github.com/prometheus/client_golang v1.25.0
-
-require github.com/rs/xid v1.4.0 // indirect
-
-require github.com/sirupsen/logrus v1.9.4 // indirect
-
-require github.com/spf13/cobra v1.10.2
-
-require github.com/spf13/pflag v1.0.9 // indirect
-
-require github.com/twmb/franz-go v1.22.2
-
-require github.com/twmb/franz-go/pkg/kadm v1.19.0
-
-require github.com/twmb/franz-go/pkg/kmsg v1.15.0
-
-require github.com/u-root/u-root v0.16.0
-
-require github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
-
-require github.com/ulikunitz/xz v0.5.17
-
-require github.com/vishvananda/netlink v1.3.1
-
-require github.com/vishvananda/netns v0.0.5 // indirect
-
-require golang.org/x/net v0.59.0 // indirect
-
-require golang.org/x/sync v0.24.0
-
-require golang.org/x/sys v0.49.0
-
-require golang.org/x/term v0.47.0
-
 require (
+	github.com/ProtonMail/go-crypto v1.5.2
+	github.com/beevik/ntp v1.6.0
+	github.com/coreos/go-systemd/v22 v22.7.0
+	github.com/diskfs/go-diskfs v1.9.4
+	github.com/eclipse/paho.golang v0.23.0
+	github.com/erofs/go-erofs v0.3.1
+	github.com/foxboron/go-uefi v0.0.0-20251010190908-d29549a44f29
+	github.com/goccy/go-yaml v1.19.2
+	github.com/google/go-cmp v0.7.0
+	github.com/google/uuid v1.6.0
+	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
+	github.com/klauspost/compress v1.20.3
+	github.com/mochi-mqtt/server/v2 v2.7.9
+	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.72.0
+	github.com/spf13/cobra v1.10.2
+	github.com/twmb/franz-go v1.22.2
+	github.com/twmb/franz-go/pkg/kadm v1.19.0
+	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
+	github.com/twmb/franz-go/pkg/kmsg v1.15.0
+	github.com/u-root/u-root v0.16.0
+	github.com/ulikunitz/xz v0.5.17
+	github.com/vishvananda/netlink v1.3.1
+	golang.org/x/sync v0.24.0
+	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
 	pault.ag/go/debian v0.19.0
 )
 
@@ -92,17 +37,23 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
+	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/gorilla/websocket v1.5.3 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/josharian/native v1.1.0 // indirect
-	github.com/klauspost/pgzip v1.2.6 // indirect
 	github.com/mdlayher/packet v1.1.2 // indirect
 	github.com/mdlayher/socket v0.5.1 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/rs/xid v1.4.0 // indirect
 	github.com/spf13/afero v1.9.3 // indirect
-	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
+	github.com/spf13/pflag v1.0.9 // indirect
+	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
+	golang.org/x/net v0.59.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
-	pault.ag/go/topsort v0.1.1 // indirect
 )

@@ -1,6 +1,8 @@
 package boards
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -13,6 +15,12 @@ func TestAllBoardsAreValid(t *testing.T) {
 	}
 	if len(all) < 2 {
 		t.Fatalf("got %d boards, want at least x86-64-uefi and qemu-x86_64", len(all))
+	}
+	for _, b := range all {
+		notes, err := os.ReadFile(filepath.Join(b.Slug, "README.md"))
+		if err != nil || !strings.HasPrefix(string(notes), "# "+b.Slug+"\n") {
+			t.Errorf("board %s: want notes in README.md under its slug as title (%v)", b.Slug, err)
+		}
 	}
 }
 

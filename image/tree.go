@@ -17,10 +17,6 @@ import (
 	"github.com/waysideos/wayside/image/rootfs"
 )
 
-// modulesLoad lists the modules that init loads whether or not a device asks
-// for them, one name a line; the same path in initramfs and root.
-const modulesLoad = "/usr/lib/wayside/modules.load"
-
 // PackageList is what an image is made of, as layout.RootPackages holds it.
 type PackageList struct {
 	Debian []Package  `json:"debian"`
@@ -53,7 +49,7 @@ func baseTree(in *Input, p *Plan) ([]rootfs.Entry, error) {
 		rootfs.Bytes("/usr/lib/os-release", 0o644, osRelease(p.Release)),
 		rootfs.Symlink("/etc/os-release", "../usr/lib/os-release"),
 		rootfs.Bytes(layout.RootPackages, 0o644, append(packages, '\n')),
-		rootfs.Bytes(modulesLoad, 0o644, lines(p.Load)),
+		rootfs.Bytes(layout.RootModulesLoad, 0o644, lines(p.Load)),
 	}
 	for _, program := range []struct{ name, host string }{{layout.RootInit, in.Init}, {layout.RootServices, in.Services}} {
 		e, err := rootfs.HostFile(program.name, 0o755, program.host)
@@ -80,7 +76,7 @@ func initramfsTree(in *Input, p *Plan, files map[string]string) ([]rootfs.Entry,
 		// The kernel opens it for init's first three files, before any mount.
 		rootfs.CharDevice("/dev/console", 0o600, 5, 1),
 		rootfs.Bytes("/etc/initrd-release", 0o644, osRelease(p.Release)),
-		rootfs.Bytes(modulesLoad, 0o644, lines(p.Load)),
+		rootfs.Bytes(layout.RootModulesLoad, 0o644, lines(p.Load)),
 		rootfs.Symlink("/lib", "usr/lib"),
 	}
 	dir := path.Join(layout.RootModules, p.Release.Kernel)

@@ -22,7 +22,7 @@ func argsConfig() Config {
 		}},
 		Image:    "/images/box.img",
 		Firmware: Firmware{Code: "/fw/OVMF_CODE_4M.fd", Vars: "/fw/OVMF_VARS_4M.fd"},
-		Work:     "/work",
+		Work:     "/vm",
 		Accel:    "tcg",
 	}
 }

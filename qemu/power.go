@@ -84,15 +84,7 @@ func (v *VM) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Quit ends QEMU without asking the guest. QEMU writes back what it holds.
-func (v *VM) Quit() error {
-	proc, err := v.running()
-	if err != nil {
-		return err
-	}
-	return v.quit(proc)
-}
-
+// quit ends QEMU without asking the guest. QEMU writes back what it holds.
 func (v *VM) quit(proc *process) error {
 	proc.ask("quit")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

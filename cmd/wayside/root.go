@@ -10,7 +10,7 @@ func newRootCmd() *cobra.Command {
 straight into a Kafka-compatible broker, a replicator and device connectors.`,
 		Example: `  wayside run                                  build an image and boot it in QEMU
   wayside build --board x86-64-uefi --site shop.yaml -o out/
-  wayside inspect --verify out/x86-64-uefi.img
+  wayside inspect --verify out/wayside-x86-64-uefi-0.1.0-dev.img
   wayside site check shop.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -50,7 +50,7 @@ With --json every change of state is one JSON object a line on standard output:
 The exit status is not 0 when the box never becomes ready, dies, or does not
 shut down in time.`,
 		Example: `  wayside run --site examples/shop.yaml
-  wayside run --image out/qemu-x86_64.img --disk shop.raw   keep the box's disk
+  wayside run --image out/wayside-qemu-x86_64-0.1.0-dev.img --disk shop.raw   keep the box's disk
   wayside run --json --port-base 0                          any free ports, for scripts`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

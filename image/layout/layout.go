@@ -7,12 +7,8 @@ package layout
 import "fmt"
 
 const (
-	KiB = int64(1) << 10
 	MiB = int64(1) << 20
 	GiB = int64(1) << 30
-
-	// SectorSize is the logical sector size of every image, in bytes.
-	SectorSize = 512
 	// Alignment of every partition start, in bytes.
 	Alignment = MiB
 )
@@ -43,15 +39,14 @@ type Partition struct {
 // GPT type GUIDs. State and data use the Linux generic type; their names
 // tell them apart.
 const (
-	TypeESP      = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-	TypeRootX64  = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
-	TypeRootA64  = "B921B045-1DF0-41C3-AF44-4C6F280D3FAE"
-	TypeLinux    = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-	readOnlyAttr = uint64(1) << 60
+	TypeESP     = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+	TypeRootX64 = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
+	TypeRootA64 = "B921B045-1DF0-41C3-AF44-4C6F280D3FAE"
+	TypeLinux   = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 )
 
 // AttrReadOnly is the GPT attribute bit of a read-only partition.
-const AttrReadOnly = readOnlyAttr
+const AttrReadOnly = uint64(1) << 60
 
 // Partitions returns the layout for a GOARCH ("amd64" or "arm64"), in disk
 // order. Sizes are for ever: a root slot is at least four times today's root,
@@ -126,7 +121,9 @@ const (
 	RootRelease  = "/usr/lib/wayside/release.json" // see image/release
 	RootPackages = "/usr/share/wayside/packages.json"
 	RootModules  = "/usr/lib/modules" // + /<kernel release>
-	RootFirmware = "/usr/lib/firmware"
+	// RootModulesLoad names modules that are loaded whether or not a device
+	// asks for them, one a line; in the initramfs too.
+	RootModulesLoad = "/usr/lib/wayside/modules.load"
 )
 
 // Mount points in the running system.

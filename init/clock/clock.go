@@ -41,6 +41,9 @@ type Config struct {
 	Known   []time.Time
 	Servers func() []string // host or host:port, asked before each query; may be nil
 	Log     *slog.Logger
+	// Guard is deferred in every goroutine, with its purpose: it recovers from
+	// a panic, which would end the process. nil lets panics pass.
+	Guard func(what string)
 }
 
 // Clock keeps the system clock.
@@ -59,6 +62,9 @@ type Clock struct {
 
 // New prepares a Clock; nothing is touched before Floor.
 func New(cfg Config) *Clock {
+	if cfg.Guard == nil {
+		cfg.Guard = func(string) {}
+	}
 	return &Clock{cfg: cfg, sys: linux{}, query: query,
 		floor: cfg.Epoch, anchor: time.Now(), source: "rtc", shun: map[string]time.Time{}}
 }
@@ -200,6 +206,7 @@ func (c *Clock) ask(ctx context.Context, servers []string) []sample {
 	var all sync.WaitGroup
 	for i, server := range servers {
 		all.Go(func() {
+			defer c.cfg.Guard("query of time server " + server)
 			s, err := c.query(ctx, server)
 			if err == nil {
 				results[i] = &s

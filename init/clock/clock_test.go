@@ -92,6 +92,22 @@ func TestFloor(t *testing.T) {
 	})
 }
 
+func TestPanicIsGuarded(t *testing.T) {
+	caught := make(chan string, 1)
+	c := New(Config{Epoch: time.Now(), Log: quietLog(), Guard: func(what string) {
+		if r := recover(); r != nil {
+			caught <- what
+		}
+	}})
+	c.query = func(context.Context, string) (sample, error) { panic("oops") }
+	if got := c.ask(t.Context(), []string{"ntp.example.org"}); len(got) != 0 {
+		t.Errorf("got %v, want no sample", got)
+	}
+	if got, want := <-caught, "query of time server ntp.example.org"; got != want {
+		t.Errorf("got a panic in %q, want it in %q", got, want)
+	}
+}
+
 func TestFloorWithASpoiltFile(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
 	if err := fsys.MkdirAll(savedDir); err != nil {

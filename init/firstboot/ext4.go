@@ -45,6 +45,46 @@ const (
 // marker stands at the start of a partition while its file system is made.
 var marker = []byte("wayside: ext4 is being made here\n")
 
+// ErrBroken says that a partition held a file system that is unreadable now.
+// Nothing is written to it.
+var ErrBroken = errors.New("the file system has lost its superblock and is left as it is for repair")
+
+// Ensure makes a file system on a partition of the given size in bytes if it
+// never held one, and says whether it did.
+func Ensure(d gpt.Disk, size int64, label string) (made bool, err error) {
+	content, err := Inspect(d, size)
+	switch {
+	case err != nil:
+		return false, err
+	case content == Broken:
+		return false, ErrBroken
+	case content == Ext4:
+		return false, unmark(d)
+	}
+	return true, MakeExt4(d, size, label)
+}
+
+// unmark finishes a making that was cut off before its last step. With the
+// marker left beside a file system in use, a superblock damaged later would
+// look like one never written, and all data would be made anew.
+func unmark(d gpt.Disk) error {
+	head := make([]byte, superOffset)
+	if _, err := d.ReadAt(head, 0); err != nil {
+		return fmt.Errorf("read the boot sector: %w", err)
+	}
+	if !bytes.HasPrefix(head, marker) {
+		return nil
+	}
+	clear(head)
+	if _, err := d.WriteAt(head, 0); err != nil {
+		return fmt.Errorf("clear the marker: %w", err)
+	}
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("clear the marker: sync: %w", err)
+	}
+	return nil
+}
+
 // Inspect tells what lies on a partition of the given size in bytes.
 func Inspect(r io.ReaderAt, size int64) (Content, error) {
 	head := make([]byte, block0)

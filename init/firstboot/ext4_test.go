@@ -1,6 +1,7 @@
 package firstboot
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,37 @@ func TestLostSuperblockIsNotMadeAnew(t *testing.T) {
 	}
 	if got := inspect(t, d); got != Broken {
 		t.Errorf("got %v with the superblock wiped and its backup there, want Broken", got)
+	}
+}
+
+// A making that is cut off before its last step, the clearing of the marker,
+// is finished before the file system is used: from then on a damaged
+// superblock must not make the partition look blank.
+func TestEnsureFinishesAndNeverRemakes(t *testing.T) {
+	for _, mib := range []int64{minData / layout.MiB, 256, 300} {
+		d := newCrashDisk(uint64(mib*layout.MiB)/gpt.Sector, map[uint64]sector{})
+		size := mib * layout.MiB
+		if made, err := Ensure(d, size, "wayside-data"); err != nil || !made {
+			t.Fatalf("%d MiB: got %v, %v for a blank partition, want one made", mib, made, err)
+		}
+		if _, err := d.WriteAt(marker, 0); err != nil {
+			t.Fatal(err)
+		}
+		if made, err := Ensure(d, size, "wayside-data"); err != nil || made {
+			t.Fatalf("%d MiB: got %v, %v with only the marker left, want it kept", mib, made, err)
+		}
+		if _, err := d.WriteAt([]byte{0xff}, superOffset+8); err != nil { // a torn write, much later
+			t.Fatal(err)
+		}
+		if got := inspect(t, d); got != Ext4 {
+			t.Errorf("%d MiB: got %v with a wrong checksum, want Ext4", mib, got)
+		}
+		if _, err := d.WriteAt(make([]byte, block0), 0); err != nil {
+			t.Fatal(err)
+		}
+		if made, err := Ensure(d, size, "wayside-data"); !errors.Is(err, ErrBroken) || made {
+			t.Errorf("%d MiB: got %v, %v with the superblock wiped, want ErrBroken", mib, made, err)
+		}
 	}
 }
 

@@ -19,8 +19,10 @@ const (
 	// sectors.
 	tableTail = 33
 	// minData is the smallest data partition worth having, in bytes; on a
-	// disk below layout.MinDisk the second slot gives way to it.
-	minData = 64 * layout.MiB
+	// disk below layout.MinDisk the second slot gives way to it. It holds a
+	// backup superblock (see backupSuper): without one, Inspect could not tell
+	// a damaged file system from a partition that never had one.
+	minData = 160 * layout.MiB
 )
 
 // Plan is what a disk needs.
@@ -64,6 +66,9 @@ func Make(now *gpt.Table, sectors uint64, parts []layout.Partition, random io.Re
 		if err := p.freshGUIDs(random); err != nil {
 			return nil, err
 		}
+	}
+	if now.Moved {
+		p.Changes = append(p.Changes, "finished writing the partition table")
 	}
 	if now.Degraded {
 		p.Changes = append(p.Changes, "repaired the partition table at the start of the disk")

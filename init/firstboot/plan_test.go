@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +82,10 @@ func TestMakeBySize(t *testing.T) {
 	}{
 		{"roomy", 8192, []extent{{"wayside-root-b", 768}, {"wayside-state", 256}, {"wayside-data", 6142}}, ""},
 		{"smallest", layout.MinDisk / layout.MiB, []extent{{"wayside-root-b", 768}, {"wayside-state", 256}, {"wayside-data", 512}}, ""},
+		{"just a second slot", 2210, []extent{{"wayside-root-b", 768}, {"wayside-state", 256}, {"wayside-data", 160}}, ""},
+		{"just no second slot", 2209, []extent{{"wayside-state", 256}, {"wayside-data", 927}}, "no room for root-b"},
+		{"just some data", 1442, []extent{{"wayside-state", 256}, {"wayside-data", 160}}, "no room for root-b"},
+		{"just no data", 1441, []extent{{"wayside-state", 256}}, "no room for root-b, data"},
 		{"no second slot", 1800, []extent{{"wayside-state", 256}, {"wayside-data", 518}}, "no room for root-b"},
 		{"state only", 1310, []extent{{"wayside-state", 256}}, "no room for root-b, data"},
 		{"nothing", 1100, nil, "no room for root-b, state, data"},
@@ -141,6 +146,48 @@ func TestDataGrowsWithTheDisk(t *testing.T) {
 	}
 }
 
+// Writing an image over a disk that was in use takes the slots and the table;
+// state and data come back where they were, with what is on them.
+func TestReflashKeepsStateAndData(t *testing.T) {
+	for _, mib := range []int64{2210, 8192} {
+		d, parts := flashed(t, mib*layout.MiB)
+		before := extentsOf(apply(t, d, parts).Table, "wayside-state", "wayside-data")
+		for _, p := range before {
+			if _, err := d.WriteAt([]byte(p.Name), p.Offset()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		image, _ := flashed(t, mib*layout.MiB)
+		for at := range d.now { // the image is written whole, zeros too
+			if at < 1026*uint64(layout.MiB)/gpt.Sector {
+				delete(d.now, at)
+			}
+		}
+		for at, s := range image.now {
+			d.now[at] = s
+		}
+		after := extentsOf(apply(t, d, parts).Table, "wayside-state", "wayside-data")
+		for i, p := range after {
+			if p.Name != before[i].Name || p.Start != before[i].Start || p.End != before[i].End {
+				t.Errorf("%d MiB: got %+v, want the place of %+v", mib, p, before[i])
+			}
+			if s := d.now[p.Start]; !bytes.HasPrefix(s[:], []byte(p.Name)) {
+				t.Errorf("%d MiB: the content of %s is gone", mib, p.Name)
+			}
+		}
+	}
+}
+
+func extentsOf(table *gpt.Table, names ...string) []gpt.Partition {
+	var out []gpt.Partition
+	for _, p := range table.Partitions {
+		if slices.Contains(names, p.Name) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 func TestMakeRefusesForeignDisk(t *testing.T) {
 	parts, err := layout.Partitions(runtime.GOARCH)
 	if err != nil {
@@ -184,7 +231,7 @@ func violations(d *crashDisk, flashed *crashDisk, parts []layout.Partition) []st
 	if len(plan.Table.Partitions) != len(parts) {
 		out = append(out, "the next boot does not finish")
 	}
-	if final, err := gpt.Read(d, d.sectors); err != nil || final.Degraded || cmp.Diff(plan.Table.Partitions, final.Partitions) != "" {
+	if final, err := gpt.Read(d, d.sectors); err != nil || final.Degraded || final.Moved || cmp.Diff(plan.Table.Partitions, final.Partitions) != "" {
 		out = append(out, "the next boot leaves another table than planned")
 	}
 	return out

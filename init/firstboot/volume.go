@@ -3,7 +3,6 @@
 package firstboot
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,10 +12,6 @@ import (
 
 	"github.com/waysideos/wayside/image/layout"
 )
-
-// ErrBroken says that a partition held a file system that is unreadable now.
-// Nothing is written to it.
-var ErrBroken = errors.New("the file system is damaged")
 
 // Volume makes the file system of a partition if it never had one, mounts it
 // and lets it fill the partition.
@@ -45,19 +40,13 @@ func ensureExt4(log *slog.Logger, role layout.Role, node string) error {
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", role, err)
 	}
-	content, err := Inspect(f, size)
-	switch {
-	case err != nil:
-		return fmt.Errorf("inspect %s (%s): %w", role, node, err)
-	case content == Broken:
-		return fmt.Errorf("%w: %s (%s) lost its superblock; it is left as it is for repair", ErrBroken, role, node)
-	case content == Ext4:
-		return nil
+	made, err := Ensure(f, size, "wayside-"+string(role))
+	if err != nil {
+		return fmt.Errorf("%s (%s): %w", role, node, err)
 	}
-	if err := MakeExt4(f, size, "wayside-"+string(role)); err != nil {
-		return err
+	if made {
+		log.Info(fmt.Sprintf("first boot: made the %s file system", role))
 	}
-	log.Info(fmt.Sprintf("first boot: made the %s file system", role))
 	return nil
 }
 

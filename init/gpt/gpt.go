@@ -63,6 +63,9 @@ type Table struct {
 	// Degraded says that the primary copy was unreadable and this is the
 	// backup's content.
 	Degraded bool
+	// Moved says that the entries were found where Write keeps them while it
+	// works: it was interrupted, and writing the table again finishes it.
+	Moved bool
 }
 
 // Find returns the partition with the given type and name.
@@ -83,8 +86,7 @@ func (t *Table) Clone() *Table {
 }
 
 // Read reads the table of a disk of the given size in sectors: the primary
-// copy, else the backup that the primary's header names, else the one in the
-// disk's last sector. An unreadable table is ErrNone; what r says of a read
+// copy, else the backup in the disk's last sector. An unreadable table is ErrNone; what r says of a read
 // that fails altogether is returned as it is.
 func Read(r io.ReaderAt, sectors uint64) (*Table, error) {
 	t, err := readCopy(r, primaryHeader, sectors)
@@ -125,7 +127,7 @@ func readCopy(r io.ReaderAt, at, sectors uint64) (*Table, error) {
 	if got := crc32.ChecksumIEEE(raw); got != h.entriesCRC {
 		return nil, fmt.Errorf("%w: checksum of the entries at sector %d", ErrNone, h.entriesAt)
 	}
-	t := &Table{GUID: h.guid, Alternate: h.alternate}
+	t := &Table{GUID: h.guid, Alternate: h.alternate, Moved: at == primaryHeader && h.entriesAt == spareEntries}
 	t.Partitions, err = parseEntries(raw, int(h.size), sectors)
 	return t, err
 }

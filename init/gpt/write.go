@@ -47,7 +47,7 @@ func Write(d Disk, sectors uint64, t *Table) error {
 		{last - entriesSecs, entries},
 		{last, head(last, primaryHeader, last-entriesSecs)},
 	}
-	if spareIsFree(t) {
+	if spareIsFree(t) && !t.Moved { // those in use are not written over
 		plan = append(plan,
 			write{spareEntries, entries},
 			write{primaryHeader, head(primaryHeader, last, spareEntries)})

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -20,7 +21,8 @@ import (
 type kernel interface {
 	links() ([]Link, error)
 	// watch sends whenever a link or an address has changed, until ctx ends.
-	watch(ctx context.Context) (<-chan struct{}, error)
+	// workers waits for what it starts.
+	watch(ctx context.Context, workers *sync.WaitGroup) (<-chan struct{}, error)
 	// configure brings a link up with its static addresses and routes.
 	configure(LinkPlan) error
 	// lease replaces what DHCP gave; either may be nil.
@@ -36,7 +38,7 @@ const (
 )
 
 // rtnl is the kernel by rtnetlink(7).
-type rtnl struct{}
+type rtnl struct{ guard func(what string) }
 
 func (rtnl) links() ([]Link, error) {
 	found, err := netlink.LinkList()
@@ -57,7 +59,7 @@ func (rtnl) links() ([]Link, error) {
 	return out, nil
 }
 
-func (rtnl) watch(ctx context.Context) (<-chan struct{}, error) {
+func (r rtnl) watch(ctx context.Context, workers *sync.WaitGroup) (<-chan struct{}, error) {
 	links, addrs := make(chan netlink.LinkUpdate, 16), make(chan netlink.AddrUpdate, 16)
 	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
 		return nil, fmt.Errorf("subscribe to link changes: %v", err)
@@ -66,7 +68,8 @@ func (rtnl) watch(ctx context.Context) (<-chan struct{}, error) {
 		return nil, fmt.Errorf("subscribe to address changes: %v", err)
 	}
 	out := make(chan struct{}, 1)
-	go func() {
+	workers.Go(func() {
+		defer r.guard("network changes")
 		// Both channels are closed by the library once ctx has ended.
 		for links != nil || addrs != nil {
 			select {
@@ -84,7 +87,7 @@ func (rtnl) watch(ctx context.Context) (<-chan struct{}, error) {
 			default: // one is waiting already
 			}
 		}
-	}()
+	})
 	return out, nil
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	Hostname   string // of the kernel and in DHCP requests; "" leaves it
 	Log        *slog.Logger
 	ResolvConf string // file to write; default manifest.RunDir + "/resolv.conf"
+	// Guard is deferred in every goroutine, with its purpose: it recovers from
+	// a panic, which would end the process. nil lets panics pass.
+	Guard func(what string)
 }
 
 // Network keeps the interfaces of the box configured.
@@ -58,8 +61,11 @@ func New(cfg Config) *Network {
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = manifest.RunDir + "/resolv.conf"
 	}
+	if cfg.Guard == nil {
+		cfg.Guard = func(string) {}
+	}
 	return &Network{
-		cfg: cfg, kernel: rtnl{},
+		cfg: cfg, kernel: rtnl{guard: cfg.Guard},
 		client:  func(link string) dhcpClient { return dhcp{link: link, hostname: cfg.Hostname} },
 		setHost: func(name string) error { return unix.Sethostname([]byte(name)) },
 		online:  make(chan struct{}), ifs: map[int]*iface{},
@@ -76,12 +82,12 @@ func (n *Network) Run(ctx context.Context) error {
 		}
 	}
 	n.writeResolvConf()
-	changes, err := n.kernel.watch(ctx)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	changes, err := n.kernel.watch(ctx, &workers)
 	if err != nil {
 		return err
 	}
-	var workers sync.WaitGroup
-	defer workers.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -148,7 +154,10 @@ func (n *Network) update(ctx context.Context, workers *sync.WaitGroup, i *iface,
 		i.worker = n.newWorker(i, plan)
 		work, stop := context.WithCancel(ctx)
 		i.stop = stop
-		workers.Go(func() { i.worker.run(work) })
+		workers.Go(func() {
+			defer n.cfg.Guard("DHCP on " + plan.Name)
+			i.worker.run(work)
+		})
 	}
 	if i.link.Carrier != link.Carrier {
 		if !link.Loopback {

@@ -44,7 +44,9 @@ func (m *machine) links() ([]Link, error) {
 	return append([]Link{}, m.cards...), nil
 }
 
-func (m *machine) watch(context.Context) (<-chan struct{}, error) { return m.changes, nil }
+func (m *machine) watch(context.Context, *sync.WaitGroup) (<-chan struct{}, error) {
+	return m.changes, nil
+}
 
 func (m *machine) configure(p LinkPlan) error {
 	m.mu.Lock()
@@ -108,6 +110,27 @@ func playNetwork(t *testing.T, profile site.Network, script func(t *testing.T, m
 			t.Errorf("run: %v", err)
 		}
 	})
+}
+
+// unsound is a client that a server's answer breaks.
+type unsound struct{ office }
+
+func (unsound) acquire(context.Context, netip.Addr) (*Lease, error) { panic("oops") }
+
+func TestPanicIsGuarded(t *testing.T) {
+	caught := make(chan string, 1)
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		n.client = func(string) dhcpClient { return unsound{} }
+		n.cfg.Guard = func(what string) {
+			if r := recover(); r != nil {
+				caught <- what
+			}
+		}
+		m.set(func() { m.cards = []Link{{Index: 2, Name: "eth0", Ethernet: true, Carrier: true}} })
+	})
+	if got, want := <-caught, "DHCP on eth0"; got != want {
+		t.Errorf("got a panic in %q, want it in %q", got, want)
+	}
 }
 
 func isOnline(n *Network) bool {

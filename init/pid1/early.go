@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/init/kmsg"
 	"github.com/waysideos/wayside/init/modules"
 	"github.com/waysideos/wayside/init/mount"
@@ -31,9 +32,6 @@ var early = []Step{
 	{"hypervisor's test item", readHang, false, 5 * time.Second},
 	{"firmware variables", mountFirmware, false, 10 * time.Second},
 }
-
-// modulesLoad names the modules that no device asks for.
-const modulesLoad = "/usr/lib/wayside/modules.load"
 
 func mountAPI(_ context.Context, m *Machine) error { return mount.All(m.Log(), mount.API) }
 
@@ -122,7 +120,7 @@ func loadModules(ctx context.Context, m *Machine) error {
 	if m.modules == nil {
 		return errors.New("there is no module index")
 	}
-	err := errors.Join(m.modules.LoadList(modulesLoad), m.modules.Coldplug(ctx, "/sys/devices"))
+	err := errors.Join(m.modules.LoadList(layout.RootModulesLoad), m.modules.Coldplug(ctx, "/sys/devices"))
 	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
 	return err
 }
@@ -144,7 +142,7 @@ func (m *Machine) attachDog() error {
 // adopt feeds dog from now on.
 func (m *Machine) adopt(dog *watchdog.Device, how string) error {
 	timeout, err := dog.Timeout()
-	if err != nil || timeout < 2*time.Second {
+	if err != nil || timeout <= 0 {
 		timeout = watchdog.DefaultTimeout
 	}
 	m.mu.Lock()

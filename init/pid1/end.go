@@ -3,9 +3,9 @@
 package pid1
 
 import (
-	"context"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// stopServices is what all services together get to stop; each has its
-	// own deadline and is killed after it.
-	stopServices = 100 * time.Second
+	// stopServices is what all services together get to stop: the supervisor's
+	// wait for those that stop first, TimeoutStopSec=20s of the others, and
+	// KILL. Whatever runs then is killed with all other processes. With the
+	// stages after it this stays below the 45 s that whoever pressed the power
+	// button of a virtual machine waits.
+	stopServices = 35 * time.Second
 	stopOwned    = 5 * time.Second
 )
 
@@ -28,29 +31,31 @@ func (m *Machine) end(r request) {
 		command, words = unix.LINUX_REBOOT_CMD_POWER_OFF, "power off"
 	}
 	m.Log().Info(words, "reason", r.reason)
-	m.Feeder.Extend(stopServices + stopOwned + 2*m.resort.limit + 4*grace)
+	m.Feeder.Last(stopServices + stopOwned + 2*m.resort.limit + 4*grace)
 	m.endServe()
-	wait(stopServices, func(done chan<- struct{}) {
-		if err := <-m.served; err != nil {
+	select {
+	case err := <-m.served:
+		if err != nil {
 			m.Log().Warn("stop services", "err", err)
 		}
-		close(done)
-	})
+	case <-time.After(stopServices):
+		m.Log().Error("services do not stop", "within", stopServices.String())
+	}
 	m.stop()
-	wait(stopOwned, func(done chan<- struct{}) { m.owned.Wait(); close(done) })
-	m.resort.stage("release", m.release)
+	wait(stopOwned, &m.owned)
+	m.resort.stage("release", m.resort.release)
 	m.resort.stage("sync", m.resort.sync)
 	m.Log().Info(words + " now")
-	if err := unix.Reboot(command); err != nil {
+	if err := m.resort.reboot(command); err != nil {
 		m.resort.fail(words+" failed", err.Error())
 	}
 	m.resort.forever()
 }
 
-// wait returns when done is closed, or after limit.
-func wait(limit time.Duration, run func(done chan<- struct{})) {
+// wait returns when all of a group have, or after limit.
+func wait(limit time.Duration, all *sync.WaitGroup) {
 	done := make(chan struct{})
-	go run(done)
+	go func() { all.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(limit):
@@ -60,6 +65,7 @@ func wait(limit time.Duration, run func(done chan<- struct{})) {
 // release ends every process but this one and takes the file systems off
 // their disks.
 func (m *Machine) release() {
+	m.endServe() // or the supervisor starts anew what is killed here
 	if os.Getpid() != 1 {
 		return // never the machine that a test runs on
 	}
@@ -93,10 +99,10 @@ func othersRun() bool {
 	return false
 }
 
-// restart is the failure path's reboot.
-func restart() error {
+// reboot is reboot(2); command is LINUX_REBOOT_CMD_*.
+func reboot(command int) error {
 	if os.Getpid() != 1 {
-		return context.Canceled
+		return os.ErrPermission // never the machine that a test runs on
 	}
-	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	return unix.Reboot(command)
 }

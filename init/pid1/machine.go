@@ -62,7 +62,8 @@ type Machine struct {
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor
-	served   chan error // ends of services.Run
+	served   chan error      // ends of services.Run
+	serving  context.Context // the services stop when it ends, first of all
 	endServe context.CancelFunc
 
 	mu        sync.Mutex
@@ -77,10 +78,11 @@ func newMachine(phase string) *Machine {
 	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off"}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())
+	m.serving, m.endServe = context.WithCancel(context.Background())
 	m.Feeder = watchdog.NewFeeder(slog.New(relay{m}))
 	m.resort = &lastResort{
-		log: m.Log, extend: m.Feeder.Extend, release: m.release,
-		sync: unix.Sync, reboot: restart, forever: func() { select {} },
+		log: m.Log, lease: m.Feeder.Last, release: m.release,
+		sync: unix.Sync, reboot: reboot, forever: func() { select {} },
 		delay: 10 * time.Second, limit: 15 * time.Second,
 	}
 	m.reaper = reap.New(slog.New(relay{m}))
@@ -121,7 +123,8 @@ func (m *Machine) forever(name string, do func()) {
 	}()
 }
 
-// lastly is deferred in every goroutine of PID 1: a panic must not end it.
+// lastly is deferred in every goroutine of PID 1, those of its packages
+// included: a panic must not end it.
 func (m *Machine) lastly(name string) {
 	if r := recover(); r != nil {
 		m.resort.fail(name+" panicked", fmt.Sprintf("%v\n%s", r, debug.Stack()))

@@ -8,6 +8,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +22,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/init/status"
+	"github.com/waysideos/wayside/init/supervise"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // testMachine is a machine without a log file, whose end is recorded.
@@ -27,7 +38,7 @@ func testMachine(t *testing.T) (*Machine, *ending) {
 	m.log.Store(slog.New(slog.NewTextHandler(e, nil)))
 	m.resort.release = func() { e.note("release") }
 	m.resort.sync = func() { e.note("sync") }
-	m.resort.reboot = func() error { e.note("reboot"); return nil }
+	m.resort.reboot = func(int) error { e.note("reboot"); return nil }
 	m.resort.forever = func() { e.note("forever") }
 	return m, e
 }
@@ -83,7 +94,7 @@ func TestFailurePath(t *testing.T) {
 			l.log = func() *slog.Logger { panic("broken") }
 		}, []string{"reboot", "forever"}},
 		{"the reboot is refused", func(l *lastResort, note func(string), _ <-chan struct{}) {
-			l.reboot = func() error { note("refused"); return errors.New("no") }
+			l.reboot = func(int) error { note("refused"); return errors.New("no") }
 		}, []string{"release", "sync", "refused", "forever"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -172,6 +183,131 @@ func TestPanicInBackgroundEndsInFailurePath(t *testing.T) {
 			t.Errorf("got %q and log %q, want a reboot", got, e.log())
 		}
 	})
+}
+
+// The packages of init defer lastly as a function that they were given.
+func TestGuardedPanicEndsInFailurePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, e := testMachine(t)
+		func(guard func(string)) {
+			defer guard("lease")
+			panic("oops")
+		}(m.lastly)
+		if got := e.order(); !slices.Contains(got, "reboot") || !strings.Contains(e.log(), "lease panicked") {
+			t.Errorf("got %q and log %q, want a reboot", got, e.log())
+		}
+	})
+}
+
+// A goroutine that failed and cannot even reboot must not be fed by a main
+// loop that still turns.
+func TestFailurePathStarvesTheWatchdog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := testMachine(t)
+		m.resort.reboot = func(int) error { return errors.New("no") }
+		m.Go("worker", func(context.Context) error { panic("oops") })
+		m.owned.Wait()
+		m.Feeder.Extend(time.Hour)
+		var fed atomic.Int32
+		m.Feeder.Attach(func() error { fed.Add(1); return nil })
+		time.Sleep(2 * time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		go m.Feeder.Run(ctx, time.Second)
+		time.Sleep(10 * time.Second)
+		if got := fed.Load(); got != 0 {
+			t.Errorf("fed %d times, want none", got)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// What the API is asked for ends the machine, in order.
+func TestEndByTheAPI(t *testing.T) {
+	for path, want := range map[string]int{"/reboot": unix.LINUX_REBOOT_CMD_RESTART, "/poweroff": unix.LINUX_REBOOT_CMD_POWER_OFF} {
+		for name, deaf := range map[string]bool{"services stop": false, "services do not stop": true} {
+			t.Run(path[1:]+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { endByTheAPI(t, path, want, deaf) })
+			})
+		}
+	}
+}
+
+func endByTheAPI(t *testing.T, path string, want int, deaf bool) {
+	m, e := testMachine(t)
+	command := -1
+	m.resort.reboot = func(c int) error { e.note("reboot"); command = c; return nil }
+	m.resort.forever = func() { e.note("forever"); runtime.Goexit() }
+	var err error
+	if m.services, err = supervise.New(supervise.Config{Log: m.Log()}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-m.serving.Done()
+		e.note("services")
+		if !deaf {
+			m.served <- nil
+		}
+	}()
+	m.Go("worker", func(ctx context.Context) error { <-ctx.Done(); e.note("worker"); return nil })
+	ended := make(chan struct{})
+	begin := time.Now()
+	go func() { defer close(ended); m.serve(nil) }()
+	post(t, m, path)
+	<-ended
+	if diff := cmp.Diff([]string{"services", "worker", "release", "sync", "reboot", "forever"}, e.order()); diff != "" {
+		t.Errorf("what was done (-want +got):\n%s", diff)
+	}
+	if command != want {
+		t.Errorf("got reboot command %#x, want %#x", command, want)
+	}
+	if took := time.Since(begin); took > stopServices+turn || deaf == (took < stopServices) {
+		t.Errorf("took %v, want the deadline of %v to count only for deaf services", took, stopServices)
+	}
+}
+
+// post asks over the socket, as this process's own user.
+func post(t *testing.T, m *Machine, path string) {
+	t.Helper()
+	sock := filepath.Join(t.TempDir(), "init.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- status.Serve(ctx, sock, m.api()) }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		for { // until it listens
+			c, err := (&net.Dialer{}).DialContext(ctx, "unix", sock)
+			if err == nil || ctx.Err() != nil {
+				return c, err
+			}
+		}
+	}}, Timeout: 20 * time.Second}
+	answer, err := client.Post("http://init"+path, "", nil)
+	if err != nil {
+		t.Error(err)
+	} else if answer.Body.Close(); answer.StatusCode != http.StatusAccepted {
+		t.Errorf("got answer %d, want %d", answer.StatusCode, http.StatusAccepted)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHugeProfileIsNotReadWhole(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "site.yaml")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	text, err := readAtMost(file, site.MaxSize+1)
+	if err != nil || len(text) != site.MaxSize+1 {
+		t.Fatalf("got %d bytes, %v, want %d", len(text), err, site.MaxSize+1)
+	}
+	if _, err := site.Parse(layout.ESPSite, text); err == nil || !strings.Contains(err.Error(), "the most is") {
+		t.Errorf("got %v, want it refused for its size", err)
+	}
 }
 
 func TestTables(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +68,14 @@ func partition(_ context.Context, m *Machine) error {
 func mountState(_ context.Context, m *Machine) error {
 	err := m.volume(layout.State, layout.MountState, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME)
 	m.state = err == nil
+	if err != nil {
+		return err
+	}
+	// It holds the box's identity, and is made readable for all.
+	st, err := os.Stat(layout.MountState)
+	if err == nil && st.Mode().Perm() != 0o700 {
+		err = os.Chmod(layout.MountState, 0o700)
+	}
 	return err
 }
 
@@ -93,16 +102,7 @@ func (m *Machine) stateFS() vfs.FS {
 }
 
 func loadProfile(_ context.Context, m *Machine) error {
-	r, err := profile.Load(profile.Config{Log: m.Log(), State: m.stateFS(), Boot: func() (text []byte, err error) {
-		node, ok := m.nodes[layout.ESP]
-		if !ok {
-			return nil, errors.New("the boot partition is not known")
-		}
-		return text, mount.WithESP(node, false, func(dir string) error {
-			text, err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(layout.ESPSite)))
-			return err
-		})
-	}})
+	r, err := profile.Load(profile.Config{Log: m.Log(), State: m.stateFS(), Boot: m.bootProfile})
 	if err != nil {
 		return err
 	}
@@ -114,18 +114,46 @@ func loadProfile(_ context.Context, m *Machine) error {
 	return os.Rename(next, manifest.SiteFile)
 }
 
+// bootProfile reads the site profile from the boot partition.
+func (m *Machine) bootProfile() (text []byte, err error) {
+	node, ok := m.nodes[layout.ESP]
+	if !ok {
+		return nil, errors.New("the boot partition is not known")
+	}
+	err = mount.WithESP(node, false, func(dir string) error {
+		text, err = readAtMost(filepath.Join(dir, filepath.FromSlash(layout.ESPSite)), site.MaxSize+1)
+		return err
+	})
+	return text, err
+}
+
+// readAtMost reads the first most bytes of a file: anybody may have put
+// anything there, and PID 1 must not run out of memory over it.
+func readAtMost(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
 func serveStatus(_ context.Context, m *Machine) error {
-	c := status.Config{
+	m.Go("status", func(ctx context.Context) error { return status.Serve(ctx, manifest.InitSocket, m.api()) })
+	return nil
+}
+
+// api is what the box's own API speaks for.
+func (m *Machine) api() status.Config {
+	return status.Config{
 		Box: m.Box, Log: m.Log(),
 		Reboot:   func(reason string) { m.request(actionReboot, reason) },
 		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
 	}
-	m.Go("status", func(ctx context.Context) error { return status.Serve(ctx, manifest.InitSocket, c) })
-	return nil
 }
 
 func startClock(_ context.Context, m *Machine) error {
-	m.clock = clock.New(clock.Config{FS: m.stateFS(), Epoch: m.cmd.epoch(), Servers: m.timeServers, Log: m.Log()})
+	m.clock = clock.New(clock.Config{FS: m.stateFS(), Epoch: m.cmd.epoch(), Servers: m.timeServers, Log: m.Log(), Guard: m.lastly})
 	return m.clock.Floor()
 }
 
@@ -141,7 +169,10 @@ func startNetwork(_ context.Context, m *Machine) error {
 		return errors.New("there is no profile")
 	}
 	n := m.profile.Profile.Network
-	m.network = network.New(network.Config{Profile: n, Hostname: n.Hostname, Log: m.Log(), ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf")})
+	m.network = network.New(network.Config{
+		Profile: n, Hostname: n.Hostname, Log: m.Log(), Guard: m.lastly,
+		ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf"),
+	})
 	m.Go("network", m.network.Run)
 	m.Go("clock", m.clock.Run)
 	return nil
@@ -181,15 +212,14 @@ func startServices(_ context.Context, m *Machine) error {
 		m.problem(err.Error())
 	}
 	m.services, err = supervise.New(supervise.Config{
-		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Env: serviceEnv, FirstEnv: first,
+		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
+		Env: serviceEnv, FirstEnv: first,
 	})
 	if err != nil {
 		return err
 	}
 	// The reaper lives as long as the process: orphans come at any time.
 	m.forever("reaper", func() { m.reaper.Run(context.Background()) })
-	var ctx context.Context
-	ctx, m.endServe = context.WithCancel(context.Background())
-	m.forever("services", func() { m.served <- m.services.Run(ctx) })
+	m.forever("services", func() { m.served <- m.services.Run(m.serving) })
 	return nil
 }

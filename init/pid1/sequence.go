@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Step is one step of a boot.
@@ -96,11 +98,11 @@ func caught(do func() error) (err error) {
 // are fields so that the tests can let each of them hang.
 type lastResort struct {
 	log     func() *slog.Logger
-	extend  func(time.Duration) // the watchdog's lease
-	release func()              // end processes, unmount: may hang
-	sync    func()              // may hang
-	reboot  func() error        // does not return if it works
-	forever func()              // does not return
+	lease   func(time.Duration)     // the watchdog's last
+	release func()                  // end processes, unmount: may hang
+	sync    func()                  // may hang
+	reboot  func(command int) error // LINUX_REBOOT_CMD_*; does not return if it works
+	forever func()                  // does not return
 
 	delay time.Duration // for a person to read the reason
 	limit time.Duration // for release and sync each
@@ -113,10 +115,10 @@ func (l *lastResort) fail(reason, detail string) {
 	defer l.forever()
 	defer func() {
 		if r := recover(); r != nil {
-			_ = l.reboot()
+			_ = l.reboot(unix.LINUX_REBOOT_CMD_RESTART)
 		}
 	}()
-	l.extend(l.delay + 2*l.limit + 4*grace)
+	l.lease(l.delay + 2*l.limit + 4*grace)
 	if detail != "" {
 		l.log().Error(detail)
 	}
@@ -124,7 +126,7 @@ func (l *lastResort) fail(reason, detail string) {
 	time.Sleep(l.delay)
 	l.stage("release", l.release)
 	l.stage("sync", l.sync)
-	if err := l.reboot(); err != nil {
+	if err := l.reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
 		l.log().Error("reboot", "err", err)
 	}
 }

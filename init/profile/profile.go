@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"time"
 
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/services/manifest"
@@ -19,6 +20,10 @@ import (
 // lastGood is where the last good profile is kept, below the state partition.
 const lastGood = "site/site.yaml"
 
+// patience is what the boot partition's profile gets to be read and parsed. A
+// dying disk, or a file made to be slow, must leave time for the last good.
+const patience = 10 * time.Second
+
 // Config says where profiles are read and kept.
 type Config struct {
 	// Boot reads layout.ESPSite from the boot partition; fs.ErrNotExist if
@@ -26,6 +31,8 @@ type Config struct {
 	Boot  func() ([]byte, error)
 	State vfs.FS // the state partition; nil if it could not be mounted
 	Log   *slog.Logger
+
+	parse func(file string, text []byte) (*site.Profile, error) // site.Parse
 }
 
 // Result is the profile in force.
@@ -38,6 +45,9 @@ type Result struct {
 // Load decides. It always gives a profile; what went wrong is in the report
 // and in the log.
 func Load(c Config) (*Result, error) {
+	if c.parse == nil {
+		c.parse = site.Parse
+	}
 	r := &Result{}
 	boot, text := c.fromBoot(&r.Report)
 	switch {
@@ -66,21 +76,16 @@ func (r *Result) take(p *site.Profile, source string) {
 // fromBoot gives the boot partition's profile, if there is a good one, and
 // its text.
 func (c Config) fromBoot(report *manifest.Profile) (*site.Profile, []byte) {
-	text, err := c.Boot()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		c.complain(report, fmt.Sprintf("read %s from the boot partition: %v", layout.ESPSite, err))
-		return nil, nil
-	}
-	p, err := site.Parse(layout.ESPSite, text)
+	p, text, err := c.readBoot()
 	if err == nil {
 		return p, text
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	var bad site.Errors
 	if !errors.As(err, &bad) {
-		c.complain(report, err.Error())
+		c.complain(report, fmt.Sprintf("read %s from the boot partition: %v", layout.ESPSite, err))
 		return nil, nil
 	}
 	report.Errors = append(report.Errors, bad.Lines()...)
@@ -89,6 +94,36 @@ func (c Config) fromBoot(report *manifest.Profile) (*site.Profile, []byte) {
 		c.Log.Error(fmt.Sprintf("site profile rejected: %s:%d: %s: %s", e.File, e.Line, e.Field, e.Reason))
 	}
 	return nil, nil
+}
+
+// readBoot reads and parses for as long as patience lasts. What hangs is left
+// behind; a panic is an error: whoever can write the boot partition must not
+// be able to keep the box from its network.
+func (c Config) readBoot() (*site.Profile, []byte, error) {
+	type answer struct {
+		profile *site.Profile
+		text    []byte
+		err     error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if r := recover(); r != nil {
+				a = answer{err: fmt.Errorf("panic: %v", r)}
+			}
+			done <- a
+		}()
+		if a.text, a.err = c.Boot(); a.err == nil {
+			a.profile, a.err = c.parse(layout.ESPSite, a.text)
+		}
+	}()
+	select {
+	case a := <-done:
+		return a.profile, a.text, a.err
+	case <-time.After(patience):
+		return nil, nil, fmt.Errorf("not done within %v", patience)
+	}
 }
 
 // fromState gives the last good profile, if there is one.
@@ -105,7 +140,7 @@ func (c Config) fromState(report *manifest.Profile) *site.Profile {
 		return nil
 	}
 	// It was good once; a later release may see it otherwise.
-	p, err := site.Parse("/state/"+lastGood, text)
+	p, err := c.parse("/state/"+lastGood, text)
 	if err != nil {
 		c.complain(report, fmt.Sprintf("the last good site profile is refused: %v", err))
 		return nil

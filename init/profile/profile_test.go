@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 
+	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -97,6 +99,44 @@ func TestPowerCutWhileKeeping(t *testing.T) {
 	}
 	if !outcome["shop-12"] || !outcome["shop-13"] {
 		t.Errorf("got only %v: the cuts did not fall on both sides", outcome)
+	}
+}
+
+// Neither a disk that hangs nor a parser that breaks keeps the last good
+// profile away.
+func TestBootPartitionThatHangsOrBreaks(t *testing.T) {
+	for name, hurt := range map[string]func(end <-chan struct{}, c *Config){
+		"not done within 10s": func(end <-chan struct{}, c *Config) {
+			c.Boot = func() ([]byte, error) { <-end; return nil, fs.ErrNotExist }
+		},
+		"panic: oops": func(_ <-chan struct{}, c *Config) {
+			c.parse = func(file string, text []byte) (*site.Profile, error) {
+				if file == layout.ESPSite {
+					panic("oops")
+				}
+				return site.Parse(file, text)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				state := vfs.NewCrashable(1)
+				boot(t, state, good)
+				end := make(chan struct{})
+				c := Config{State: state, Log: slog.New(slog.DiscardHandler), Boot: func() ([]byte, error) { return []byte(next), nil }}
+				hurt(end, &c)
+				r, err := Load(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				expect(t, r, "shop-12", "last good")
+				if got := strings.Join(r.Report.Errors, "\n"); !strings.Contains(got, name) {
+					t.Errorf("got errors %q, want %q among them", got, name)
+				}
+				close(end)
+				synctest.Wait()
+			})
+		})
 	}
 }
 

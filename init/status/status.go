@@ -19,6 +19,10 @@ import (
 // Group may open the socket: wayside in the root's /etc/group.
 const Group = 200
 
+// maxConns is how many clients are served at a time. The others wait: one
+// that opens connections without end must not take PID 1's descriptors.
+const maxConns = 16
+
 // Config is what the API speaks for.
 type Config struct {
 	Box func() manifest.Box
@@ -44,21 +48,25 @@ func Serve(ctx context.Context, path string, c Config) error {
 		c.Log.Warn("only root can ask for the status", "err", err)
 	}
 	s := &http.Server{
-		Handler:           Handler(c),
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		MaxHeaderBytes:    8 << 10,
+		Handler:        Handler(c),
+		ConnContext:    noteOwner,
+		ReadTimeout:    5 * time.Second,
+		WriteTimeout:   10 * time.Second,
+		IdleTimeout:    30 * time.Second,
+		MaxHeaderBytes: 8 << 10,
+		// Of panics too, which net/http keeps to their connection.
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(newLimited(l, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", path, err)
 	}
 	return nil
 }
 
 // Handler is the API: GET /status gives a manifest.Box as JSON; POST /reboot
-// and POST /poweroff answer 202.
+// and POST /poweroff answer 202 to root, 403 to others.
 func Handler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
@@ -68,10 +76,10 @@ func Handler(c Config) http.Handler {
 		}
 	})
 	for path, act := range map[string]func(string){"/reboot": c.Reboot, "/poweroff": c.PowerOff} {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
+		mux.Handle("POST "+path, ownerOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusAccepted)
 			act("asked for over the API")
-		})
+		})))
 	}
 	return mux
 }

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,5 +76,23 @@ func TestServe(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("got %v when told to end, want nothing", err)
+	}
+}
+
+// A peer that is not known to be this process's own user may look, not act.
+func TestOnlyTheOwnerActs(t *testing.T) {
+	h := Handler(Config{
+		Box:      func() (b manifest.Box) { return b },
+		Reboot:   func(string) { t.Error("rebooted for a stranger") },
+		PowerOff: func(string) { t.Error("powered off for a stranger") },
+		Log:      slog.New(slog.DiscardHandler),
+	})
+	for path, want := range map[string]int{"POST /reboot": 403, "POST /poweroff": 403, "GET /status": 200} {
+		method, path, _ := strings.Cut(path, " ")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s %s: got %d, want %d", method, path, w.Code, want)
+		}
 	}
 }

@@ -247,7 +247,11 @@ func (l *launcher) start(cmd *exec.Cmd) (*process, error) {
 	}
 	p.signal = cmd.Process.Signal
 	drained := make(chan struct{})
-	go func() { defer close(drained); l.out.copy(r) }()
+	go func() {
+		defer l.cfg.Guard("output of " + l.unit.Name)
+		defer close(drained)
+		l.out.copy(r)
+	}()
 	p.finish = func() bool {
 		if err := p.group.kill(); err != nil {
 			l.cfg.Log.Warn("kill leftovers", "service", l.unit.Name, "err", err)

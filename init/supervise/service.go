@@ -16,8 +16,14 @@ import (
 	"github.com/waysideos/wayside/services/manifest"
 )
 
-// beatEvery is how often an idle service loop shows that it is alive.
-const beatEvery = 2 * time.Second
+const (
+	// beatEvery is how often an idle service loop shows that it is alive.
+	beatEvery = 2 * time.Second
+	// stopWait is how long a service, when all stop, waits for those that stop
+	// before it. It bounds the end of a chain of them to this and the longest
+	// TimeoutStopSec, rather than to the sum of all.
+	stopWait = 10 * time.Second
+)
 
 // service drives one machine. run is its only goroutine; mu guards what
 // Status reads.
@@ -34,7 +40,9 @@ type service struct {
 	settled chan struct{} // closed when first ready or first failed
 	done    chan struct{} // closed when run has returned
 
-	beat atomic.Int64 // Unix nanoseconds of the last turn of the loop
+	// beat is the last turn of the loop, with its monotonic reading: a step
+	// of the clock must neither age a sign of life nor renew it.
+	beat atomic.Pointer[time.Time]
 
 	mu     sync.Mutex
 	m      machine
@@ -58,8 +66,9 @@ func (s *service) run(ctx context.Context) {
 	defer timer.Stop()
 	startAfter, stopAfter := s.startAfter, s.stopAfter
 	started, stopping, stopAsked := false, ctx.Done(), false
+	var hurry <-chan time.Time
 	for {
-		s.beat.Store(time.Now().UnixNano())
+		s.live()
 		if !started && len(startAfter) == 0 {
 			started = true
 			s.apply(work, event{kind: start})
@@ -75,7 +84,9 @@ func (s *service) run(ctx context.Context) {
 		case <-timer.C:
 			s.apply(work, event{kind: tick})
 		case <-stopping:
-			stopping, stopAsked = nil, true
+			stopping, stopAsked, hurry = nil, true, time.After(stopWait)
+		case <-hurry:
+			hurry, stopAfter = nil, nil
 		case <-first(startAfter):
 			startAfter = startAfter[1:]
 		case <-when(stopAsked, first(stopAfter)):
@@ -86,6 +97,12 @@ func (s *service) run(ctx context.Context) {
 			s.collect(work, exit)
 		}
 	}
+}
+
+// live gives a sign of life.
+func (s *service) live() {
+	now := time.Now()
+	s.beat.Store(&now)
 }
 
 // patience is how long the loop may sleep.

@@ -113,7 +113,9 @@ func unitsAB() []manifest.Unit {
 
 func TestOrderOfStartAndStop(t *testing.T) {
 	s := newStage(t)
-	s.play(unitsAB(), func(svc map[string]*service, stop func()) {
+	units := unitsAB()
+	units[1].TimeoutStop = stopWait / 2
+	s.play(units, func(svc map[string]*service, stop func()) {
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"start a"}, s.events); diff != "" {
 			t.Errorf("before a is ready (-want +got):\n%s", diff)
@@ -129,6 +131,34 @@ func TestOrderOfStartAndStop(t *testing.T) {
 	want := []string{"start a", "start b", "terminated b", "killed b", "end b", "terminated a", "end a"}
 	if diff := cmp.Diff(want, s.events); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// A chain of services that all ignore TERM ends within the wait and the
+// longest of their deadlines, not within the sum of them.
+func TestStopOfADeafChainIsBounded(t *testing.T) {
+	units := append(unitsAB(), *testUnit())
+	units[2].Name, units[2].After = "c", []string{"b"}
+	for i := range units {
+		units[i].TimeoutStop = 20 * time.Second
+	}
+	s := newStage(t)
+	s.play(units, func(svc map[string]*service, stop func()) {
+		for i, name := range []string{"a", "b", "c"} {
+			synctest.Wait()
+			s.notes[name] <- note{pid: i + 1, ready: true}
+			s.deaf[name] = true
+		}
+		synctest.Wait()
+		begin := time.Now()
+		stop()
+		<-svc["a"].done
+		if took, most := time.Since(begin), stopWait+20*time.Second; took > most {
+			t.Errorf("took %v to stop, want at most %v", took, most)
+		}
+	})
+	if got := s.events[3]; got != "terminated c" {
+		t.Errorf("got %q first at the stop, want the last of the chain", got)
 	}
 }
 
@@ -211,8 +241,18 @@ func TestBeatWhileIdle(t *testing.T) {
 	s.play(unitsAB()[:1], func(svc map[string]*service, _ func()) {
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		if age := time.Since(time.Unix(0, svc["a"].beat.Load())); age > beatEvery {
+		if age := time.Since(*svc["a"].beat.Load()); age > beatEvery {
 			t.Errorf("got last beat %v ago, want at most %v", age, beatEvery)
 		}
 	})
+}
+
+// A step of the clock must not make a hung loop look alive, nor a live one
+// hung.
+func TestBeatIsMonotonic(t *testing.T) {
+	sv := newService(testUnit(), slog.New(slog.DiscardHandler))
+	sv.live()
+	if beat := *sv.beat.Load(); beat == beat.Round(0) {
+		t.Errorf("got beat %v, want one with a monotonic reading", beat)
+	}
 }

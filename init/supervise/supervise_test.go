@@ -253,6 +253,30 @@ func TestSocketSurvivesRestart(t *testing.T) {
 	}
 }
 
+func TestPanicIsGuarded(t *testing.T) {
+	caught := make(chan string, 1)
+	s, err := New(Config{Units: []manifest.Unit{childUnit("echo", "echo")}, Log: slog.New(slog.DiscardHandler), RunDir: t.TempDir(),
+		Guard: func(what string) {
+			if r := recover(); r != nil {
+				caught <- what
+			}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.services[0].launch = func(context.Context) (*process, error) { panic("oops") }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	if got, want := <-caught, "supervision of echo"; got != want {
+		t.Errorf("got a panic in %q, want it in %q", got, want)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
 func TestCrashLoopGoesOn(t *testing.T) {
 	b := newBench(t, "", nil, childUnit("crash", "crash"))
 	s := b.until("fifth restart", func(s manifest.Service) bool { return s.Restarts >= 5 })

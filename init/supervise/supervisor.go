@@ -34,6 +34,10 @@ type Config struct {
 	// FirstEnv is by service what only its first start gets besides.
 	FirstEnv map[string][]string
 
+	// Guard is deferred in every goroutine, with its purpose: it recovers from
+	// a panic, which would end the process. nil lets panics pass.
+	Guard func(what string)
+
 	RunDir      string // holds notify/; default manifest.RunDir
 	StateRoot   string // of StateDirectory; default /var/lib
 	RuntimeRoot string // of RuntimeDirectory; default /run
@@ -56,6 +60,9 @@ func New(cfg Config) (*Supervisor, error) {
 	cfg.RunDir = orElse(cfg.RunDir, manifest.RunDir)
 	cfg.StateRoot = orElse(cfg.StateRoot, "/var/lib")
 	cfg.RuntimeRoot = orElse(cfg.RuntimeRoot, manifest.StatusEntry)
+	if cfg.Guard == nil {
+		cfg.Guard = func(string) {}
+	}
 	units, err := manifest.Order(cfg.Units)
 	if err != nil {
 		return nil, err
@@ -137,14 +144,23 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if n := s.launch[i].notify; n != nil {
 			notes := make(chan note)
 			sv.notes = notes
-			receivers.Go(func() { n.receive(receiving, s.cfg.Log, notes) })
+			receivers.Go(func() {
+				defer s.cfg.Guard("notify socket of " + sv.unit.Name)
+				n.receive(receiving, s.cfg.Log, notes)
+			})
 		}
 	}
 	s.setRunning(true)
 	for _, sv := range s.services {
-		loops.Go(func() { sv.run(ctx) })
+		loops.Go(func() {
+			defer s.cfg.Guard("supervision of " + sv.unit.Name)
+			sv.run(ctx)
+		})
 	}
-	loops.Go(func() { s.awaitReady(ctx) })
+	loops.Go(func() {
+		defer s.cfg.Guard("readiness of all services")
+		s.awaitReady(ctx)
+	})
 	loops.Wait()
 	s.setRunning(false)
 	stopReceiving()
@@ -234,7 +250,7 @@ func (s *Supervisor) setRunning(running bool) {
 	defer s.mu.Unlock()
 	s.running = running
 	for _, sv := range s.services {
-		sv.beat.Store(time.Now().UnixNano())
+		sv.live()
 	}
 }
 
@@ -259,7 +275,7 @@ func (s *Supervisor) Heartbeat() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.running {
-		if len(s.services) > 0 && s.services[0].beat.Load() == 0 {
+		if len(s.services) > 0 && s.services[0].beat.Load() == nil {
 			return time.Time{}
 		}
 		return time.Now()
@@ -271,7 +287,7 @@ func (s *Supervisor) Heartbeat() time.Time {
 			continue
 		default:
 		}
-		if beat := time.Unix(0, sv.beat.Load()); beat.Before(oldest) {
+		if beat := *sv.beat.Load(); beat.Before(oldest) {
 			oldest = beat
 		}
 	}

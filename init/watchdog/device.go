@@ -54,11 +54,12 @@ func Inherit(fd int, name string) (*Device, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("inherit watchdog: descriptor %d: %w", fd, err)
 	}
-	identity, err := os.ReadFile(filepath.Join(sysClass, name, "identity"))
-	if err != nil {
-		return nil, fmt.Errorf("inherit watchdog: %w", err)
+	d := &Device{fd: fd, Name: name, Identity: name}
+	// It runs already, so it must be fed whether or not its name is known.
+	if identity, err := os.ReadFile(filepath.Join(sysClass, name, "identity")); err == nil {
+		d.Identity = strings.TrimSpace(string(identity))
 	}
-	return &Device{fd: fd, Name: name, Identity: strings.TrimSpace(string(identity))}, nil
+	return d, nil
 }
 
 // Feed keeps the machine alive for another timeout.

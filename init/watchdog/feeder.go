@@ -17,6 +17,7 @@ type Feeder struct {
 	mu    sync.Mutex
 	feed  func() error // nil while there is no watchdog
 	until time.Time    // end of the lease
+	last  bool         // nobody may extend it any more
 	hungs bool         // the lease ran out and that was said
 }
 
@@ -32,11 +33,20 @@ func (f *Feeder) Attach(feed func() error) {
 
 // Extend sets the lease to end in d from now, be that sooner or later than
 // it would have ended.
-func (f *Feeder) Extend(d time.Duration) {
+func (f *Feeder) Extend(d time.Duration) { f.set(d, false) }
+
+// Last is the lease of whoever ends the machine. The first one stands: an end
+// that hangs must not be fed by a main loop that still turns, nor by a second
+// attempt to end.
+func (f *Feeder) Last(d time.Duration) { f.set(d, true) }
+
+func (f *Feeder) set(d time.Duration, last bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.until = time.Now().Add(d)
-	f.hungs = false
+	if f.last {
+		return
+	}
+	f.until, f.last, f.hungs = time.Now().Add(d), last, false
 }
 
 // Run feeds at the given interval until ctx ends.

@@ -37,6 +37,13 @@ func TestFedOnlyWithinLease(t *testing.T) {
 		step(30*time.Second, false, "after the lease")
 		f.Extend(3 * time.Second)
 		step(2*time.Second, true, "with a new lease")
+		f.Last(10 * time.Second)
+		f.Extend(time.Hour)
+		f.Last(time.Hour)
+		step(9*time.Second, true, "within the last lease")
+		time.Sleep(2 * time.Second)
+		f.Extend(time.Hour)
+		step(30*time.Second, false, "after the last lease")
 		cancel()
 		<-done
 	})

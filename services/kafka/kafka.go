@@ -50,9 +50,9 @@ var (
 	}
 )
 
-// Options returns the options every client shares; a caller adds its own
+// options returns the options every client shares; a caller adds its own
 // after them.
-func Options(cfg Config) []kgo.Opt {
+func options(cfg Config) []kgo.Opt {
 	p := local
 	if cfg.Remote {
 		p = remote
@@ -66,7 +66,7 @@ func Options(cfg Config) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(cfg.Bootstrap...),
 		kgo.ClientID(cfg.ClientID),
-		kgo.WithLogger(NewLogger(cfg.Log)),
+		kgo.WithLogger(newLogger(cfg.Log)),
 		kgo.Dialer(dialer.DialContext),
 		kgo.RequestTimeoutOverhead(p.overhead),
 		kgo.RetryBackoffFn(func(tries int) time.Duration { return Backoff(tries, p.backoffMin, p.backoffMax) }),
@@ -78,13 +78,13 @@ func Options(cfg Config) []kgo.Opt {
 	}
 }
 
-// NewClient opens a client with Options and then extra; nothing is dialled
+// NewClient opens a client with the shared options and then extra; nothing is dialled
 // yet.
 func NewClient(cfg Config, extra ...kgo.Opt) (*kgo.Client, error) {
 	if len(cfg.Bootstrap) == 0 {
 		return nil, errors.New("open kafka client: no bootstrap server is given")
 	}
-	cl, err := kgo.NewClient(append(Options(cfg), extra...)...)
+	cl, err := kgo.NewClient(append(options(cfg), extra...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client for %v: %w", cfg.Bootstrap, err)
 	}

@@ -31,7 +31,7 @@ func TestBackoff(t *testing.T) {
 
 func TestLoggerTellsOnceAMinute(t *testing.T) {
 	var out bytes.Buffer
-	l := NewLogger(slog.New(slog.NewTextHandler(&out, nil)))
+	l := newLogger(slog.New(slog.NewTextHandler(&out, nil)))
 	now := time.Unix(0, 0)
 	l.now = func() time.Time { return now }
 	for range 10 {

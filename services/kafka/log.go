@@ -13,28 +13,28 @@ import (
 // client whose cluster is away says so several times a second, for days.
 const repeatAfter = time.Minute
 
-// Logger writes franz-go's messages to slog: its errors and warnings as
+// logger writes franz-go's messages to slog: its errors and warnings as
 // warnings, its infos as debug messages, the rest nowhere. A warning repeated
 // within a minute becomes a debug message.
-type Logger struct {
+type logger struct {
 	log  *slog.Logger
 	now  func() time.Time
 	mu   sync.Mutex
 	last map[string]time.Time // message, without its values, to when it was last a warning
 }
 
-var _ kgo.Logger = (*Logger)(nil)
+var _ kgo.Logger = (*logger)(nil)
 
-// NewLogger returns a bridge to log; nil discards.
-func NewLogger(log *slog.Logger) *Logger {
+// newLogger returns a bridge to log; nil discards.
+func newLogger(log *slog.Logger) *logger {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Logger{log: log, now: time.Now, last: map[string]time.Time{}}
+	return &logger{log: log, now: time.Now, last: map[string]time.Time{}}
 }
 
 // Level implements kgo.Logger.
-func (l *Logger) Level() kgo.LogLevel {
+func (l *logger) Level() kgo.LogLevel {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		return kgo.LogLevelInfo
 	}
@@ -42,7 +42,7 @@ func (l *Logger) Level() kgo.LogLevel {
 }
 
 // Log implements kgo.Logger.
-func (l *Logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+func (l *logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	to := slog.LevelDebug
 	if level <= kgo.LogLevelWarn && l.fresh(msg) {
 		to = slog.LevelWarn
@@ -50,7 +50,7 @@ func (l *Logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	l.log.Log(context.Background(), to, msg, keyvals...)
 }
 
-func (l *Logger) fresh(msg string) bool {
+func (l *logger) fresh(msg string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()

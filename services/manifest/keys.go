@@ -26,11 +26,11 @@ var unitKeys = []key[Unit]{
 	{"Unit", "Requires", "services that must be ready before the first start; a later failure of theirs changes nothing", names(serviceSuffix, func(u *Unit) *[]string { return &u.Requires })},
 
 	{"Service", "ExecStart", "absolute path of the program and its arguments, once", setExec},
-	{"Service", "Type", "`simple` (ready when it runs) or `notify` (ready at READY=1)", choice(func(u *Unit) *Type { return &u.Type }, Simple, Notify)},
+	{"Service", "Type", "`simple` (the default, ready when it runs) or `notify` (ready at READY=1)", choice(func(u *Unit) *Type { return &u.Type }, Simple, Notify)},
 	{"Service", "User", "user to run as; default root", account(func(u *Unit) *string { return &u.User })},
 	{"Service", "Group", "group to run as; default the user's", account(func(u *Unit) *string { return &u.Group })},
 	{"Service", "SupplementaryGroups", "further groups", list(func(u *Unit) *[]string { return &u.SupplementaryGroups }, checkAccount)},
-	{"Service", "Restart", "`no`, `on-failure` or `always`", choice(func(u *Unit) *Restart { return &u.Restart }, RestartNo, RestartOnFailure, RestartAlways)},
+	{"Service", "Restart", "`no` (the default), `on-failure` or `always`", choice(func(u *Unit) *Restart { return &u.Restart }, RestartNo, RestartOnFailure, RestartAlways)},
 	{"Service", "RestartSec", "delay before a restart, doubled by each failure in a row; default 100ms", span(func(u *Unit) *time.Duration { return &u.RestartDelay })},
 	{"Service", "RestartMaxDelaySec", "where the doubling ends; a service that ran ready that long begins anew; default 1min", span(func(u *Unit) *time.Duration { return &u.RestartMaxDelay })},
 	{"Service", "TimeoutStartSec", "longest wait for READY=1; default 90s, 0 and `infinity` wait for ever", span(func(u *Unit) *time.Duration { return &u.TimeoutStart })},

@@ -13,6 +13,10 @@ import (
 // MaxSize is the largest profile that is read, in bytes.
 const MaxSize = 1 << 20
 
+// maxBlank is how many empty lines in a row are read: the YAML parser takes
+// time quadratic in those of a block of text.
+const maxBlank = 100
+
 // Parse reads a profile and fills in every default, so that readers need no
 // accessors: in a *Profile from Parse, from Default or from a round trip
 // through Marshal, every Hostname, Listen, AutoCreate, DHCP4, RA and
@@ -68,7 +72,14 @@ func cleanText(data []byte) (string, *FieldError) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
 	lines := strings.Split(text, "\n")
+	blank := 0
 	for n, line := range lines {
+		if blank++; strings.Trim(line, " \t") != "" {
+			blank = 0
+		}
+		if blank > maxBlank {
+			return "", &FieldError{Line: n + 1, Column: 1, Reason: fmt.Sprintf("more than %d empty lines in a row", maxBlank)}
+		}
 		if col, reason := badCharacter(line); reason != "" {
 			return "", &FieldError{Line: n + 1, Column: col, Reason: reason}
 		}

@@ -50,6 +50,7 @@ func TestBadBytes(t *testing.T) {
 		{"Latin-1", start + "description: caf\xe9\n", "f:3:17: byte 0xe9 is not UTF-8; save the file as UTF-8"},
 		{"NUL", start + "# \x00\n", "f:3:3: control character U+0000 is not allowed"},
 		{"too large", start + strings.Repeat("#", MaxSize), "f:1:1: the file has 1048598 bytes, the most is 1048576"},
+		{"empty lines", start + "description: |" + strings.Repeat("\n ", 100_000), "f:104:1: more than 100 empty lines in a row"},
 		{"deep brackets", strings.Repeat("[", 100_000), "f:1:17: nested too deeply"},
 		{"deep lists", strings.Repeat("- ", 100_000), "f:1:9: nested too deeply"},
 		{"deep fields", strings.Repeat("{a: ", 100_000), "f:1:65: nested too deeply"},

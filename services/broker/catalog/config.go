@@ -12,12 +12,11 @@ type Type int8
 
 // The types in use.
 const (
-	Boolean Type = 1
-	String  Type = 2
-	Int     Type = 3
-	Long    Type = 5
-	List    Type = 7
-	Double  Type = 6
+	String Type = 2
+	Int    Type = 3
+	Long   Type = 5
+	Double Type = 6
+	List   Type = 7
 )
 
 // Def is one topic configuration: what Kafka calls it, its default, and what

@@ -26,18 +26,28 @@ func ReadFile(fsys vfs.FS, name string) ([]byte, error) {
 	return b, nil
 }
 
-// WriteFile replaces name by data so that a power cut at any instant leaves
-// the old content or the new one: a temporary file is synced, renamed over
-// name, and the directory synced.
+// WriteFile replaces name by data, durably when it returns. When the
+// directory sync fails the new content may be in force or not: that error
+// matches none, so that nobody takes it for a full disk and goes on.
 func WriteFile(fsys vfs.FS, name string, data []byte) error {
+	if err := Replace(fsys, name, data); err != nil {
+		return err
+	}
+	if err := fsys.SyncDir(path.Dir(name)); err != nil {
+		return fmt.Errorf("sync directory of %s: %v", name, err)
+	}
+	return nil
+}
+
+// Replace replaces name by data so that a power cut at any instant leaves the
+// old content or the new one, whole: a temporary file is synced and renamed
+// over name. Which of the two is decided by the directory's next sync.
+func Replace(fsys vfs.FS, name string, data []byte) error {
 	tmp := name + ".tmp"
 	if err := WriteSynced(fsys, tmp, data); err != nil {
 		return err
 	}
-	if err := fsys.Rename(tmp, name); err != nil {
-		return err
-	}
-	return fsys.SyncDir(path.Dir(name))
+	return fsys.Rename(tmp, name)
 }
 
 // WriteSynced writes and syncs a file; its name is not durable yet.

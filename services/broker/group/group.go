@@ -291,6 +291,7 @@ func (m *Manager) Delete(id string) error {
 	if len(g.members) > 0 {
 		return kerr.NonEmptyGroup
 	}
+	stop(g.timer)
 	for _, t := range g.pending {
 		t.Stop()
 	}

@@ -176,6 +176,30 @@ func TestStaticMember(t *testing.T) {
 	})
 }
 
+// TestStaticMemberBetweenJoinAndSync: the leader is about to assign to the id
+// that is not used any more; nobody would consume that share.
+func TestStaticMemberBetweenJoinAndSync(t *testing.T) {
+	run(t, func(b *bench) {
+		static := request("")
+		static.Instance = "i"
+		leader := b.joinAll(request(""), static)[0]
+		var wg sync.WaitGroup
+		var back group.JoinResult
+		wg.Go(func() { back = b.m.Join(b.t.Context(), static) })
+		synctest.Wait()
+		b.want("sync of the old generation", b.syncAs(leader).Err, kerr.RebalanceInProgress)
+		next := b.joinAll(request(leader.MemberID))[0]
+		wg.Wait()
+		if back.Err != nil || back.Generation != next.Generation || len(next.Members) != 2 {
+			t.Fatalf("joined again: %+v and %+v", back, next)
+		}
+		b.syncAs(next)
+		if s := b.syncAs(back); s.Err != nil || string(s.Assignment) != back.MemberID {
+			t.Errorf("assignment of the member that came back: %+v", s)
+		}
+	})
+}
+
 func TestRefusedJoins(t *testing.T) {
 	run(t, func(b *bench) {
 		b.stable()

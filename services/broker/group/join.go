@@ -155,7 +155,8 @@ func (g *group) admit(r JoinRequest, id string) *member {
 }
 
 // replace gives a static member (KIP-345) that came back a new id; whoever
-// still uses the old one is fenced.
+// still uses the old one is fenced. Its assignment stays its own, unless the
+// leader is about to assign to the old id: then all must join again.
 func (g *group) replace(old *member, r JoinRequest) *member {
 	old.expiry.Stop()
 	old.answer(kerr.FencedInstanceID)
@@ -171,6 +172,9 @@ func (g *group) replace(old *member, r JoinRequest) *member {
 		g.leader = mem.id
 	}
 	mem.expiry = g.m.after(mem.session, func() { g.expire(mem) })
+	if g.state == Completing {
+		g.prepare()
+	}
 	return mem
 }
 

@@ -2,10 +2,12 @@ package meta
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/waysideos/wayside/services/broker/frame"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -85,6 +87,21 @@ func TestSnapshotRebuilds(t *testing.T) {
 	if diff := gocmp.Diff(a, b, opts, ignore); diff != "" {
 		t.Errorf("state after its own snapshot (-want +got):\n%s", diff)
 	}
+}
+
+// TestSnapshotFits: a change that is too long for a frame would make the
+// snapshot unreadable, and with it the broker's whole state.
+func TestSnapshotFits(t *testing.T) {
+	s := newState()
+	worst := strings.Repeat("\x00", 4096) // six bytes each in JSON
+	for i := range int32(1000) {
+		s.commit(commit{Group: "g", Offsets: []Offset{{Topic: strings.Repeat("t", 249), Partition: i, Metadata: worst}}})
+	}
+	must(t, s.Snapshot(func(p []byte) {
+		if len(p) > frame.MaxPayload {
+			t.Errorf("a change of %d bytes, at most %d can be read back", len(p), frame.MaxPayload)
+		}
+	}))
 }
 
 func FuzzApply(f *testing.F) {

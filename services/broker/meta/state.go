@@ -161,8 +161,9 @@ func (s *state) commit(c commit) {
 	}
 }
 
-// snapshotBatch is how many offsets one change of a snapshot holds.
-const snapshotBatch = 1000
+// snapshotBatch is how many offsets one change of a snapshot holds. With the
+// longest metadata, each byte of it escaped, they must fit frame.MaxPayload.
+const snapshotBatch = 500
 
 // Snapshot implements journal.Machine. Sorted, so that equal states make
 // equal files.

@@ -23,11 +23,11 @@ func handleOffsetFetch(s *Server, _ context.Context, _ *request, req *kmsg.Offse
 		return resp
 	}
 	g := kmsg.OffsetFetchRequestGroup{Group: req.Group}
+	if req.Topics != nil { // none asked for is not the same as all
+		g.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
+	}
 	for _, t := range req.Topics {
 		g.Topics = append(g.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
-	}
-	if req.Topics == nil {
-		g.Topics = nil
 	}
 	for _, t := range s.fetchGroup(g).Topics {
 		st := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
@@ -39,7 +39,7 @@ func handleOffsetFetch(s *Server, _ context.Context, _ *request, req *kmsg.Offse
 	return resp
 }
 
-// fetchGroup answers for one group; no topics means all.
+// fetchGroup answers for one group; nil topics means all.
 func (s *Server) fetchGroup(g kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
 	out := kmsg.OffsetFetchResponseGroup{Group: g.Group}
 	if g.Topics == nil {

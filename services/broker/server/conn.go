@@ -192,16 +192,16 @@ func (c *conn) peekKey() (kmsg.Key, error) {
 	return kmsg.Key(binary.BigEndian.Uint16(b)), nil
 }
 
-// maxControl is the longest request other than Produce, in bytes.
-const maxControl = 4 << 20
-
-// reserve waits for the request's memory, before any of it is read.
+// reserve waits for the request's memory, before any of it is read. Requests
+// other than Produce are decoded whole, and an array's claimed length is
+// believed up to the number of bytes that follow: one that would not fit the
+// budget is refused (with the default limits beyond 512 KiB).
 func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int32) (release func(), err error) {
 	if key == kmsg.Produce {
 		return c.s.memory.records.acquire(ctx, int64(size))
 	}
-	if size > maxControl {
-		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", key.Name(), size, maxControl)
+	if longest := c.s.memory.control.size / decodeFactor; int64(size) > longest {
+		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", key.Name(), size, longest)
 	}
 	return c.s.memory.control.acquire(ctx, int64(size)*decodeFactor)
 }

@@ -171,6 +171,8 @@ func TestHostile(t *testing.T) {
 	}
 	meta := kmsg.NewPtrMetadataRequest()
 	whole := frameOf(meta, 1)
+	many := kmsg.NewPtrMetadataRequest()
+	many.Version, many.Topics = 4, make([]kmsg.MetadataRequestTopic, 20000)
 	for name, b := range map[string][]byte{
 		"2 GB":                  append(u32(1<<31-1), 0, 3, 0, 0),
 		"negative size":         u32(1<<32 - 1),
@@ -182,6 +184,7 @@ func TestHostile(t *testing.T) {
 		"tags without end":      req(3, 9, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
 		"array of 2 G topics":   req(3, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff),
 		"produce of 2 G topics": req(0, 3, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff),
+		"more than can be held": frameOf(many, 1),
 		"half a request":        whole[:len(whole)-3],
 		"half a size":           whole[:2],
 	} {
@@ -259,6 +262,34 @@ func TestFetchEncoding(t *testing.T) {
 		}
 		if diff := cmp.Diff(want.AppendTo(nil), got); diff != "" {
 			t.Errorf("version %d (-kmsg +ours):\n%s", v, diff)
+		}
+	}
+}
+
+// TestOffsetFetchOfNothing: an empty list of topics is not "all topics", which
+// is null.
+func TestOffsetFetchOfNothing(t *testing.T) {
+	s := newServer(t)
+	if err := s.Meta.Commit("g", []meta.Offset{{Topic: "t", Offset: 5}}); err != nil {
+		t.Fatal(err)
+	}
+	for v := int16(2); v <= offsetFetchAPI.max; v++ {
+		for want, topics := range [][]kmsg.OffsetFetchRequestTopic{{}, nil} { // 0 topics, 1 topic
+			req := kmsg.NewPtrOffsetFetchRequest()
+			req.Version, req.Group, req.Topics = v, "g", topics
+			g := kmsg.NewOffsetFetchRequestGroup()
+			if g.Group = "g"; topics != nil {
+				g.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
+			}
+			req.Groups = append(req.Groups, g)
+			resp := handleOffsetFetch(s, t.Context(), nil, req).(*kmsg.OffsetFetchResponse)
+			got := len(resp.Topics)
+			if v >= 8 {
+				got = len(resp.Groups[0].Topics)
+			}
+			if got != want {
+				t.Errorf("version %d: got %d topics, want %d", v, got, want)
+			}
 		}
 	}
 }

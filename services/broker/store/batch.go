@@ -20,6 +20,7 @@ import (
 const (
 	HeaderSize = 61
 	prefixSize = 12 // base offset and length; Length counts what follows
+	magicAt    = 16 // in message sets of version 0 and 1 too
 	crcStart   = 21
 )
 
@@ -109,6 +110,9 @@ func checkStored(b []byte) (Header, error) {
 
 // Check verifies a batch from a producer: b must be exactly one whole batch.
 func Check(b []byte) (Header, error) {
+	if len(b) > magicAt && b[magicAt] < 2 { // an old message set may be shorter than a header
+		return Header{}, fmt.Errorf("%w: magic %d", ErrMagic, b[magicAt])
+	}
 	h, err := checkStored(b)
 	if err != nil {
 		return h, err

@@ -36,9 +36,12 @@ func (es epochs) trim(start int64) epochs {
 }
 
 // end answers OffsetForLeaderEpoch: the largest epoch not above the asked
-// one, and where it ends; -1, -1 when there is none.
+// one, and where it ends; -1, -1 for one that was never begun. An epoch older
+// than all that are known, because nothing was written in it or retention has
+// deleted it, ends where the oldest begins: told -1, consumers believe that
+// the log was truncated and reset their position.
 func (es epochs) end(epoch int32, leo int64) (int32, int64) {
-	if n := len(es); n == 0 || epoch > es[n-1].Epoch {
+	if n := len(es); n == 0 || epoch < 0 || epoch > es[n-1].Epoch {
 		return -1, -1
 	}
 	for i := len(es) - 1; i >= 0; i-- {
@@ -50,5 +53,5 @@ func (es epochs) end(epoch int32, leo int64) (int32, int64) {
 		}
 		return es[i].Epoch, es[i+1].Start
 	}
-	return -1, -1
+	return epoch, es[0].Start
 }

@@ -32,6 +32,7 @@ func TestCheck(t *testing.T) {
 		{"length too small", edit(11, 3), store.ErrCorrupt},
 		{"negative length", edit(8, 0xff), store.ErrCorrupt},
 		{"message set v1", edit(16, 1), store.ErrMagic},
+		{"short message set v1", edit(16, 1)[:40], store.ErrMagic},
 		{"two batches", append(good(), good()...), store.ErrInvalid},
 		{"codec 5", edit(22, 5), store.ErrCodec},
 		{"control", edit(22, 0x20), store.ErrInvalid},

@@ -80,13 +80,15 @@ func decodeTime(b []byte) timeEntry {
 	return timeEntry{int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[8:]))}
 }
 
-// write puts the index beside its segment, synced; the names are not.
+// write puts the index beside its segment, synced; the names are not. The
+// files of an earlier stop are replaced and not overwritten: the checkpoint on
+// disk still relies on them, and a short time index does not look damaged.
 func (x *index) write(fsys vfs.FS, seg segment) error {
 	pos, times := x.encode()
-	if err := frame.WriteSynced(fsys, seg.indexName(), pos); err != nil {
+	if err := frame.Replace(fsys, seg.indexName(), pos); err != nil {
 		return err
 	}
-	return frame.WriteSynced(fsys, seg.timeName(), times)
+	return frame.Replace(fsys, seg.timeName(), times)
 }
 
 var errIndex = errors.New("index does not match its segment")

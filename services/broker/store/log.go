@@ -208,7 +208,7 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// EpochEnd answers OffsetForLeaderEpoch; -1, -1 when the epoch is unknown.
+// EpochEnd answers OffsetForLeaderEpoch; -1, -1 for an epoch of the future.
 func (l *Log) EpochEnd(epoch int32) (int32, int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,7 +236,7 @@ func (l *Log) Close() error {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	for l.syncing {
+	for l.syncing || l.fsyncing { // the file must not be closed under a sync
 		l.idle.Wait()
 	}
 	defer l.act.file.release()

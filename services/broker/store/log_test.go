@@ -188,6 +188,95 @@ func TestFullDiskGoesOn(t *testing.T) {
 	l.Close()
 }
 
+// TestFullDiskWhileRolling: whatever step of a roll finds the disk full, what
+// is acknowledged afterwards survives. Once the checkpoint may name the next
+// segment, appending to the old one would be lost.
+func TestFullDiskWhileRolling(t *testing.T) {
+	for _, at := range []struct {
+		op   vfs.Op
+		name string
+	}{
+		{vfs.OpCreate, "p/*.index.tmp"}, {vfs.OpSync, "p/*.timeindex.tmp"}, {vfs.OpCreate, "p/*1.log"},
+		{vfs.OpWrite, "p/checkpoint.tmp"}, {vfs.OpRename, "p/checkpoint.tmp -> p/checkpoint"}, {vfs.OpSyncDir, "p"},
+	} {
+		fsys := vfs.NewCrashable(1)
+		l := open(t, fsys, store.Options{SegmentBytes: 300})
+		putDurable(t, l, spec{values: []string{"a"}})
+		fsys.SetHook(vfs.FailNth(at.op, at.name, 1, syscall.ENOSPC, false))
+		if _, err := put(l, batch(spec{values: []string{strings.Repeat("b", 300)}})); err == nil {
+			t.Fatalf("%s %s: the roll did not fail", at.op, at.name)
+		}
+		want := []string{"a"}
+		if a, err := put(l, batch(spec{values: []string{"c"}})); err == nil { // fits the old segment
+			must(t, l.Wait(ctx(t), a.Next))
+			want = append(want, "c")
+		} else if at.op != vfs.OpSyncDir {
+			t.Errorf("%s %s: append when there is room again: %v", at.op, at.name, err)
+		}
+		for range 8 {
+			again := open(t, fsys.CrashClone(), store.Options{})
+			if got, end := readAll(t, again, 0), again.Stats().End; !cmp.Equal(got, want) || end != int64(len(want)) {
+				t.Errorf("%s %s: after a power cut: %v up to %d, want %v", at.op, at.name, got, end, want)
+			}
+			again.Close()
+		}
+		l.Close()
+	}
+}
+
+// TestCutWhileClosing: a clean stop writes index files that an earlier one
+// made too. A power cut in between must not leave a time index that is too
+// short: lookups and retention would believe it.
+func TestCutWhileClosing(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpWrite, vfs.OpSync} {
+		fsys := vfs.NewCrashable(1)
+		l := open(t, fsys, store.Options{})
+		putDurable(t, l, spec{values: []string{"a"}, ms: 5000})
+		must(t, l.Close())
+		l = open(t, fsys, store.Options{})
+		putDurable(t, l, spec{values: []string{"b"}, ms: 10})
+		fsys.SetHook(vfs.FailNth(op, "p/*.timeindex*", 1, syscall.EIO, true))
+		if l.Close() == nil {
+			t.Fatalf("%s: close did not fail", op)
+		}
+		fsys.SetHook(nil)
+		for range 20 {
+			again := open(t, fsys.CrashClone(), store.Options{})
+			if got, ok, err := again.OffsetForTime(4000); !ok || err != nil || got.Offset != 0 {
+				t.Errorf("%s: record of 5000 ms: got %+v, %v, %v", op, got, ok, err)
+			}
+			again.Close()
+		}
+	}
+}
+
+// TestLostSegments: what fsck took away is gone, and consumers go on behind it.
+func TestLostSegments(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	opts := store.Options{SegmentBytes: 100}
+	l := open(t, fsys, opts)
+	for i := range 5 {
+		putDurable(t, l, spec{values: numbered(strings.Repeat("x", 60), i, 1)})
+	}
+	must(t, l.Close())
+	for _, base := range []string{"0", "2"} {
+		must(t, fsys.Remove("p/0000000000000000000"+base+".log"))
+	}
+	l = open(t, fsys, opts)
+	defer l.Close()
+	if _, err := l.Read(0, 1000, true); !errors.Is(err, store.ErrOutOfRange) {
+		t.Errorf("read in the lost first segment: got %v, want ErrOutOfRange", err)
+	}
+	s, err := l.Read(2, 1000, true)
+	must(t, err)
+	defer s.Release()
+	b := make([]byte, s.Len())
+	must(t, s.ReadAt(b, 0))
+	if h, err := store.ParseHeader(b); err != nil || h.BaseOffset != 3 {
+		t.Errorf("read in a lost segment: got batch %+v, %v, want the one at 3", h, err)
+	}
+}
+
 func TestRetention(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
 	now := time.UnixMilli(1_000_000)
@@ -291,7 +380,7 @@ func TestEpochs(t *testing.T) {
 	for _, tt := range []struct {
 		ask, epoch int32
 		end        int64
-	}{{0, -1, -1}, {1, 1, 2}, {2, 1, 2}, {3, 3, 4}, {4, 4, 4}, {5, -1, -1}} {
+	}{{-1, -1, -1}, {0, 0, 0}, {1, 1, 2}, {2, 1, 2}, {3, 3, 4}, {4, 4, 4}, {5, -1, -1}} {
 		if e, end := l.EpochEnd(tt.ask); e != tt.epoch || end != tt.end {
 			t.Errorf("epoch %d: got %d ending at %d, want %d at %d", tt.ask, e, end, tt.epoch, tt.end)
 		}

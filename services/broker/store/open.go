@@ -130,6 +130,14 @@ func (l *Log) splitSealed(segs []segment) (tail []segment, err error) {
 		}
 		l.sealed = append(l.sealed, s)
 	}
+	first := tail[0].base
+	if len(l.sealed) > 0 {
+		first = l.sealed[0].base
+	}
+	if l.start < first {
+		l.opts.Log.Error("first segments are missing; their records are lost", "dir", l.dir, "start", l.start, "first", first)
+		l.start = first
+	}
 	return tail, nil
 }
 

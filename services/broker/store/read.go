@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -57,15 +58,37 @@ type view struct {
 // one alone is longer than max, it is returned if one is set, else nothing.
 // At the high watermark nothing is returned.
 func (l *Log) Read(offset, max int64, one bool) (*Slice, error) {
-	v, err := l.viewAt(offset)
-	if err != nil || v == nil {
-		return nil, err
+	for {
+		v, err := l.viewAt(offset)
+		if err != nil || v == nil {
+			return nil, err
+		}
+		s, err := l.slice(v, offset, max, one)
+		if s == nil {
+			v.file.release()
+		}
+		if err != errNoBatch {
+			return s, err
+		}
+		if v.active {
+			return nil, nil
+		}
+		offset = l.segmentAfter(v.seg.base) // a segment was lost: consumers go on behind the gap
 	}
-	s, err := l.slice(v, offset, max, one)
-	if s == nil {
-		v.file.release()
+}
+
+var errNoBatch = errors.New("no batch at or behind the offset")
+
+// segmentAfter returns the base of the segment that follows on one.
+func (l *Log) segmentAfter(base int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sealed {
+		if s.base > base {
+			return s.base
+		}
 	}
-	return s, err
+	return l.act.base
 }
 
 func (l *Log) slice(v *view, offset, max int64, one bool) (*Slice, error) {
@@ -74,8 +97,11 @@ func (l *Log) slice(v *view, offset, max int64, one bool) (*Slice, error) {
 		return nil, err
 	}
 	pos, h, err := walk(v, pos, func(h Header) bool { return h.LastOffset() >= offset })
-	if err != nil || h == nil {
+	if err != nil {
 		return nil, err
+	}
+	if h == nil {
+		return nil, errNoBatch
 	}
 	n := min(v.limit-pos, max)
 	if n < h.Size() {
