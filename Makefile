@@ -5,6 +5,9 @@ GO ?= go
 # WAYSIDE_MIRROR and WAYSIDE_SECURITY_MIRROR in the environment.
 SITE ?= examples/shop.yaml
 export CGO_ENABLED ?= 0
+# git refuses to read a checkout that another user owns, as in containers, and
+# go list and go build fail with it unless they leave git alone.
+export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/waysideos/wayside/image"
 	"github.com/waysideos/wayside/image/debian"
 	"github.com/waysideos/wayside/image/keys"
+	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/image/rootfs"
 	"github.com/waysideos/wayside/overlays"
 	"github.com/waysideos/wayside/qemu"
@@ -54,7 +56,7 @@ ordinary user. Equal inputs give equal bytes.`,
 		Example: `  wayside build --site examples/shop.yaml -o out/
   wayside build --board x86-64-uefi --site shop.yaml --version 1.4.0 -o out/
   wayside build --explain`,
-		Args: cobra.NoArgs,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if explain {
 				return explainImage(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -83,6 +85,9 @@ type built struct {
 
 // buildImage builds an image into o.out and tells log of its progress.
 func buildImage(ctx context.Context, o buildOptions, log io.Writer) (built, error) {
+	if err := checkOut(o.out); err != nil {
+		return built{}, err
+	}
 	p := newProgress(log)
 	fmt.Fprintf(log, "building %s for %s\n", o.version, o.board)
 	b, firmware, cleanup, err := prepare(ctx, o, p)
@@ -102,6 +107,20 @@ func buildImage(ctx context.Context, o buildOptions, log io.Writer) (built, erro
 	seconds := p.total().Seconds()
 	fmt.Fprintf(log, "%s: %s, %s stored, built in %.1f s\n", res.Path, mib(res.Size), mib(res.Stored), seconds)
 	return built{Result: res, Board: b.Input.Board.Slug, Firmware: firmware, Seconds: seconds}, nil
+}
+
+// checkOut makes the folder for the image and tries to write in it: the first
+// build takes minutes, and the image comes last.
+func checkOut(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the folder for the image: %v; give -o DIR", err)
+	}
+	f, err := os.CreateTemp(dir, ".wayside-")
+	if err != nil {
+		return fmt.Errorf("write to the folder for the image: %v; give -o DIR", err)
+	}
+	f.Close()
+	return os.Remove(f.Name())
 }
 
 func explainImage(ctx context.Context, o buildOptions, out, log io.Writer) error {
@@ -128,16 +147,16 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	if in.Epoch == 0 {
 		in.Epoch = lock.Date.Unix()
 	}
-	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
-		return nil, nil, cleanup, err
-	}
 	source, err := sourceDir(ctx, o.source)
 	if err != nil {
 		return nil, nil, cleanup, err
 	}
+	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
+		return nil, nil, cleanup, err
+	}
 	dir, err := os.MkdirTemp("", "wayside-build-")
 	if err != nil {
-		return nil, nil, cleanup, err
+		return nil, nil, cleanup, fmt.Errorf("make a folder for the compiled programs: %w", err)
 	}
 	cleanup = func() { os.RemoveAll(dir) }
 	if in.Init, in.Services, err = compileAll(ctx, source, in.Board.Arch, dir); err != nil {
@@ -153,6 +172,10 @@ func (o *buildOptions) input() (image.Input, error) {
 	in := image.Input{Version: o.version, Epoch: o.epoch}
 	var err error
 	if in.Board, err = boards.Get(o.board); err != nil {
+		return in, err
+	}
+	r := release.Release{Version: o.version, Board: in.Board.Slug, Epoch: cmp.Or(o.epoch, 1)}
+	if err := r.Validate(); err != nil {
 		return in, err
 	}
 	if o.site != "" {

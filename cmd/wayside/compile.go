@@ -16,6 +16,9 @@ const modulePath = "github.com/waysideos/wayside"
 // sourceDir is the root of Wayside's source tree: the folder given, or the
 // module that the current folder is in.
 func sourceDir(ctx context.Context, flag string) (string, error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return "", fmt.Errorf("find the compiler: %v; install Go and put its bin folder on PATH", err)
+	}
 	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-json")
 	cmd.Dir = flag
 	out, err := cmd.Output()

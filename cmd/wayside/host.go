@@ -35,7 +35,7 @@ func newHostCmd() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Say which tools are here; fails when one is missing or too old",
-		Args:  cobra.NoArgs,
+		Args:  flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.check(cmd.Context(), cmd.OutOrStdout())
 		},
@@ -44,9 +44,9 @@ func newHostCmd() *cobra.Command {
 		Use:   "setup",
 		Short: "Install what is missing or too old",
 		Long: `Installs what is missing or too old with apt-get, as root or by sudo. Where
-neither is to be had, it prints the one line to type on standard output. When everything is there
-it does nothing.`,
-		Args: cobra.NoArgs,
+neither is to be had, it prints the one line to type on standard output (with
+--json, on standard error). When everything is there it does nothing.`,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.setup(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -56,8 +56,7 @@ it does nothing.`,
 		c.Flags().BoolVar(&o.json, "json", false, "print the tools as JSON, one object a line")
 	}
 	setup.Flags().BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")
-	cmd.AddCommand(check, setup)
-	return cmd
+	return group(cmd, check, setup)
 }
 
 // tools looks at the tools for the purpose.
@@ -75,7 +74,7 @@ func (o hostOptions) check(ctx context.Context, out io.Writer) error {
 	}
 	o.print(out, tools)
 	if lacking := lackingTools(tools); lacking != "" {
-		return fmt.Errorf("%s; type: wayside host setup --for %s", lacking, o.purpose)
+		return fmt.Errorf("%s; type: go run ./cmd/wayside host setup --for %s", lacking, o.purpose)
 	}
 	return nil
 }
@@ -87,7 +86,14 @@ func (o hostOptions) setup(ctx context.Context, out, log io.Writer) error {
 	}
 	if lacking := lackingTools(tools); lacking != "" {
 		fmt.Fprintln(log, lacking)
-		done, err := o.install(ctx, tools, out, log)
+		line := out
+		if o.json { // objects and nothing else there
+			line = log
+		}
+		done, err := o.install(ctx, tools, line, log)
+		if !done && o.json {
+			o.print(out, tools)
+		}
 		if err != nil || !done {
 			return err
 		}
@@ -105,26 +111,30 @@ func (o hostOptions) setup(ctx context.Context, out, log io.Writer) error {
 }
 
 // install plans and does what is to be done. What it may not do, or is not to
-// do, it prints on out as one line for a shell, and done is false.
-func (o hostOptions) install(ctx context.Context, tools []toolStatus, out, log io.Writer) (done bool, err error) {
+// do, it prints on line as one line for a shell, and done is false.
+func (o hostOptions) install(ctx context.Context, tools []toolStatus, line, log io.Writer) (done bool, err error) {
 	if findTool("apt-get") == "" {
 		return false, fmt.Errorf("there is no apt-get on this machine; install with its own package manager: %s", wanted(tools))
 	}
 	root := os.DirFS("/")
 	facts := aptFacts{OS: readHostOS(root), Suites: readSuites(root), Candidates: aptCandidates(ctx, tools)}
-	facts.Mirror, facts.MirrorErr = debian.FromAPT(root)
+	facts.Mirror, facts.MirrorErr = debian.FindMirror(os.Getenv("WAYSIDE_MIRROR"), os.Getenv("WAYSIDE_SECURITY_MIRROR"), root)
 	steps, err := plan(tools, facts)
 	if err != nil {
 		return false, err
 	}
 	sudo, ok := privilege(ctx)
 	if o.dryRun {
-		fmt.Fprintln(out, shellLine(steps, sudo))
+		fmt.Fprintln(line, shellLine(steps, sudo))
 		return false, nil
 	}
 	if !ok {
-		fmt.Fprintln(log, "installing needs root; type:")
-		fmt.Fprintln(out, shellLine(steps, sudo))
+		where := ""
+		if len(sudo) == 0 {
+			where = " in a root shell"
+		}
+		fmt.Fprintf(log, "installing needs root; type%s:\n", where)
+		fmt.Fprintln(line, shellLine(steps, sudo))
 		return false, exitCode(1)
 	}
 	for _, s := range steps {

@@ -21,7 +21,8 @@ type hostTool struct {
 	version  []string // arguments that print the version; needed with min
 }
 
-// hostTools is every program that is called anywhere in this tree.
+// hostTools is every program that is called anywhere in this tree and is not
+// on every Debian (a test looks for them).
 var hostTools = []hostTool{
 	// QEMU 7.2 crashes a third of all boots of kernel 6.12 under TCG.
 	{name: "qemu-system-x86_64", packages: []string{"qemu-system-x86"}, min: qemu.MinVersion, version: []string{"--version"}},
@@ -34,11 +35,16 @@ var hostTools = []hostTool{
 	{name: "mosquitto_pub", packages: []string{"mosquitto-clients"}, test: true},
 	{name: "sgdisk", packages: []string{"gdisk"}, test: true},
 	{name: "fsck.vfat", packages: []string{"dosfstools"}, test: true},
-	{name: "mdir", packages: []string{"mtools"}, test: true},
+	{name: "mcopy", packages: []string{"mtools"}, test: true},
+	{name: "mdel", packages: []string{"mtools"}, test: true},
+	{name: "mmd", packages: []string{"mtools"}, test: true},
 	{name: "fsck.erofs", packages: []string{"erofs-utils"}, test: true},
 	{name: "e2fsck", packages: []string{"e2fsprogs"}, test: true},
 	{name: "veritysetup", packages: []string{"cryptsetup-bin"}, test: true},
+	{name: "sbsign", packages: []string{"sbsigntool"}, test: true},
 	{name: "sbverify", packages: []string{"sbsigntool"}, test: true},
+	{name: "as", packages: []string{"binutils"}, test: true},
+	{name: "ld", packages: []string{"binutils"}, test: true},
 	{
 		name: "java", min: 17, version: []string{"-version"}, test: true,
 		packages: []string{"openjdk-21-jdk-headless", "openjdk-17-jdk-headless", "default-jdk-headless"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ of which boot loader, kernel image or root was altered.`,
 		Example: `  wayside inspect out/wayside-qemu-x86_64-0.1.0-dev.img
   wayside inspect --verify --cert db.crt out/*.img
   wayside inspect --json out/*.img | jq .partitions`,
-		Args: cobra.ExactArgs(1),
+		Args: want("one IMAGE", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			certs, err := trusted(cert, dir, verify)
 			if err != nil {
@@ -38,11 +39,11 @@ of which boot loader, kernel image or root was altered.`,
 				return err
 			}
 			defer f.Close()
-			st, err := f.Stat()
+			size, err := imageSize(f)
 			if err != nil {
-				return err
+				return fmt.Errorf("inspect %s: %v", args[0], err)
 			}
-			report, err := image.Inspect(f, st.Size(), certs...)
+			report, err := image.Inspect(f, size, certs...)
 			if err != nil {
 				return fmt.Errorf("inspect %s: %w", args[0], err)
 			}
@@ -54,7 +55,7 @@ of which boot loader, kernel image or root was altered.`,
 			if err != nil || !verify {
 				return err
 			}
-			if err := image.Verify(f, st.Size(), certs...); err != nil {
+			if err := image.Verify(f, size, certs...); err != nil {
 				return fmt.Errorf("%s is refused: %w", args[0], err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: verified\n", args[0])
@@ -68,9 +69,21 @@ of which boot loader, kernel image or root was altered.`,
 	return cmd
 }
 
+// imageSize is the size of an image in a file or on a disk, which stat(2)
+// calls empty.
+func imageSize(f *os.File) (int64, error) {
+	if st, err := f.Stat(); err != nil {
+		return 0, err
+	} else if st.IsDir() {
+		return 0, errors.New("it is a folder")
+	}
+	return f.Seek(0, io.SeekEnd)
+}
+
 // trusted returns the certificates that signatures are checked against.
 // Without any, an image can be looked at but not verified.
 func trusted(cert, dir string, needed bool) ([]*x509.Certificate, error) {
+	needed = needed || cert != ""
 	if cert == "" {
 		dir, err := keysDir(dir)
 		if err != nil {

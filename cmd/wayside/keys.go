@@ -38,7 +38,7 @@ func newKeysCmd() *cobra.Command {
 Existing keys are kept. wayside build does the same on first use.`,
 		Example: `  wayside keys init
   wayside keys init --keys /media/usb/wayside-keys`,
-		Args: cobra.NoArgs,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := keysDir(dir)
 			if err != nil {
@@ -57,6 +57,5 @@ Existing keys are kept. wayside build does the same on first use.`,
 		},
 	}
 	addKeysFlag(initCmd, &dir)
-	cmd.AddCommand(initCmd)
-	return cmd
+	return group(cmd, initCmd)
 }

@@ -59,7 +59,7 @@ names is ever built in.`,
   wayside lock --add arm64:ovmf            lock a package that no board asks for yet
   wayside lock --mirror http://mirror.example.org/debian \
     --security-mirror http://mirror.example.org/debian-security`,
-		Args: cobra.NoArgs,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r.w = cmd.OutOrStdout()
 			archive, err := mirror.archive(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))

@@ -35,7 +35,7 @@ func (f *archiveFlags) readLock() (debian.Lock, error) {
 		data, err = os.ReadFile(f.lock)
 	}
 	if err != nil {
-		return debian.Lock{}, err
+		return debian.Lock{}, fmt.Errorf("read package lock: %w", err)
 	}
 	return debian.ParseLock(data)
 }

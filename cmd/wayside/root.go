@@ -15,6 +15,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
 		newBuildCmd(), newRunCmd(), newInspectCmd(), newKeysCmd(),
 		newSiteCmd(), newLockCmd(), newHostCmd(),

@@ -52,7 +52,7 @@ shut down in time.`,
 		Example: `  wayside run --site examples/shop.yaml
   wayside run --image out/wayside-qemu-x86_64-0.1.0-dev.img --disk shop.raw   keep the box's disk
   wayside run --json --port-base 0                          any free ports, for scripts`,
-		Args: cobra.NoArgs,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 2)
 			signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -101,6 +101,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 		}
 		r.report.stopped(reason)
 	}()
+	if err := r.check(); err != nil {
+		return err
+	}
 	forwards := runForwards(r.portBase)
 	if err := checkPorts(forwards); err != nil { // a build takes time: complain before it
 		return err
@@ -114,6 +117,19 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return err
 	}
 	return r.boot(ctx, b, forwards)
+}
+
+// check refuses numbers that cannot work before anything is built.
+func (o runOptions) check() error {
+	switch {
+	case o.portBase < -1 || o.portBase > 65535-2:
+		return fmt.Errorf("--port-base %d: it is 0 for any free ports, or 1 to 65533", o.portBase)
+	case o.timeout <= 0:
+		return fmt.Errorf("--timeout %v: it is a time above zero, as 90s or 3m", o.timeout)
+	case o.memory < 0:
+		return fmt.Errorf("--memory %d: it is a number of MiB above zero", o.memory)
+	}
+	return nil
 }
 
 func (r *runner) boot(ctx context.Context, b bootable, forwards []qemu.Forward) error {

@@ -41,8 +41,10 @@ func (r *runner) buildOrFetch(ctx context.Context) (bootable, error) {
 		}
 		return bootable{board: board, image: res.Path, firmware: *res.Firmware}, nil
 	}
-	if _, err := os.Stat(r.image); err != nil {
+	if st, err := os.Stat(r.image); err != nil {
 		return bootable{}, fmt.Errorf("open image: %v", err)
+	} else if st.IsDir() {
+		return bootable{}, fmt.Errorf("open image: %s is a folder", r.image)
 	}
 	firmware, err := fetchFirmware(ctx, r.build.archive, board, log)
 	return bootable{board: board, image: r.image, firmware: firmware}, err

@@ -19,11 +19,8 @@ func newSiteCmd() *cobra.Command {
 		Short: "Check and show site profiles",
 		Example: `  wayside site check shop.yaml
   wayside site show shop.yaml`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newSiteCheckCmd(), newSiteShowCmd())
-	return cmd
+	return group(cmd, newSiteCheckCmd(), newSiteShowCmd())
 }
 
 func newSiteCheckCmd() *cobra.Command {
@@ -37,7 +34,7 @@ It ends with status 1 if anything is wrong. With --json it prints one list of
 {file, line, column, field, reason, hint}, empty if nothing is wrong.`,
 		Example: `  wayside site check shop.yaml
   wayside site check --json sites/*.yaml`,
-		Args: cobra.MinimumNArgs(1),
+		Args: want("one FILE or more", cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			wrong := checkSites(cmd, files, asJSON)
 			if wrong {
@@ -98,7 +95,7 @@ func newSiteShowCmd() *cobra.Command {
 		Short:   "Show a site profile with every default filled in",
 		Long:    "show prints the profile as the box uses it: checked, with every default filled in.",
 		Example: "  wayside site show shop.yaml",
-		Args:    cobra.ExactArgs(1),
+		Args:    want("one FILE", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			p, errs := readSite(files[0])
 			if errs != nil {
