@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,8 +94,12 @@ func TestRunOfNoImage(t *testing.T) {
 // nothingLeft wants no process that still uses tmp, and no folder of a run.
 func nothingLeft(t *testing.T, tmp string) {
 	t.Helper()
-	if out, err := exec.Command("pgrep", "-af", tmp).Output(); err == nil {
+	var none *exec.ExitError // status 1: no process matches
+	out, err := exec.Command("pgrep", "-af", tmp).Output()
+	if err == nil {
 		t.Errorf("processes are left: %s", out)
+	} else if !errors.As(err, &none) || none.ExitCode() != 1 {
+		t.Errorf("look for processes: %v", err)
 	}
 	left, err := filepath.Glob(filepath.Join(tmp, "*", "*"))
 	if err != nil || len(left) > 0 {
