@@ -74,23 +74,31 @@ type boardPackages struct {
 }
 
 func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b boards.Board) (p boardPackages, err error) {
-	get := func(name string) (debian.Package, error) {
-		locked, err := lock.Package(b.Arch, name)
-		if err != nil {
-			return debian.Package{}, err
-		}
-		return store.Package(ctx, locked)
-	}
-	if p.kernel, err = get(b.Packages.Kernel); err != nil {
+	if p.kernel, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Kernel); err != nil {
 		return p, err
 	}
-	if p.loader, err = get(b.Packages.Loader); err != nil || b.QEMU == nil {
+	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil || b.QEMU == nil {
 		return p, err
 	}
-	firmware, err := get(b.QEMU.Firmware)
+	firmware, err := boardFirmware(ctx, store, lock, b)
+	p.firmware = &firmware
+	return p, err
+}
+
+// boardFirmware is the firmware that QEMU plays the board with.
+func boardFirmware(ctx context.Context, store *debian.Store, lock debian.Lock, b boards.Board) (qemu.Firmware, error) {
+	pkg, err := fetchPackage(ctx, store, lock, b.Arch, b.QEMU.Firmware)
 	if err != nil {
-		return p, err
+		return qemu.Firmware{}, err
 	}
-	p.firmware = &qemu.Firmware{Code: firmware.Path(b.QEMU.Code), Vars: firmware.Path(b.QEMU.Vars)}
-	return p, nil
+	return qemu.Firmware{Code: pkg.Path(b.QEMU.Code), Vars: pkg.Path(b.QEMU.Vars)}, nil
+}
+
+// fetchPackage gets what the lock names from the cache or the mirror.
+func fetchPackage(ctx context.Context, store *debian.Store, lock debian.Lock, arch, name string) (debian.Package, error) {
+	locked, err := lock.Package(arch, name)
+	if err != nil {
+		return debian.Package{}, err
+	}
+	return store.Package(ctx, locked)
 }

@@ -63,15 +63,7 @@ func fetchFirmware(ctx context.Context, archive archiveFlags, board boards.Board
 	if err != nil {
 		return qemu.Firmware{}, err
 	}
-	locked, err := lock.Package(board.Arch, board.QEMU.Firmware)
-	if err != nil {
-		return qemu.Firmware{}, err
-	}
-	pkg, err := store.Package(ctx, locked)
-	if err != nil {
-		return qemu.Firmware{}, err
-	}
-	return qemu.Firmware{Code: pkg.Path(board.QEMU.Code), Vars: pkg.Path(board.QEMU.Vars)}, nil
+	return boardFirmware(ctx, store, lock, board)
 }
 
 // runPorts are the services of the box and their ports.
