@@ -50,7 +50,8 @@ var marker = []byte("wayside: ext4 is being made here\n")
 var ErrBroken = errors.New("the file system has lost its superblock and is left as it is for repair")
 
 // Ensure makes a file system on a partition of the given size in bytes if it
-// never held one, and says whether it did.
+// never held one, and says whether it did. One that a power cut left between
+// two superblocks is mended.
 func Ensure(d gpt.Disk, size int64, label string) (made bool, err error) {
 	content, err := Inspect(d, size)
 	switch {
@@ -59,7 +60,11 @@ func Ensure(d gpt.Disk, size int64, label string) (made bool, err error) {
 	case content == Broken:
 		return false, ErrBroken
 	case content == Ext4:
-		return false, unmark(d)
+		if err := unmark(d); err != nil {
+			return false, err
+		}
+		_, err := mend(d, size)
+		return false, err
 	}
 	return true, MakeExt4(d, size, label)
 }
@@ -117,11 +122,14 @@ func hasMagic(super []byte) bool {
 	return binary.LittleEndian.Uint16(super[0x38:]) == superMagic
 }
 
-// superblockWhole checks the checksum that metadata_csum puts in the last
-// four bytes: crc32c, seed ~0, not inverted.
 func superblockWhole(super []byte) bool {
-	sum := ^crc32.Checksum(super[:superSize-4], crc32.MakeTable(crc32.Castagnoli))
-	return hasMagic(super) && binary.LittleEndian.Uint32(super[superSize-4:]) == sum
+	return hasMagic(super) && binary.LittleEndian.Uint32(super[superSize-4:]) == superblockSum(super)
+}
+
+// superblockSum is the checksum that metadata_csum puts in the last four
+// bytes: crc32c, seed ~0, not inverted.
+func superblockSum(super []byte) uint32 {
+	return ^crc32.Checksum(super[:superSize-4], crc32.MakeTable(crc32.Castagnoli))
 }
 
 // blocks reads from the superblock how many blocks a file system has, and
