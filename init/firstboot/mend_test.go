@@ -91,8 +91,8 @@ func TestDamagedSuperblockIsLeft(t *testing.T) {
 		"inode size":       damage(superOffset + 0x58),
 		"UUID":             damage(superOffset + 0x70),
 		"backup too": func(t *testing.T, d *crashDisk) {
-			damage(superOffset + 0x2c)(t, d)
-			damage(backupSuper + 0x2c)(t, d)
+			damage(superOffset+0x2c)(t, d)
+			damage(backupSuper+0x2c)(t, d)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
