@@ -21,7 +21,7 @@ import (
 type Content int
 
 const (
-	Blank  Content = iota // never held a file system, or its making was interrupted
+	Blank  Content = iota // never held a file system, or its first boot was interrupted
 	Ext4                  // carries an ext4 superblock
 	Broken                // held an ext4 whose superblock is unreadable: not to be made anew
 )
@@ -42,7 +42,10 @@ const (
 	makeSize = 256 * layout.MiB
 )
 
-// marker stands at the start of a partition while its file system is made.
+// marker stands at the start of a partition while its file system is made and
+// first grown. Growing is not safe against power cuts: the kernel looks at the
+// group descriptors before it replays the journal that would mend them. As
+// nothing is stored yet, an interrupted first boot begins anew.
 var marker = []byte("wayside: ext4 is being made here\n")
 
 // ErrBroken says that a partition held a file system that is unreadable now.
@@ -50,8 +53,8 @@ var marker = []byte("wayside: ext4 is being made here\n")
 var ErrBroken = errors.New("the file system has lost its superblock and is left as it is for repair")
 
 // Ensure makes a file system on a partition of the given size in bytes if it
-// never held one, and says whether it did. One that a power cut left between
-// two superblocks is mended.
+// never held one, and says whether it did; Keep has to follow before anything
+// is stored. One that a power cut left between two superblocks is mended.
 func Ensure(d gpt.Disk, size int64, label string) (made bool, err error) {
 	content, err := Inspect(d, size)
 	switch {
@@ -60,28 +63,16 @@ func Ensure(d gpt.Disk, size int64, label string) (made bool, err error) {
 	case content == Broken:
 		return false, ErrBroken
 	case content == Ext4:
-		if err := unmark(d); err != nil {
-			return false, err
-		}
 		_, err := mend(d, size)
 		return false, err
 	}
 	return true, MakeExt4(d, size, label)
 }
 
-// unmark finishes a making that was cut off before its last step. With the
-// marker left beside a file system in use, a superblock damaged later would
-// look like one never written, and all data would be made anew.
-func unmark(d gpt.Disk) error {
-	head := make([]byte, superOffset)
-	if _, err := d.ReadAt(head, 0); err != nil {
-		return fmt.Errorf("read the boot sector: %w", err)
-	}
-	if !bytes.HasPrefix(head, marker) {
-		return nil
-	}
-	clear(head)
-	if _, err := d.WriteAt(head, 0); err != nil {
+// Keep clears the marker of a file system that was just made and has grown to
+// its size: from now on what it holds is kept. It must not be mounted.
+func Keep(d gpt.Disk) error {
+	if _, err := d.WriteAt(make([]byte, superOffset), 0); err != nil {
 		return fmt.Errorf("clear the marker: %w", err)
 	}
 	if err := d.Sync(); err != nil {
@@ -98,9 +89,6 @@ func Inspect(r io.ReaderAt, size int64) (Content, error) {
 	}
 	super := head[superOffset:][:superSize]
 	if bytes.HasPrefix(head, marker) {
-		if superblockWhole(super) {
-			return Ext4, nil // only clearing the marker was cut off
-		}
 		return Blank, nil
 	}
 	if hasMagic(super) {
@@ -148,8 +136,8 @@ func blocks(r io.ReaderAt) (count, size uint64, err error) {
 }
 
 // MakeExt4 makes a file system at the start of d, which is size bytes long.
-// The superblock is written when all else is on stable storage, and until
-// then the marker stands: a half-made file system is never taken for one.
+// The superblock is written when all else is on stable storage, and the marker
+// stands: a half-made file system is never taken for one.
 func MakeExt4(d gpt.Disk, size int64, label string) error {
 	step := func(p []byte, off int64) error {
 		if _, err := d.WriteAt(p, off); err != nil {
@@ -182,10 +170,7 @@ func MakeExt4(d gpt.Disk, size int64, label string) error {
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("make ext4 %s: sync: %w", label, err)
 	}
-	if err := step(b.first[superOffset:][:superSize], superOffset); err != nil {
-		return err
-	}
-	return step(b.first[:superOffset], 0) // clears the marker
+	return step(b.first[superOffset:][:superSize], superOffset)
 }
 
 // withheld is a disk that keeps its first block back, in the shape that

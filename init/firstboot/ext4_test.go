@@ -28,24 +28,22 @@ func TestPowerCutWhileMakingExt4(t *testing.T) {
 	if err := MakeExt4(d, int64(d.sectors)*gpt.Sector, "wayside-state"); err != nil {
 		t.Fatal(err)
 	}
+	made := len(d.log)
+	if err := Keep(d); err != nil {
+		t.Fatal(err)
+	}
 	if got := inspect(t, d); got != Ext4 {
 		t.Fatalf("got %v for a made file system, want Ext4", got)
-	}
-	// Only the end matters: before the last block's first write nothing but
-	// the marker lies in what Inspect reads.
-	lastBlock0 := len(d.log)
-	for i := len(d.log) - 1; i > 0 && (d.log[i].data == nil || d.log[i].at < block0/gpt.Sector); i-- {
-		lastBlock0 = i
 	}
 	state := newCrashDisk(d.sectors, map[uint64]sector{})
 	for i, e := range d.log {
 		if e.data != nil {
 			state.now[e.at] = *e.data
 		}
-		if i%257 != 0 && i < lastBlock0-2 && i > 16 {
+		if i%257 != 0 && i < made-16 && i > 16 {
 			continue
 		}
-		if got := inspect(t, state); got == Broken || got == Ext4 && i < lastBlock0 {
+		if got := inspect(t, state); got == Broken || got == Ext4 && i < made {
 			t.Errorf("cut after event %d of %d: got %v, want Blank", i, len(d.log), got)
 		}
 	}
@@ -56,7 +54,7 @@ func TestLostSuperblockIsNotMadeAnew(t *testing.T) {
 	if err := MakeExt4(d, int64(d.sectors)*gpt.Sector, "wayside-data"); err != nil {
 		t.Fatal(err)
 	}
-	for s := range uint64(block0 / gpt.Sector) {
+	for s := range uint64(block0 / gpt.Sector) { // the marker too
 		delete(d.now, s)
 	}
 	if got := inspect(t, d); got != Broken {
@@ -64,21 +62,22 @@ func TestLostSuperblockIsNotMadeAnew(t *testing.T) {
 	}
 }
 
-// A making that is cut off before its last step, the clearing of the marker,
-// is finished before the file system is used: from then on a damaged
-// superblock must not make the partition look blank.
-func TestEnsureFinishesAndNeverRemakes(t *testing.T) {
+// A first boot that is cut off before Keep begins anew, and after it nothing
+// is ever made over what is there, whatever becomes of the superblock.
+func TestEnsureBeginsAnewAndNeverRemakes(t *testing.T) {
 	for _, mib := range []int64{minData / layout.MiB, 256, 300} {
 		d := newCrashDisk(uint64(mib*layout.MiB)/gpt.Sector, map[uint64]sector{})
 		size := mib * layout.MiB
-		if made, err := Ensure(d, size, "wayside-data"); err != nil || !made {
-			t.Fatalf("%d MiB: got %v, %v for a blank partition, want one made", mib, made, err)
+		for range 2 {
+			if made, err := Ensure(d, size, "wayside-data"); err != nil || !made {
+				t.Fatalf("%d MiB: got %v, %v before it is kept, want one made", mib, made, err)
+			}
 		}
-		if _, err := d.WriteAt(marker, 0); err != nil {
+		if err := Keep(d); err != nil {
 			t.Fatal(err)
 		}
 		if made, err := Ensure(d, size, "wayside-data"); err != nil || made {
-			t.Fatalf("%d MiB: got %v, %v with only the marker left, want it kept", mib, made, err)
+			t.Fatalf("%d MiB: got %v, %v, want it kept", mib, made, err)
 		}
 		if _, err := d.WriteAt([]byte{0xff}, superOffset+8); err != nil { // a torn write, much later
 			t.Fatal(err)

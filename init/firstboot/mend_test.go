@@ -15,6 +15,9 @@ func madeDisk(t *testing.T) (d *crashDisk, super []byte) {
 	if err := MakeExt4(d, makeSize, "wayside-data"); err != nil {
 		t.Fatal(err)
 	}
+	if err := Keep(d); err != nil {
+		t.Fatal(err)
+	}
 	return d, readSuper(t, d)
 }
 
@@ -109,6 +112,9 @@ func TestDamagedSuperblockIsLeft(t *testing.T) {
 	}
 	small := newCrashDisk(64*uint64(layout.MiB)/gpt.Sector, map[uint64]sector{})
 	if err := MakeExt4(small, 64*layout.MiB, "wayside-data"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Keep(small); err != nil {
 		t.Fatal(err)
 	}
 	damage(superOffset+0x2c)(t, small)
