@@ -82,7 +82,7 @@ func (p *parts) verifyESP(certs []*x509.Certificate) error {
 				return fmt.Errorf("boot loader configuration %s was altered: it says %q, want %q", f.Path, conf, loaderConf)
 			}
 		case strings.EqualFold(dir, layout.ESPUKIDir+"/"): // looked at by the caller
-		case f.Path == layout.ESPSite:
+		case f.Path == layout.ESPSite, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
 		default:
 			return fmt.Errorf("the boot partition holds %s, which no build puts there", f.Path)
 		}

@@ -18,7 +18,7 @@ import (
 
 type brokerFlags struct {
 	common
-	data, listen, advertised string
+	data, listen, advertised, secrets string
 }
 
 func newBrokerCmd(env environment) *cobra.Command {
@@ -35,6 +35,7 @@ that was acknowledged with acks=all survives the plug being pulled.`,
 	}
 	f.bind(cmd, "")
 	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder for the records (needed unless STATE_DIRECTORY is set)")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's listeners name: certificates, keys, users")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for clients (default: the profile's)")
 	cmd.Flags().StringVar(&f.advertised, "advertised", "", "host:port that clients are told (default: the profile's, else the address they dialled)")
 	return cmd
@@ -66,12 +67,14 @@ func runBroker(cmd *cobra.Command, env environment, f brokerFlags) error {
 		Listeners:  socks.listeners,
 		Topics:     profile.Broker.Topics,
 		AutoCreate: *profile.Broker.AutoCreate,
+		DiskShare:  profile.Broker.DiskShare,
 		Registerer: reg,
 		Log:        log,
 	}
 	if fixed != nil {
 		cfg.Advertise = fixed.tell
 	}
+	secure(&cfg, profile.Broker, f.secrets)
 	b, err := broker.New(cfg)
 	if err != nil {
 		socks.close()

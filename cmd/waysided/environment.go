@@ -16,11 +16,12 @@ import (
 // environment is what a supervisor gives to a service, systemd's or ours.
 // The zero value is a laptop: no supervisor, nobody to notify.
 type environment struct {
-	supervised bool          // NOTIFY_SOCKET is set
-	watchdog   time.Duration // WATCHDOG_USEC, if it is meant for this process; 0 is off
-	stateDir   string        // STATE_DIRECTORY
-	runtimeDir string        // RUNTIME_DIRECTORY
-	test       string        // WAYSIDE_TEST; see testCrash
+	supervised     bool          // NOTIFY_SOCKET is set
+	watchdog       time.Duration // WATCHDOG_USEC, if it is meant for this process; 0 is off
+	stateDir       string        // STATE_DIRECTORY
+	runtimeDir     string        // RUNTIME_DIRECTORY
+	credentialsDir string        // CREDENTIALS_DIRECTORY
+	test           string        // WAYSIDE_TEST; see testCrash
 
 	stdout, stderr io.Writer
 	// notify sends one sd_notify message; it never waits for an answer.
@@ -29,12 +30,13 @@ type environment struct {
 
 func processEnv() environment {
 	env := environment{
-		supervised: os.Getenv("NOTIFY_SOCKET") != "",
-		stateDir:   firstDir(os.Getenv("STATE_DIRECTORY")),
-		runtimeDir: firstDir(os.Getenv("RUNTIME_DIRECTORY")),
-		stdout:     os.Stdout,
-		stderr:     os.Stderr,
-		notify:     func(state string) { _, _ = daemon.SdNotify(false, state) },
+		supervised:     os.Getenv("NOTIFY_SOCKET") != "",
+		stateDir:       firstDir(os.Getenv("STATE_DIRECTORY")),
+		runtimeDir:     firstDir(os.Getenv("RUNTIME_DIRECTORY")),
+		credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
+		stdout:         os.Stdout,
+		stderr:         os.Stderr,
+		notify:         func(state string) { _, _ = daemon.SdNotify(false, state) },
 	}
 	if env.supervised {
 		env.test = os.Getenv("WAYSIDE_TEST")

@@ -89,6 +89,7 @@ const (
 	ESPUKIDir     = "EFI/Linux"
 	ESPLoaderConf = "loader/loader.conf"
 	ESPSite       = "wayside/site.yaml" // the site profile as dropped by the engineer
+	ESPSecrets    = "wayside/secrets"   // folder of the files that the profile's listeners name
 )
 
 // LoaderFile is the removable-media file name of the boot loader

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +40,7 @@ var Root = append(early[:len(early):len(early)],
 	Step{"data partition", mountData, false, 180 * time.Second},
 	Step{"clock", startClock, false, 5 * time.Second},
 	Step{"site profile", loadProfile, false, 30 * time.Second},
+	Step{"site secrets", loadSecrets, false, 30 * time.Second},
 	Step{"network", startNetwork, false, 10 * time.Second},
 	Step{"services", startServices, true, 30 * time.Second},
 	// Last: the answers read what all other steps have set.
@@ -116,15 +119,55 @@ func loadProfile(_ context.Context, m *Machine) error {
 
 // bootProfile reads the site profile from the boot partition.
 func (m *Machine) bootProfile() (text []byte, err error) {
-	node, ok := m.nodes[layout.ESP]
-	if !ok {
-		return nil, errors.New("the boot partition is not known")
-	}
-	err = mount.WithESP(node, false, func(dir string) error {
+	err = m.withESP(func(dir string) error {
 		text, err = readAtMost(filepath.Join(dir, filepath.FromSlash(layout.ESPSite)), site.MaxSize+1)
 		return err
 	})
 	return text, err
+}
+
+// withESP mounts the boot partition while read runs.
+func (m *Machine) withESP(read func(dir string) error) error {
+	node, ok := m.nodes[layout.ESP]
+	if !ok {
+		return errors.New("the boot partition is not known")
+	}
+	return mount.WithESP(node, false, read)
+}
+
+// secretsDir is where services find the files that the profile names, and
+// secretsGroup who reads them. The unit of the broker names both.
+const (
+	secretsDir   = manifest.RunDir + "/secrets"
+	secretsGroup = "broker"
+)
+
+func loadSecrets(_ context.Context, m *Machine) error {
+	files, problems := profile.LoadSecrets(profile.SecretsConfig{Log: m.Log(), State: m.stateFS(), Boot: m.bootSecrets})
+	for _, p := range problems {
+		m.problem(p)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	group, err := user.LookupGroup(secretsGroup)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		return fmt.Errorf("group %s has id %q: %v", secretsGroup, group.Gid, err)
+	}
+	return profile.Expose(secretsDir, gid, files)
+}
+
+// bootSecrets reads the secret files from the boot partition.
+func (m *Machine) bootSecrets() (files map[string][]byte, err error) {
+	err = m.withESP(func(dir string) error {
+		files, err = profile.ReadSecrets(os.DirFS(dir))
+		return err
+	})
+	return files, err
 }
 
 // readAtMost reads the first most bytes of a file: anybody may have put

@@ -96,14 +96,28 @@ func (c Config) fromBoot(report *manifest.Profile) (*site.Profile, []byte) {
 	return nil, nil
 }
 
-// readBoot reads and parses for as long as patience lasts. What hangs is left
-// behind; a panic is an error: whoever can write the boot partition must not
-// be able to keep the box from its network.
+// readBoot reads and parses.
 func (c Config) readBoot() (*site.Profile, []byte, error) {
+	var text []byte
+	p, err := within(func() (p *site.Profile, err error) {
+		if text, err = c.Boot(); err == nil {
+			p, err = c.parse(layout.ESPSite, text)
+		}
+		return p, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, text, nil
+}
+
+// within calls do for as long as patience lasts. What hangs is left behind; a
+// panic is an error: whoever can write the boot partition must not be able to
+// keep the box from its network.
+func within[T any](do func() (T, error)) (T, error) {
 	type answer struct {
-		profile *site.Profile
-		text    []byte
-		err     error
+		value T
+		err   error
 	}
 	done := make(chan answer, 1)
 	go func() {
@@ -114,15 +128,14 @@ func (c Config) readBoot() (*site.Profile, []byte, error) {
 			}
 			done <- a
 		}()
-		if a.text, a.err = c.Boot(); a.err == nil {
-			a.profile, a.err = c.parse(layout.ESPSite, a.text)
-		}
+		a.value, a.err = do()
 	}()
 	select {
 	case a := <-done:
-		return a.profile, a.text, a.err
+		return a.value, a.err
 	case <-time.After(patience):
-		return nil, nil, fmt.Errorf("not done within %v", patience)
+		var none T
+		return none, fmt.Errorf("not done within %v", patience)
 	}
 }
 
@@ -131,7 +144,7 @@ func (c Config) fromState(report *manifest.Profile) *site.Profile {
 	if c.State == nil {
 		return nil
 	}
-	text, err := read(c.State, lastGood)
+	text, err := read(c.State, lastGood, site.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -154,7 +167,7 @@ func (c Config) keep(text []byte, report *manifest.Profile) {
 	if c.State == nil {
 		return
 	}
-	if old, err := read(c.State, lastGood); err == nil && string(old) == string(text) {
+	if old, err := read(c.State, lastGood, site.MaxSize); err == nil && string(old) == string(text) {
 		return
 	}
 	if err := replace(c.State, lastGood, text); err != nil {
@@ -167,7 +180,7 @@ func (c Config) complain(report *manifest.Profile, what string) {
 	c.Log.Error(what)
 }
 
-func read(fsys vfs.FS, name string) ([]byte, error) {
+func read(fsys vfs.FS, name string, most int64) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
@@ -177,8 +190,8 @@ func read(fsys vfs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if size > site.MaxSize {
-		return nil, fmt.Errorf("%s has %d bytes, the most is %d", name, size, site.MaxSize)
+	if size > most {
+		return nil, fmt.Errorf("%s has %d bytes, the most is %d", name, size, most)
 	}
 	b := make([]byte, size)
 	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {

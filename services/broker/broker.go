@@ -10,11 +10,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
 	"github.com/waysideos/wayside/services/broker/server"
 	"github.com/waysideos/wayside/services/broker/store"
+	"github.com/waysideos/wayside/services/broker/txn"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -22,7 +24,7 @@ const (
 	metaDir = "meta"
 	// syncsAtOnce bounds the threads that wait for the disk.
 	syncsAtOnce = 16
-	// retainEvery is how often retention looks at all partitions.
+	// retainEvery is how often it is looked whether records must make room.
 	retainEvery = 30 * time.Second
 )
 
@@ -33,6 +35,7 @@ type Broker struct {
 	metrics *server.Metrics
 	syncer  *store.Syncer
 	space   *space
+	dropped dropped
 	pulse   pulse
 
 	mu    sync.Mutex
@@ -44,6 +47,7 @@ type parts struct {
 	meta    *meta.Store
 	catalog *catalog.Catalog
 	groups  *group.Manager
+	txns    *txn.Coordinator
 	server  *server.Server
 }
 
@@ -65,11 +69,18 @@ func New(cfg Config) (*Broker, error) {
 	if err := cfg.Registerer.Register(syncs); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return &Broker{
+	b := &Broker{
 		cfg: cfg, ready: make(chan struct{}), metrics: m,
 		syncer: store.NewSyncer(syncsAtOnce, func(d time.Duration) { syncs.Observe(d.Seconds()) }),
 		space:  newSpace(cfg.FS, cfg.Limits.DiskReserve),
-	}, nil
+	}
+	if err := b.registerKeep(); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	if err := b.dropped.register(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return b, nil
 }
 
 // Run opens the data directory, recovers what a power cut left, and serves
@@ -90,14 +101,18 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { b.retain(ctx, p.catalog) })
+	wg.Go(func() { p.catalog.Keep(ctx) })
+	wg.Go(func() { b.makeRoom(ctx, p.catalog) })
 	wg.Go(func() { b.beat(ctx, p) })
 	close(b.ready)
 	b.cfg.Log.Info("broker is ready", "cluster", p.meta.ClusterID(), "epoch", p.meta.Epoch(), "topics", len(p.catalog.All()))
+	answered := context.AfterFunc(ctx, p.groups.Close) // joins may wait for minutes
+	defer answered()
 	err = p.server.Serve(ctx, b.cfg.Listeners)
 	cancel()
 	p.groups.Close()
 	wg.Wait()
+	p.txns.Close()
 	return errors.Join(err, p.close())
 }
 
@@ -109,27 +124,37 @@ func closeListeners(lns []net.Listener) {
 
 // open recovers the state and the logs, and makes the declared topics.
 func (b *Broker) open() (*parts, error) {
-	st, err := meta.Open(b.cfg.FS, metaDir)
+	st, err := meta.OpenSized(b.cfg.FS, metaDir, b.cfg.Limits.JournalBytes)
 	if err != nil {
 		return nil, err
 	}
 	if n := st.Cut(); n > 0 {
 		b.cfg.Log.Warn("cut the torn tail of the broker's state; nothing acknowledged was in it", "bytes", n)
 	}
+	for _, what := range st.Repairs() {
+		b.cfg.Log.Error("the broker's state was damaged", "what", what)
+	}
 	cat, err := catalog.Open(b.cfg.FS, st, catalog.Options{
-		Linger: b.cfg.Limits.SyncLinger, Syncer: b.syncer, Log: b.cfg.Log,
+		Linger: b.cfg.Limits.SyncLinger, Syncer: b.syncer, Log: b.cfg.Log, Now: b.cfg.Now, Static: b.cfg.static(),
 	})
 	if err != nil {
 		st.Close()
 		return nil, err
 	}
-	p := &parts{meta: st, catalog: cat, groups: group.New(b.cfg.Limits.RebalanceDelay)}
+	p := &parts{meta: st, catalog: cat, groups: group.New(group.Options{
+		Meta: st, Log: b.cfg.Log, Delay: b.cfg.Limits.RebalanceDelay, Setting: cat.BrokerValue,
+	})}
+	p.txns = txn.Open(txn.Config{Meta: st, Logs: txn.Catalog(cat), Log: b.cfg.Log})
 	b.declareTopics(cat)
+	var authorizer *auth.Authorizer
+	if b.cfg.Access != nil {
+		authorizer = auth.NewAuthorizer(*b.cfg.Access, st.ACLs())
+	}
 	l := b.cfg.Limits
 	p.server = server.New(server.Config{
-		Catalog: cat, Meta: st, Groups: p.groups,
-		AutoCreate: b.cfg.AutoCreate, Advertise: b.cfg.Advertise, Room: b.space.room,
-		Metrics: b.metrics, Log: b.cfg.Log,
+		Catalog: cat, Meta: st, Groups: p.groups, Txns: p.txns,
+		Advertise: b.cfg.Advertise, Room: b.space.room, Disk: b.space.usable,
+		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: authorizer,
 		Connections: l.Connections, RequestBytes: l.RequestBytes, RequestMemory: l.RequestMemory,
 		FetchBytes: l.FetchBytes, IdleTimeout: l.IdleTimeout, TransferTimeout: l.TransferTimeout,
 	})
@@ -154,19 +179,6 @@ func (b *Broker) declareTopics(cat *catalog.Catalog) {
 
 func (p *parts) close() error {
 	return errors.Join(p.catalog.Close(), p.meta.Close())
-}
-
-func (b *Broker) retain(ctx context.Context, cat *catalog.Catalog) {
-	t := time.NewTicker(retainEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			cat.Retain()
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Ready is closed when clients are being accepted.

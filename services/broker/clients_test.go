@@ -187,7 +187,7 @@ func TestAdmin(t *testing.T) {
 	}{
 		"again":         {func() error { _, err := adm.CreateTopic(ctx, 1, 1, nil, "a"); return err }, kerr.TopicAlreadyExists},
 		"bad name":      {func() error { _, err := adm.CreateTopic(ctx, 1, 1, nil, "a b"); return err }, kerr.InvalidTopicException},
-		"three copies":  {func() error { _, err := adm.CreateTopic(ctx, 1, 3, nil, "b"); return err }, kerr.InvalidReplicationFactor},
+		"four copies":   {func() error { _, err := adm.CreateTopic(ctx, 1, 4, nil, "b"); return err }, kerr.InvalidReplicationFactor},
 		"no partitions": {func() error { _, err := adm.CreateTopic(ctx, 0, 1, nil, "b"); return err }, kerr.InvalidPartitions},
 		"bad config": {func() error {
 			_, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"x": kadm.StringPtr("y")}, "b")

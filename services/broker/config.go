@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waysideos/wayside/services/broker/auth"
+	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -20,13 +22,17 @@ import (
 type Config struct {
 	// FS is the data directory; the broker owns everything in it.
 	FS vfs.FS
-	// Listeners accept Kafka clients, in plain text. Run closes them.
+	// Listeners accept Kafka clients: an *auth.Listener with the security that
+	// it names (see Listen), any other in plain text. Run closes them.
 	Listeners []net.Listener
 	// Topics are made at start if they are absent; they are never removed.
 	Topics []site.Topic
 	// AutoCreate lets a metadata request make a topic, which is what every
 	// producer and consumer sends first.
 	AutoCreate bool
+	// DiskShare is the share of the disk that all records together may take,
+	// such as "80%", which is the default; see wayside.disk.share.
+	DiskShare string
 
 	// Advertise says which address a client is told to dial for this broker.
 	// Default: Advertised when it is set, else the local address of the
@@ -35,8 +41,16 @@ type Config struct {
 	// Advertised is a fixed "host:port" to tell clients.
 	Advertised string
 
+	// Access judges what clients may do; nil allows everything.
+	Access *auth.Policy
+	// Problems of the configuration, for the status page: what is served is
+	// less than was asked for.
+	Problems []manifest.Fact
+
 	Registerer prometheus.Registerer // default: metrics are kept and not exported
 	Log        *slog.Logger          // default: discarded
+	// Now is the clock of records' timestamps; default time.Now.
+	Now func() time.Time
 
 	Limits Limits
 }
@@ -45,11 +59,12 @@ type Config struct {
 type Limits struct {
 	Connections     int           // open at once; default 4096
 	RequestBytes    int32         // one request's size; default 32 MiB
-	RequestMemory   int64         // all requests being read or handled; default 64 MiB
+	RequestMemory   int64         // all requests being read or handled; default 48 MiB
 	FetchBytes      int32         // one fetch response's records; default 8 MiB
 	DiskReserve     int64         // bytes of free disk that records may not use; default 32 MiB
 	IdleTimeout     time.Duration // a connection without a request; default 10 min
 	TransferTimeout time.Duration // one request's body, or one write, without progress; default 30 s
+	JournalBytes    int64         // size of the state's journal at which it is written anew; default 4 MiB
 	SyncLinger      time.Duration // how long records of acks=0/1 wait for their fdatasync; default 5 ms
 	RebalanceDelay  time.Duration // how long a new consumer group waits for more members; default 200 ms
 }
@@ -81,7 +96,7 @@ func (c *Config) setDefaults() error {
 func (l *Limits) setDefaults() {
 	orInt(&l.Connections, 4096)
 	orInt(&l.RequestBytes, 32<<20)
-	orInt(&l.RequestMemory, 64<<20)
+	orInt(&l.RequestMemory, 48<<20)
 	orInt(&l.FetchBytes, 8<<20)
 	orInt(&l.DiskReserve, 32<<20)
 	orInt(&l.IdleTimeout, 10*time.Minute)

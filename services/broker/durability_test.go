@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -78,7 +79,9 @@ func TestCommitSurvivesPowerCut(t *testing.T) {
 	for seed := range uint64(5) {
 		fsys := vfs.NewCrashable(seed)
 		b := start(t, fsys)
-		cl := client(t, b, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit())
+		// Who never comes back is waited for, after the restart too.
+		cl := client(t, b, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit(),
+			kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(100*time.Millisecond))
 		for i := range 10 {
 			produce(t, cl, &kgo.Record{Topic: "t", Value: fmt.Append(nil, i)})
 		}

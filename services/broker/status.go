@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/waysideos/wayside/services/manifest"
@@ -18,7 +19,7 @@ func (b *Broker) Status() manifest.Report {
 		return r
 	}
 	topics, partitions, bytes := 0, 0, int64(0)
-	var problems []manifest.Fact
+	problems := slices.Clone(b.cfg.Problems)
 	for _, t := range p.catalog.All() {
 		topics++
 		for i, part := range t.Partitions {
@@ -27,6 +28,9 @@ func (b *Broker) Status() manifest.Report {
 			if part.Log != nil {
 				s := part.Log.Stats()
 				bytes, err = bytes+s.Bytes, s.Err
+				for _, d := range s.Damaged {
+					problems = append(problems, manifest.Fact{Name: fmt.Sprintf("%s-%d is damaged", t.Name, i), Value: d.String() + "; consumers go on behind it"})
+				}
 			}
 			if err != nil {
 				problems = append(problems, manifest.Fact{Name: fmt.Sprintf("%s-%d is read-only", t.Name, i), Value: err.Error()})
@@ -51,6 +55,9 @@ func (b *Broker) Status() manifest.Report {
 		manifest.Fact{Name: "bytes on disk", Value: strconv.FormatInt(bytes, 10)},
 		manifest.Fact{Name: "connections", Value: strconv.Itoa(p.server.Open())},
 	)
+	if n := b.dropped.bytes.Load(); n > 0 {
+		r.Facts = append(r.Facts, manifest.Fact{Name: "bytes dropped for room", Value: strconv.FormatInt(n, 10)})
+	}
 	r.Flows = []manifest.Flow{
 		{From: "producers", To: "log", Records: b.metrics.RecordsIn.Value(), Bytes: b.metrics.RecordBytesIn.Value()},
 	}

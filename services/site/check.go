@@ -132,6 +132,8 @@ func reachable(gw netip.Addr, addresses []string) bool {
 func (c checker) broker(path string, b *Broker) {
 	c.text(path+".listen", b.Listen, listenAddress)
 	c.text(path+".advertised", b.Advertised, dialAddress("9092"))
+	c.text(path+".disk_share", b.DiskShare, share)
+	c.listeners(path, b)
 	at := func(i int) string { return fmt.Sprintf("%s.topics[%d]", path, i) }
 	for i, t := range b.Topics {
 		c.text(at(i)+".name", t.Name, topicName)

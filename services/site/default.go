@@ -9,6 +9,7 @@ const Version = 1
 const (
 	DefaultSite          = "wayside"
 	DefaultBrokerListen  = ":9092"
+	DefaultDiskShare     = "80%"
 	DefaultMQTTListen    = ":1883"
 	DefaultMQTTTopic     = "mqtt"
 	DefaultConsoleListen = ":8080"
@@ -37,6 +38,11 @@ func (p *Profile) fill() {
 	}
 	orString(&p.Broker.Listen, DefaultBrokerListen)
 	orBool(&p.Broker.AutoCreate, true)
+	orString(&p.Broker.DiskShare, DefaultDiskShare)
+	for i := range p.Broker.Listeners {
+		p.Broker.Listeners[i].fill()
+	}
+	p.Broker.Security.fill()
 	for i := range p.Broker.Topics {
 		if p.Broker.Topics[i].Partitions == 0 {
 			p.Broker.Topics[i].Partitions = 1

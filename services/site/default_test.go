@@ -21,7 +21,8 @@ func TestMinimalGetsDefaults(t *testing.T) {
 		Version: 1,
 		Site:    "shop-17",
 		Network: Network{Hostname: "shop-17"},
-		Broker:  Broker{Listen: ":9092", AutoCreate: &yes},
+		Broker: Broker{Listen: ":9092", AutoCreate: &yes, DiskShare: "80%",
+			Security: Security{TrustBox: &yes}},
 		Console: Console{Listen: ":8080"},
 	}
 	if diff := cmp.Diff(want, p); diff != "" {

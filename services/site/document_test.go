@@ -17,7 +17,9 @@ const document = "../../docs/site-profile.md"
 const least = `version: 1
 site: a
 network: {interfaces: [{match: eth0}]}
-broker: {topics: [{name: t}]}
+broker:
+  topics: [{name: t}]
+  listeners: [{name: n, listen: ":1", tls: {cert: c, key: k}, sasl: {mechanisms: [OAUTHBEARER], oauth: {jwks: j}}}]
 links: [{name: l, bootstrap: ["h:1"], topics: [t]}]
 connect: {mqtt: {routes: [{filter: f, topic: t}]}}
 `

@@ -1,6 +1,9 @@
 package site
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Limits of Kafka (org.apache.kafka.common.internals.Topic) and, for the
 // partitions, of what one box can hold open.
@@ -44,4 +47,18 @@ func topicPrefix(s string) fault {
 		return fault{}
 	}
 	return topicName(s)
+}
+
+// share is a part of a whole, such as 80%.
+func share(s string) fault {
+	digits, percent := strings.CutSuffix(s, "%")
+	n, err := strconv.Atoi(digits)
+	if err == nil && percent && n >= 1 && n <= 100 && digits == strconv.Itoa(n) {
+		return fault{}
+	}
+	f := faultf("want a share from 1%% to 100%%, got %q", shorten(s))
+	if err == nil && !percent && n >= 1 && n <= 100 {
+		f.hint = strconv.Itoa(n) + "%"
+	}
+	return f
 }

@@ -46,6 +46,12 @@ type Broker struct {
 	Topics     []Topic `yaml:"topics,omitempty"`     // made at start if absent; never removed
 	// AutoCreate lets a producer or a metadata request make a topic; default true.
 	AutoCreate *bool `yaml:"auto_create,omitempty"`
+	// DiskShare of the file system that all records together may take, such
+	// as "80%", which is the default.
+	DiskShare string `yaml:"disk_share,omitempty"`
+	// Listeners beside Listen, which is plain text.
+	Listeners []Listener `yaml:"listeners,omitempty"`
+	Security  Security   `yaml:"security,omitempty"`
 }
 
 // Topic is a topic that the box always has.

@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Nesting a profile can need is 5; these keep the recursive parser from deep
+// Nesting a profile can need is 7; these keep the recursive parser from deep
 // or expensive input. Outside brackets, YAML nests on one line only by
 // repeating "-" and ":".
 const (

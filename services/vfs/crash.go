@@ -27,11 +27,15 @@ const (
 	OpRemove   Op = "remove"
 	OpMkdir    Op = "mkdir"
 	OpSyncDir  Op = "syncdir"
+	OpSyncAll  Op = "syncall"
 )
 
 // Hook is asked before every operation; an error it returns becomes the
 // operation's. A write that is refused has written its first half, as a full
-// disk does. It is called without locks held and by many goroutines.
+// disk does. A sync that is refused has written some sectors, and the others
+// never reach the disk, whatever is synced later, while readers still see them
+// until DropCache; but with ErrCrashed it has not begun. It is called without
+// locks held and by many goroutines.
 type Hook func(op Op, name string) error
 
 // Crashable is a file system in memory that remembers what was synced. It is
@@ -359,5 +363,29 @@ func (op dirOp) apply(names map[string]*node) {
 		delete(names, op.name)
 	} else {
 		names[op.name] = op.n
+	}
+}
+
+// SyncAll implements AllSyncer.
+func (c *Crashable) SyncAll() error {
+	if err := c.begin(OpSyncAll, "."); err != nil {
+		return err
+	}
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	c.root.syncAll()
+	return nil
+}
+
+func (n *node) syncAll() {
+	n.sync()
+	for _, op := range n.dirOps {
+		op.apply(n.durable)
+	}
+	n.dirOps = nil
+	for _, kid := range n.kids {
+		kid.syncAll()
 	}
 }

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"maps"
@@ -95,17 +96,38 @@ func (f *memFile) Truncate(size int64) error {
 }
 
 func (f *memFile) Sync() error {
-	if err := f.c.begin(OpSync, f.name); err != nil {
-		return err
+	refused := f.c.begin(OpSync, f.name)
+	if errors.Is(refused, ErrCrashed) {
+		return refused
 	}
 	if err := f.lock(); err != nil {
 		return err
 	}
 	defer f.c.mu.Unlock()
-	for _, op := range f.n.ops {
-		f.n.base = op.apply(f.n.base)
+	if refused != nil {
+		f.n.lose(&cutter{rng: f.c.rng, mood: keepAny})
+		return refused
 	}
-	f.n.ops = nil
+	f.n.sync()
+	return nil
+}
+
+// DropCache implements CacheDropper.
+func (f *memFile) DropCache(off, n int64) error {
+	if err := f.lock(); err != nil {
+		return err
+	}
+	defer f.c.mu.Unlock()
+	disk := slices.Clone(f.n.base)
+	for _, op := range f.n.ops {
+		disk = op.apply(disk)
+	}
+	seen := f.n.data[min(off, int64(len(f.n.data))):]
+	if n > 0 {
+		seen = seen[:min(n, int64(len(seen)))]
+	}
+	clear(seen) // a hole, where the size has grown and the bytes were lost
+	copy(seen, disk[min(off, int64(len(disk))):])
 	return nil
 }
 
@@ -124,6 +146,26 @@ func (f *memFile) Close() error {
 	defer f.c.mu.Unlock()
 	f.closed = true
 	return nil
+}
+
+func (n *node) sync() {
+	for _, op := range n.ops {
+		n.base = op.apply(n.base)
+	}
+	n.ops = nil
+}
+
+// lose is what a failed sync does: the disk has taken some sectors, and the
+// kernel believes that it need not write the others any more.
+func (n *node) lose(k *cutter) {
+	for _, op := range n.ops {
+		if op.truncate {
+			n.base = op.apply(n.base)
+		} else {
+			n.base = k.torn(n.base, op)
+		}
+	}
+	n.ops = nil
 }
 
 func (n *node) write(p []byte, off int64) {

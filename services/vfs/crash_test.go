@@ -139,3 +139,72 @@ func TestFaults(t *testing.T) {
 		t.Errorf("space: got %d of %d, %v, want 7 of 10", free, total, err)
 	}
 }
+
+// TestFailedSyncLosesPages: what a failed sync has not written stays readable
+// until the cache is dropped, and no later sync brings it back.
+func TestFailedSyncLosesPages(t *testing.T) {
+	kept, lost := 0, 0
+	for seed := range uint64(seeds) {
+		c := vfs.NewCrashable(seed)
+		f := create(t, c, "f")
+		must(t, c.SyncDir("."))
+		write(t, f, "synced", 0)
+		must(t, f.Sync())
+		c.SetHook(vfs.FailNth(vfs.OpSync, "f", 1, syscall.EIO, false))
+		write(t, f, strings.Repeat("b", 3000), 6)
+		if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("sync: got %v, want EIO", err)
+		}
+		must(t, f.Sync())
+		if got := read(t, c, "f"); got != "synced"+strings.Repeat("b", 3000) {
+			t.Fatalf("seed %d: the page cache has forgotten something by itself", seed)
+		}
+		must(t, vfs.Distrust(f, 0, false))
+		got := read(t, c, "f")
+		if !strings.HasPrefix(got, "synced") || len(got) != 3006 {
+			t.Fatalf("seed %d: %d bytes, want all of the size and what was synced before", seed, len(got))
+		}
+		if after := read(t, c.Crash(), "f"); !strings.HasPrefix(got, after) {
+			t.Fatalf("seed %d: after a power cut there is what the disk did not hold before", seed)
+		}
+		if strings.HasSuffix(got, strings.Repeat("b", 3000)) {
+			kept++
+		} else {
+			lost++
+		}
+	}
+	if kept == 0 || lost == 0 {
+		t.Errorf("over %d seeds: all kept %d, some lost %d; want some of each", seeds, kept, lost)
+	}
+}
+
+// TestSettle: bytes that only the size in memory says are there are written.
+func TestSettle(t *testing.T) {
+	for seed := range uint64(seeds) {
+		c := vfs.NewCrashable(seed)
+		f := create(t, c, "f")
+		must(t, c.SyncDir("."))
+		write(t, f, "a", 0)
+		c.SetHook(vfs.FailNth(vfs.OpSync, "f", 1, syscall.EIO, false))
+		write(t, f, strings.Repeat("\x00", 2000), 1)
+		f.Sync()
+		must(t, vfs.Distrust(f, 0, false))
+		want := read(t, c, "f")
+		must(t, vfs.Settle(f, int64(len(want)), true))
+		if got := read(t, c.Crash(), "f"); got != want {
+			t.Fatalf("seed %d: %d bytes were read, after a power cut there are %d", seed, len(want), len(got))
+		}
+	}
+}
+
+func TestSyncAll(t *testing.T) {
+	for seed := range uint64(20) {
+		c := vfs.NewCrashable(seed)
+		must(t, c.MkdirAll("d/e"))
+		write(t, create(t, c, "d/e/f"), "x", 0)
+		must(t, c.SyncAll())
+		if got := read(t, c.Crash(), "d/e/f"); got != "x" {
+			t.Fatalf("seed %d: got %q", seed, got)
+		}
+	}
+}

@@ -18,3 +18,18 @@ func datasync(f *os.File) error {
 		}
 	}
 }
+
+// DropCache implements CacheDropper.
+func (f osFile) DropCache(off, n int64) error {
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED))
+}
+
+// SyncAll implements AllSyncer.
+func (o osFS) SyncAll() error {
+	d, err := os.Open(string(o))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
+}

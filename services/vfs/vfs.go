@@ -4,6 +4,7 @@
 package vfs
 
 import (
+	"bytes"
 	"io"
 	"io/fs"
 )
@@ -41,4 +42,64 @@ type FS interface {
 	ReadDir(dir string) ([]fs.DirEntry, error)
 	// SyncDir makes the names in dir durable.
 	SyncDir(dir string) error
+}
+
+// CacheDropper is what a File offers when it can make the operating system
+// forget what it holds of it in memory.
+type CacheDropper interface {
+	// DropCache makes n bytes from off on, all when n is 0, come from the disk
+	// when they are read next. What is written and not synced stays. It is a
+	// request: pages in use at this moment may stay too.
+	DropCache(off, n int64) error
+}
+
+// AllSyncer is what an FS offers when it can sync everything at once.
+type AllSyncer interface {
+	// SyncAll returns when all data written and all names are on stable
+	// storage (syncfs). What an earlier failed sync has lost is not brought
+	// back.
+	SyncAll() error
+}
+
+// Distrust makes f be read from the disk from off on. After a failed sync the
+// page cache holds what the disk does not, and says nothing of it: whoever
+// recovers a file asks for this first. synced says that the caller has just
+// synced everything. A sync that fails is no reason to stop: what it lost is
+// dropped with the rest, and recovery sees what is left.
+func Distrust(f File, off int64, synced bool) error {
+	d, ok := f.(CacheDropper)
+	if !ok {
+		return nil
+	}
+	if !synced {
+		f.Sync()
+	}
+	return d.DropCache(off, 0)
+}
+
+// sectorBytes is the least that a disk writes.
+const sectorBytes = 512
+
+// Settle syncs the first size bytes of f as they read after Distrust. When
+// they end in zeros it writes the last again: a size that grew by writes whose
+// sync failed is in memory only, and what was never written there reads as
+// zeros. skip leaves out the sync when nothing was written.
+func Settle(f File, size int64, skip bool) error {
+	tail := make([]byte, (size-1)%sectorBytes+1)
+	if size > 0 {
+		n, err := f.ReadAt(tail, size-int64(len(tail)))
+		if n < len(tail) {
+			return err
+		}
+		if bytes.Count(tail, []byte{0}) == len(tail) {
+			skip = false
+			if _, err := f.WriteAt(tail[len(tail)-1:], size-1); err != nil {
+				return err
+			}
+		}
+	}
+	if skip {
+		return nil
+	}
+	return f.Sync()
 }

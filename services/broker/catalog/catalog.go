@@ -3,6 +3,7 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,16 +43,40 @@ type Options struct {
 	Linger time.Duration // see store.Options
 	Syncer *store.Syncer
 	Log    *slog.Logger
+	// Now is the box's clock, which may jump; default time.Now. Only
+	// timestamps of records come from it.
+	Now func() time.Time
+	// Static is the configuration of the broker by the site profile; what
+	// clients set goes before it.
+	Static map[string]string
 }
 
 // Topic is one topic. It does not change: an altered topic is a new value.
 type Topic struct {
 	meta.Topic
 	Partitions []Partition
+	broker     map[string]string // the broker's configuration, by its own names
+	settings   store.Settings
+}
+
+// Value is a setting of the topic: its own, else the broker's, else the
+// built-in default.
+func (t *Topic) Value(name string) string {
+	if v, ok := t.Config[name]; ok {
+		return v
+	}
+	d, _ := Lookup(name)
+	if v, ok := t.broker[d.Broker]; ok {
+		return v
+	}
+	return d.Default
 }
 
 // MaxMessageBytes is the largest record batch that the topic takes.
-func (t *Topic) MaxMessageBytes() int64 { return number(t.Config, "max.message.bytes") }
+func (t *Topic) MaxMessageBytes() int64 { return t.settings.MaxMessageBytes }
+
+// Settings is what the topic's configuration means to its logs.
+func (t *Topic) Settings() store.Settings { return t.settings }
 
 // Partition has either a log or the reason why there is none.
 type Partition struct {
@@ -65,17 +90,28 @@ type Catalog struct {
 	meta *meta.Store
 	opts Options
 
+	age    *age
+	counts keepCounts
+	failed map[*store.Log]time.Time // see compactDirtiest; of one goroutine
+	// settled: everything was synced since the catalog was opened.
+	settled func() bool
+	loaders sync.WaitGroup
+	stop    context.CancelFunc // of loaders
+
 	change sync.Mutex // held while a topic is made, grown or deleted
 
 	mu     sync.RWMutex
 	byName map[string]*Topic
 	byID   map[meta.ID]*Topic
+	// partitions of all topics.
+	partitions int32
+	broker     map[string]string // the broker's configuration in force; replaced, never changed
 }
 
 // Open finishes deletions that were interrupted and opens every log. A
 // partition that cannot be opened is reported and does not hinder the others.
 func Open(fsys vfs.FS, st *meta.Store, opts Options) (*Catalog, error) {
-	c := &Catalog{fsys: fsys, meta: st, opts: opts, byName: map[string]*Topic{}, byID: map[meta.ID]*Topic{}}
+	c := &Catalog{fsys: fsys, meta: st, opts: opts, byName: map[string]*Topic{}, byID: map[meta.ID]*Topic{}, failed: map[*store.Log]time.Time{}}
 	if err := fsys.MkdirAll(root); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
@@ -87,32 +123,46 @@ func Open(fsys vfs.FS, st *meta.Store, opts Options) (*Catalog, error) {
 			opts.Log.Warn("delete the rest of a topic", "topic", t.Name, "err", err)
 		}
 	}
-	var g errgroup.Group
-	g.SetLimit(openAtOnce)
-	for _, mt := range st.Topics() {
-		t := &Topic{Topic: mt, Partitions: make([]Partition, mt.Partitions)}
-		c.put(t)
-		for i := range t.Partitions {
-			g.Go(func() error {
-				t.Partitions[i] = c.openLog(mt, int32(i))
-				return nil
-			})
-		}
+	if err := c.sweep(); err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	return c, g.Wait()
+	c.broker = c.brokerInForce()
+	var err error
+	if c.age, err = openAge(fsys); err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	c.settled = sync.OnceValue(func() bool {
+		// One sync for all logs; those that have to be read then need none of
+		// their own. If it fails they have.
+		all, ok := fsys.(vfs.AllSyncer)
+		return ok && all.SyncAll() == nil
+	})
+	for _, mt := range st.Topics() {
+		t := c.resolve(mt, make([]Partition, mt.Partitions))
+		for i := range t.Partitions {
+			t.Partitions[i] = c.openLog(t, int32(i), true)
+		}
+		c.put(t)
+	}
+	c.load()
+	return c, nil
 }
 
 func dirOf(topic string, part int32) string {
 	return path.Join(root, fmt.Sprintf("%s-%d", topic, part))
 }
 
-func (c *Catalog) openLog(t meta.Topic, part int32) Partition {
+func (c *Catalog) openLog(t *Topic, part int32, lazy bool) Partition {
 	l, err := store.Open(c.fsys, dirOf(t.Name, part), store.Options{
-		SegmentBytes: number(t.Config, "segment.bytes"),
-		Epoch:        c.meta.Epoch(),
-		Linger:       c.opts.Linger,
-		Syncer:       c.opts.Syncer,
-		Log:          c.opts.Log,
+		Settings: t.settings,
+		Epoch:    c.meta.Epoch(),
+		Linger:   c.opts.Linger,
+		Syncer:   c.opts.Syncer,
+		Log:      c.opts.Log,
+		Now:      c.opts.Now,
+		Age:      c.age.now,
+		Settled:  c.settled,
+		Lazy:     lazy,
 	})
 	if err != nil {
 		c.opts.Log.Error("open partition", "topic", t.Name, "partition", part, "err", err)
@@ -123,7 +173,19 @@ func (c *Catalog) openLog(t meta.Topic, part int32) Partition {
 func (c *Catalog) put(t *Topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if old := c.byName[t.Name]; old != nil {
+		c.partitions -= old.Topic.Partitions
+	}
+	c.partitions += t.Topic.Partitions
 	c.byName[t.Name], c.byID[t.ID] = t, t
+}
+
+func (c *Catalog) drop(t *Topic) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.partitions -= t.Topic.Partitions
+	delete(c.byName, t.Name)
+	delete(c.byID, t.ID)
 }
 
 // Get finds a topic by name; nil when there is none.
@@ -147,106 +209,17 @@ func (c *Catalog) All() []*Topic {
 	return slices.SortedFunc(maps.Values(c.byName), func(a, b *Topic) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Check says whether a topic could be made.
-func (c *Catalog) Check(name string, partitions int32, config map[string]string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if c.Get(name) != nil {
-		return fmt.Errorf("%w: %s", ErrExists, name)
-	}
-	if partitions < 1 || partitions > MaxPartitions {
-		return fmt.Errorf("%w: %d, want 1 to %d", ErrPartitions, partitions, MaxPartitions)
-	}
-	if err := c.fits(partitions); err != nil {
-		return err
-	}
-	return CheckConfig(config)
-}
-
-// fits checks the number of all partitions.
-func (c *Catalog) fits(more int32) error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	total := more
-	for _, t := range c.byName {
-		total += t.Topic.Partitions
-	}
-	if total > MaxTotal {
-		return fmt.Errorf("%w: %d in all topics, at most %d are possible", ErrPartitions, total, MaxTotal)
-	}
-	return nil
-}
-
-// Create makes a topic. Its logs are durable before the state knows of it,
-// and the state before any client does.
-func (c *Catalog) Create(name string, partitions int32, config map[string]string) (*Topic, error) {
+// Close closes every log.
+func (c *Catalog) Close() error {
+	c.stop()
+	c.loaders.Wait()
 	c.change.Lock()
 	defer c.change.Unlock()
-	if err := c.Check(name, partitions, config); err != nil {
-		return nil, err
+	var all []Partition
+	for _, t := range c.All() {
+		all = append(all, t.Partitions...)
 	}
-	for _, old := range c.meta.Deleting() {
-		if old.Name != name {
-			continue
-		}
-		if err := c.removeFiles(old); err != nil {
-			return nil, fmt.Errorf("create topic %s: delete the former one: %w", name, err)
-		}
-	}
-	t := &Topic{Topic: meta.Topic{Name: name, ID: meta.NewID(), Partitions: partitions, Config: config}}
-	return t, c.extend(t, 0)
-}
-
-// Grow raises a topic's number of partitions.
-func (c *Catalog) Grow(name string, partitions int32) error {
-	c.change.Lock()
-	defer c.change.Unlock()
-	old := c.Get(name)
-	if old == nil {
-		return fmt.Errorf("%w: %s", ErrUnknown, name)
-	}
-	if err := CheckGrow(old, partitions); err != nil {
-		return err
-	}
-	if err := c.fits(partitions - old.Topic.Partitions); err != nil {
-		return err
-	}
-	t := &Topic{Topic: old.Topic, Partitions: slices.Clone(old.Partitions)}
-	t.Topic.Partitions = partitions
-	return c.extend(t, old.Topic.Partitions)
-}
-
-// CheckGrow says whether a topic can have that many partitions.
-func CheckGrow(t *Topic, partitions int32) error {
-	if partitions <= t.Topic.Partitions || partitions > MaxPartitions {
-		return fmt.Errorf("%w: %d, topic has %d", ErrPartitions, partitions, t.Topic.Partitions)
-	}
-	return nil
-}
-
-// extend makes t's partitions from number from on, and publishes t.
-func (c *Catalog) extend(t *Topic, from int32) error {
-	var added []Partition
-	for i := from; i < t.Topic.Partitions; i++ {
-		if err := store.Create(c.fsys, dirOf(t.Name, i)); err != nil {
-			closeAll(added)
-			return fmt.Errorf("create topic %s: %w", t.Name, err)
-		}
-		p := c.openLog(t.Topic, i)
-		if p.Err != nil {
-			closeAll(added)
-			return fmt.Errorf("create topic %s: %w", t.Name, p.Err)
-		}
-		added = append(added, p)
-	}
-	if err := c.meta.PutTopic(t.Topic); err != nil {
-		closeAll(added)
-		return fmt.Errorf("create topic %s: %w", t.Name, err)
-	}
-	t.Partitions = append(t.Partitions, added...)
-	c.put(t)
-	return nil
+	return errors.Join(closeAll(all), c.age.save())
 }
 
 func closeAll(ps []Partition) error {
@@ -258,81 +231,4 @@ func closeAll(ps []Partition) error {
 		}
 	}
 	return g.Wait()
-}
-
-// Delete removes a topic: first from the state, which is what clients see,
-// then its files.
-func (c *Catalog) Delete(name string) error {
-	c.change.Lock()
-	defer c.change.Unlock()
-	t := c.Get(name)
-	if t == nil {
-		return fmt.Errorf("%w: %s", ErrUnknown, name)
-	}
-	if err := c.meta.DeleteTopic(t.ID); err != nil {
-		return fmt.Errorf("delete topic %s: %w", name, err)
-	}
-	c.mu.Lock()
-	delete(c.byName, name)
-	delete(c.byID, t.ID)
-	c.mu.Unlock()
-	closeAll(t.Partitions)
-	if err := c.removeFiles(t.Topic); err != nil {
-		c.opts.Log.Warn("delete the files of a topic; tried again at the next start", "topic", name, "err", err)
-	}
-	return nil
-}
-
-func (c *Catalog) removeFiles(t meta.Topic) error {
-	for i := range t.Partitions {
-		if err := store.Remove(c.fsys, dirOf(t.Name, i)); err != nil {
-			return err
-		}
-	}
-	return c.meta.ForgetTopic(t.ID)
-}
-
-// Retain applies every topic's retention once.
-func (c *Catalog) Retain() {
-	for _, t := range c.All() {
-		if strings.Contains(Value(t.Config, "cleanup.policy"), "compact") {
-			continue
-		}
-		r := store.Retention{Bytes: number(t.Config, "retention.bytes"), Ms: number(t.Config, "retention.ms")}
-		for i, p := range t.Partitions {
-			if p.Log == nil {
-				continue
-			}
-			if err := p.Log.Retain(r); err != nil {
-				c.opts.Log.Warn("apply retention", "topic", t.Name, "partition", i, "err", err)
-			}
-		}
-	}
-}
-
-// Close closes every log.
-func (c *Catalog) Close() error {
-	c.change.Lock()
-	defer c.change.Unlock()
-	var all []Partition
-	for _, t := range c.All() {
-		all = append(all, t.Partitions...)
-	}
-	return closeAll(all)
-}
-
-const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-
-// CheckName holds a name to Kafka's rules. They also keep it a safe name of a
-// directory.
-func CheckName(name string) error {
-	switch {
-	case name == "" || name == "." || name == "..":
-		return fmt.Errorf("%w: %q", ErrName, name)
-	case len(name) > 249:
-		return fmt.Errorf("%w: %d characters, at most 249 are allowed", ErrName, len(name))
-	case strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameChars, r) }):
-		return fmt.Errorf("%w: %q has characters other than letters, digits, dot, underscore and hyphen", ErrName, name)
-	}
-	return nil
 }

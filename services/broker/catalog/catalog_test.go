@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/waysideos/wayside/services/broker/catalog"
@@ -34,8 +35,11 @@ func TestCrash(t *testing.T) {
 		if _, err := c.Create("kept", 2, nil); err != nil {
 			t.Fatal(err)
 		}
+		var mu sync.Mutex // of cuts: the hook is called from many goroutines
 		var cuts []*vfs.Crashable
 		fsys.SetHook(func(vfs.Op, string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			cuts = append(cuts, fsys.CrashClone())
 			return nil
 		})

@@ -79,6 +79,27 @@ func Next(b []byte) (payload, rest []byte, err error) {
 	return payload, b[Overhead+n:], nil
 }
 
+// searchBudget bounds how many bytes Find checks in all: damage that looks
+// like many long frames must not keep a broker from starting.
+const searchBudget = 1 << 30
+
+// Find returns where in b the first whole frame begins that is not empty; -1
+// when there is none. It is how to go on behind damage.
+func Find(b []byte) int {
+	budget := searchBudget
+	for at := 0; at+Overhead < len(b) && budget > 0; at++ {
+		n := int64(binary.BigEndian.Uint32(b[at:]))
+		if n == 0 || n > MaxPayload || n > int64(len(b)-at-Overhead) {
+			continue
+		}
+		if _, _, err := Next(b[at:]); err == nil {
+			return at
+		}
+		budget -= int(n)
+	}
+	return -1
+}
+
 // sum covers the length too, so that a run of zeros is not a frame.
 func sum(length, payload []byte) uint32 {
 	return crc32.Update(crc32.Checksum(length, castagnoli), castagnoli, payload)

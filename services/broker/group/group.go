@@ -1,57 +1,140 @@
-// Package group is the coordinator of classic consumer groups: who is a
-// member, who leads, which generation it is. What the members say to each
-// other stays opaque. Nothing here is on disk: after a restart members find
-// themselves unknown and join again, and go on from their committed offsets.
+// Package group is the coordinator of consumer groups: who is a member, and
+// who has which partition. Members of classic groups assign among themselves
+// and what they say to each other stays opaque; in groups of the consumer
+// protocol (KIP-848) the coordinator assigns. What a member has been told is
+// on disk before, so that after a restart it goes on as if nothing was.
 package group
 
 import (
-	"maps"
-	"slices"
+	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/waysideos/wayside/services/broker/meta"
 )
 
 // State of a group, named as Kafka reports it.
 type State string
 
-// A group goes from Empty to PreparingRebalance when somebody joins, to
-// CompletingRebalance when all have joined, to Stable when the leader has
-// assigned, and back to PreparingRebalance when anybody comes or goes.
+// A classic group goes from Empty to PreparingRebalance when somebody joins,
+// to CompletingRebalance when all have joined, to Stable when the leader has
+// assigned, and back to PreparingRebalance when anybody comes or goes. A
+// consumer group is Assigning while its targets are older than its members,
+// and Reconciling while members are on the way to theirs.
 const (
-	Empty      State = "Empty"
-	Preparing  State = "PreparingRebalance"
-	Completing State = "CompletingRebalance"
-	Stable     State = "Stable"
-	Dead       State = "Dead" // reported for a group that does not exist
+	Empty       State = "Empty"
+	Preparing   State = "PreparingRebalance"
+	Completing  State = "CompletingRebalance"
+	Assigning   State = "Assigning"
+	Reconciling State = "Reconciling"
+	Stable      State = "Stable"
+	Dead        State = "Dead" // reported for a group that does not exist
+)
+
+// Types of groups, named as Kafka reports them.
+const (
+	Classic  = "classic"
+	Consumer = "consumer"
 )
 
 // Limits of what a client may ask for.
 const (
-	minSession = time.Second
-	maxSession = 30 * time.Minute
-	maxMembers = 1000
-	maxGroups  = 10000
+	minSession   = time.Second
+	maxSession   = 30 * time.Minute
+	maxMembers   = 1000
+	maxGroups    = 10000
+	maxProtocols = 64
+	// maxID bounds ids of groups, members and instances, in bytes.
+	maxID = 1024
+	// maxGroupBytes bounds what the members of one group say and are assigned,
+	// as a record of 1 MiB does in Kafka; maxBytes all groups together. What
+	// is on disk of it is in memory a second time.
+	maxGroupBytes = 1 << 20
+	maxBytes      = 12 << 20
 )
 
+// Options of a manager. The zero value of a duration means the default named
+// beside it.
+type Options struct {
+	Meta *meta.Store
+	Log  *slog.Logger
+	// Delay is how long a new classic group waits for more members; none.
+	Delay time.Duration
+	// Session, and the Interval of heartbeats, are what members of the
+	// consumer protocol are held to; 45 s and 5 s, as in Kafka.
+	Session, Interval time.Duration
+	// Retention is how long the commits of a group without members are kept,
+	// counted while the broker runs; for ever.
+	Retention time.Duration
+	// Setting is the broker's configuration by its name in Kafka, "" if it is
+	// not set; it goes before the fields above. A group's own configuration
+	// goes before both. May be nil.
+	Setting func(name string) string
+}
+
+// milliseconds is a configuration of that unit, or def.
+func milliseconds(value string, def time.Duration) time.Duration {
+	if ms, err := strconv.ParseInt(value, 10, 64); err == nil && ms >= 0 && ms < 1<<40 {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return def
+}
+
+func (o *Options) setting(name string) string {
+	if o.Setting == nil {
+		return ""
+	}
+	return o.Setting(name)
+}
+
 // Manager coordinates all groups. Safe for concurrent use. Errors that it
-// returns are of package kerr.
+// returns are of package kerr, or of the journal.
 type Manager struct {
-	delay time.Duration
+	Options
 
-	mu     sync.Mutex // guards everything below, and every group
-	groups map[string]*group
-	closed bool
+	wg sync.WaitGroup // of those who write to the journal
+
+	mu        sync.Mutex // guards everything below, and every group
+	groups    map[string]*group
+	consumers map[string]*consumerGroup
+	deleting  map[string]bool // ids of groups whose deletion is under way
+	bytes     int64           // what all members say, see maxBytes
+	topics    topics
+	idle      map[string]idleSince
+	sweeper   *time.Timer
+	closed    bool
 }
 
-// New returns a manager. A new group waits for delay, for more members.
-func New(delay time.Duration) *Manager {
-	return &Manager{delay: delay, groups: map[string]*group{}}
+// New returns a manager of the groups that meta knows. Their members have a
+// whole session to be heard of.
+func New(o Options) *Manager {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Session == 0 {
+		o.Session = 45 * time.Second
+	}
+	if o.Interval == 0 {
+		o.Interval = 5 * time.Second
+	}
+	m := &Manager{
+		Options: o, groups: map[string]*group{}, consumers: map[string]*consumerGroup{},
+		deleting: map[string]bool{}, idle: map[string]idleSince{},
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.restore()
+	m.sweepLater()
+	return m
 }
 
+// group is a classic one.
 type group struct {
+	*record
 	m            *Manager
 	id           string
 	state        State
@@ -66,6 +149,9 @@ type group struct {
 	timer        *time.Timer            // of the rebalance under way
 	round        int                    // tells a timer of an earlier rebalance
 	deadline     time.Time              // when the first members stop being waited for
+	assigning    bool                   // the leader's assignments are being written
+	dropping     bool                   // the disk is about to forget the group
+	size         int                    // of all members, in bytes
 }
 
 // Protocol is one assignment strategy that a member knows, with what it says
@@ -82,26 +168,36 @@ type member struct {
 	rebalance    time.Duration
 	protocols    []Protocol
 	assignment   []byte
-	expiry       *time.Timer
+	expiry       *session
+	synced       bool            // has asked for what this generation assigns
 	join         chan JoinResult // set while its join waits
 	sync         chan SyncResult // set while its sync waits
+	size         int             // see memberSize
 }
 
-// Close answers everybody who waits.
+// Close answers everybody who waits, and waits for what is being written.
 func (m *Manager) Close() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.closed = true
+	stop(m.sweeper)
 	for _, g := range m.groups {
 		stop(g.timer)
 		for _, t := range g.pending {
 			t.Stop()
 		}
 		for _, mem := range g.members {
-			mem.expiry.Stop()
+			mem.expiry.stop()
 			mem.answer(kerr.CoordinatorNotAvailable)
 		}
 	}
+	for _, g := range m.consumers {
+		for _, mem := range g.members {
+			mem.expiry.stop()
+			stop(mem.revocation)
+		}
+	}
+	m.mu.Unlock()
+	m.wg.Wait()
 }
 
 func stop(t *time.Timer) {
@@ -110,19 +206,8 @@ func stop(t *time.Timer) {
 	}
 }
 
-// answer ends what a member waits for with an error.
-func (mem *member) answer(err error) {
-	if mem.join != nil {
-		mem.join <- JoinResult{Err: err, MemberID: mem.id, Generation: -1}
-		mem.join = nil
-	}
-	if mem.sync != nil {
-		mem.sync <- SyncResult{Err: err}
-		mem.sync = nil
-	}
-}
-
-// after runs f with the manager locked, d from now, unless it was closed.
+// after runs f with the manager locked, d from now, unless it was closed. It
+// is measured by the monotonic clock: setting the box's clock ends no session.
 func (m *Manager) after(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() {
 		m.mu.Lock()
@@ -133,168 +218,82 @@ func (m *Manager) after(d time.Duration, f func()) *time.Timer {
 	})
 }
 
-// get finds a group; make says to make it when it is not there.
-func (m *Manager) get(id string, make bool) (*group, error) {
-	switch g := m.groups[id]; {
+// session calls end when it was not renewed in time. One that is renewed while
+// its timer waits for the manager's lock goes on.
+type session struct {
+	timer *time.Timer
+	until time.Time // monotonic
+}
+
+func (m *Manager) watch(d time.Duration, end func()) *session {
+	s := &session{until: time.Now().Add(d)}
+	s.timer = m.after(d, func() {
+		if left := time.Until(s.until); left > 0 {
+			s.timer.Reset(left)
+			return
+		}
+		end()
+	})
+	return s
+}
+
+func (s *session) renew(d time.Duration) {
+	s.until = time.Now().Add(d)
+	s.timer.Reset(d)
+}
+
+func (s *session) stop() { s.timer.Stop() }
+
+// ready says whether a group's members may be answered.
+func (m *Manager) ready(id string) error {
+	switch {
 	case m.closed:
-		return nil, kerr.CoordinatorNotAvailable
+		return kerr.CoordinatorNotAvailable
+	case len(id) > maxID:
+		return kerr.InvalidGroupID
+	case m.deleting[id]:
+		return kerr.CoordinatorLoadInProgress
+	}
+	return nil
+}
+
+// get finds a classic group; make says to make it when it is not there. A
+// group of the consumer protocol that has no members becomes classic then.
+func (m *Manager) get(id string, make bool) (*group, error) {
+	if err := m.ready(id); err != nil {
+		return nil, err
+	}
+	g, c := m.groups[id], m.consumers[id]
+	switch {
 	case id == "":
 		return nil, kerr.InvalidGroupID
 	case g != nil:
 		return g, nil
 	case !make:
 		return nil, kerr.UnknownMemberID
-	case len(m.groups) >= maxGroups:
+	case c != nil && len(c.members) > 0:
+		return nil, kerr.InconsistentGroupProtocol
+	case c == nil && m.full():
 		return nil, kerr.CoordinatorNotAvailable
 	}
-	g := &group{
-		m: m, id: id, state: Empty,
-		members: map[string]*member{}, static: map[string]string{}, pending: map[string]*time.Timer{},
+	g = m.newGroup(id)
+	if c != nil {
+		g.record, g.generation = c.record, c.epoch
+		delete(m.consumers, id)
 	}
 	m.groups[id] = g
 	return g, nil
 }
 
-// forget drops a group that nobody is in.
-func (g *group) forget() {
-	if len(g.members) == 0 && len(g.pending) == 0 && g.state == Empty {
-		delete(g.m.groups, g.id)
+func (m *Manager) full() bool { return len(m.groups)+len(m.consumers) >= maxGroups }
+
+func (m *Manager) newGroup(id string) *group {
+	return &group{
+		record: &record{}, m: m, id: id, state: Empty,
+		members: map[string]*member{}, static: map[string]string{}, pending: map[string]*time.Timer{},
 	}
 }
 
-func newMemberID(client string) string { return client + "-" + uuid.NewString() }
-
-// find checks that a member is who it says it is.
-func (g *group) find(id, instance string) (*member, error) {
-	if instance != "" {
-		known, ok := g.static[instance]
-		if !ok {
-			return nil, kerr.UnknownMemberID
-		}
-		if known != id {
-			return nil, kerr.FencedInstanceID
-		}
-	}
-	mem := g.members[id]
-	if mem == nil {
-		return nil, kerr.UnknownMemberID
-	}
-	return mem, nil
-}
-
-// add takes a new member in.
-func (g *group) add(mem *member) {
-	g.members[mem.id] = mem
-	g.order = append(g.order, mem.id)
-	if mem.instance != "" {
-		g.static[mem.instance] = mem.id
-	}
-	mem.expiry = g.m.after(mem.session, func() { g.expire(mem) })
-}
-
-// remove takes a member out; the group is not rebalanced yet.
-func (g *group) remove(mem *member) {
-	mem.expiry.Stop()
-	mem.answer(kerr.UnknownMemberID)
-	delete(g.members, mem.id)
-	g.order = slices.DeleteFunc(g.order, func(id string) bool { return id == mem.id })
-	if g.static[mem.instance] == mem.id {
-		delete(g.static, mem.instance)
-	}
-	if g.leader == mem.id {
-		g.leader = ""
-	}
-}
-
-// expire removes a member that was not heard of for its session. One that
-// waits for an answer is alive as far as anybody can tell.
-func (g *group) expire(mem *member) {
-	if g.members[mem.id] != mem {
-		return
-	}
-	if mem.join != nil || mem.sync != nil {
-		mem.expiry.Reset(mem.session)
-		return
-	}
-	g.remove(mem)
-	g.changed()
-}
-
-// changed rebalances after somebody left.
-func (g *group) changed() {
-	switch g.state {
-	case Stable, Completing:
-		g.prepare()
-	case Preparing:
-		g.tryComplete()
-	case Empty:
-		g.forget()
-	}
-}
-
-// Info describes a group.
-type Info struct {
-	ID, ProtocolType, Protocol string
-	State                      State
-	Members                    []MemberInfo
-}
-
-// MemberInfo describes a member.
-type MemberInfo struct {
-	ID, Instance, Client, Host string
-	Metadata, Assignment       []byte
-}
-
-// Describe returns a group; its state is Dead when there is none.
-func (m *Manager) Describe(id string) Info {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	g := m.groups[id]
-	if g == nil {
-		return Info{ID: id, State: Dead}
-	}
-	info := g.info()
-	for _, id := range g.order {
-		mem := g.members[id]
-		mi := MemberInfo{ID: mem.id, Instance: mem.instance, Client: mem.client, Host: mem.host, Assignment: mem.assignment}
-		if g.state == Stable || g.state == Completing {
-			mi.Metadata = mem.metadata(g.protocol)
-		}
-		info.Members = append(info.Members, mi)
-	}
-	return info
-}
-
-func (g *group) info() Info {
-	return Info{ID: g.id, ProtocolType: g.protocolType, Protocol: g.protocol, State: g.state}
-}
-
-// List returns all groups, by id, without members.
-func (m *Manager) List() []Info {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []Info
-	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		out = append(out, m.groups[id].info())
-	}
-	return out
-}
-
-// Delete forgets a group without members; kerr.NonEmptyGroup otherwise.
-func (m *Manager) Delete(id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	g := m.groups[id]
-	if g == nil {
-		return nil
-	}
-	if len(g.members) > 0 {
-		return kerr.NonEmptyGroup
-	}
-	stop(g.timer)
-	for _, t := range g.pending {
-		t.Stop()
-	}
-	delete(m.groups, id)
-	return nil
+func newMemberID(client string) string {
+	return client[:min(len(client), maxID/2)] + "-" + uuid.NewString()
 }

@@ -11,20 +11,55 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/waysideos/wayside/services/broker/group"
+	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/vfs"
 )
 
 // bench drives a manager with the clock of a synctest bubble.
 type bench struct {
 	t *testing.T
 	m *group.Manager
+
+	disk *vfs.Crashable
+	meta *meta.Store
 }
 
 func run(t *testing.T, f func(b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
-		m := group.New(3 * time.Second)
-		defer m.Close()
-		f(&bench{t, m})
+		b := &bench{t: t, disk: vfs.NewCrashable(1)}
+		b.open()
+		defer b.close()
+		f(b)
 	})
+}
+
+func (b *bench) open() {
+	b.t.Helper()
+	st, err := meta.Open(b.disk, "meta")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.meta = st
+	b.m = group.New(group.Options{Meta: st, Delay: 3 * time.Second, Retention: retention})
+}
+
+const retention = 24 * time.Hour
+
+func (b *bench) close() {
+	b.t.Helper()
+	b.m.Close()
+	if err := b.meta.Close(); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// powerCut loses what is not on stable storage, and starts anew.
+func (b *bench) powerCut() {
+	b.t.Helper()
+	after := b.disk.CrashClone()
+	b.close()
+	b.disk = after
+	b.open()
 }
 
 func request(id string) group.JoinRequest {
@@ -138,6 +173,7 @@ func TestLeave(t *testing.T) {
 			t.Errorf("the follower did not become leader: %+v", j)
 		}
 		b.want("leave", b.m.Leave("g", follower.MemberID, ""), nil)
+		synctest.Wait() // for the disk
 		if got := b.m.Describe("g").State; got != group.Dead {
 			t.Errorf("a group without members is %s", got)
 		}
@@ -223,15 +259,22 @@ func TestRefusedJoins(t *testing.T) {
 func TestMayCommit(t *testing.T) {
 	run(t, func(b *bench) {
 		admin := group.Member{Group: "g", Generation: -1}
-		b.want("admin, no group", b.m.MayCommit(admin), nil)
+		b.want("admin, no group", b.mayCommit(admin), nil)
 		leader, _ := b.stable()
-		b.want("admin, group has members", b.m.MayCommit(admin), kerr.UnknownMemberID)
-		b.want("member", b.m.MayCommit(member(leader)), nil)
+		b.want("admin, group has members", b.mayCommit(admin), kerr.UnknownMemberID)
+		b.want("transaction without a member", b.m.MayCommit(admin), nil)
+		b.want("member", b.mayCommit(member(leader)), nil)
 		old := member(leader)
 		old.Generation--
-		b.want("old generation", b.m.MayCommit(old), kerr.IllegalGeneration)
+		b.want("old generation", b.mayCommit(old), kerr.IllegalGeneration)
+		b.want("old generation in a transaction", b.m.MayCommit(old), kerr.IllegalGeneration)
 		b.want("delete", b.m.Delete("g"), kerr.NonEmptyGroup)
 	})
+}
+
+func (b *bench) mayCommit(m group.Member) error {
+	_, err := b.m.MayCommitEach(group.Commit{Member: m})
+	return err
 }
 
 // TestJoinEnds: nobody waits for ever.

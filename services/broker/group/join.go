@@ -19,6 +19,9 @@ type JoinRequest struct {
 	// NeedsID says that a new member must come back with the id it is given
 	// (JoinGroup version 4 and later, KIP-394).
 	NeedsID bool
+	// SkipsAssignment says that a leader understands JoinResult.SkipAssignment
+	// (version 9 and later, KIP-814).
+	SkipsAssignment bool
 }
 
 // JoinResult is the generation that a member has joined.
@@ -30,64 +33,83 @@ type JoinResult struct {
 	Protocol     string
 	Leader       string
 	Members      []MemberInfo // for the leader only: who to assign to
+	// SkipAssignment tells a leader that came back that all have their
+	// assignments already.
+	SkipAssignment bool
 }
 
 // Join waits until the rebalance that it begins or takes part in is complete.
 func (m *Manager) Join(ctx context.Context, r JoinRequest) JoinResult {
-	ch, err := m.join(r)
-	if err != nil {
-		return JoinResult{Err: err.err, MemberID: err.member, Generation: -1}
-	}
 	select {
-	case res := <-ch:
+	case res := <-m.BeginJoin(r):
 		return res
 	case <-ctx.Done():
 		return JoinResult{Err: kerr.CoordinatorNotAvailable, MemberID: r.MemberID, Generation: -1}
 	}
 }
 
-// refusal carries the member id that goes with an error.
-type refusal struct {
-	err    error
-	member string
-}
-
-func (m *Manager) join(r JoinRequest) (chan JoinResult, *refusal) {
+// BeginJoin is Join without waiting: one result will come.
+func (m *Manager) BeginJoin(r JoinRequest) <-chan JoinResult {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	refuse := func(err error, member string) (chan JoinResult, *refusal) { return nil, &refusal{err, member} }
+	ch := make(chan JoinResult, 1)
+	if err := m.join(&r, ch); err != nil {
+		ch <- JoinResult{Err: err, MemberID: r.MemberID, Generation: -1}
+	}
+	return ch
+}
+
+// join sets r.MemberID to the id that goes with an error.
+func (m *Manager) join(r *JoinRequest, ch chan JoinResult) error {
 	if r.Session < minSession || r.Session > maxSession {
-		return refuse(kerr.InvalidSessionTimeout, r.MemberID)
+		return kerr.InvalidSessionTimeout
+	}
+	if len(r.MemberID) > maxID || len(r.Instance) > maxID {
+		return kerr.InvalidRequest
 	}
 	g, err := m.get(r.Group, r.MemberID == "")
 	if err != nil {
-		return refuse(err, r.MemberID)
+		return err
 	}
 	defer g.forget() // when it was made for somebody who is refused
 	if err := g.fits(r); err != nil {
-		return refuse(err, r.MemberID)
+		return err
+	}
+	back := ""
+	if r.MemberID == "" && r.Instance != "" {
+		back = g.static[r.Instance]
 	}
 	mem, err := g.joining(r)
 	if err != nil {
-		id := r.MemberID
 		if err == kerr.MemberIDRequired {
-			id = g.handOut(r)
+			r.MemberID = g.handOut(r)
 		}
-		return refuse(err, id)
+		return err
 	}
 	if mem.join != nil {
 		mem.answer(kerr.RebalanceInProgress) // an earlier connection of the same member
 	}
-	ch := make(chan JoinResult, 1)
 	mem.join = ch
-	g.joined(mem, r)
-	return ch, nil
+	g.joined(mem, r, back)
+	return nil
 }
 
-// fits checks that a member shares a protocol with all others.
-func (g *group) fits(r JoinRequest) error {
-	if r.ProtocolType == "" || len(r.Protocols) == 0 {
+// fits checks that a member shares a protocol with all others, and that there
+// is room for what it says.
+func (g *group) fits(r *JoinRequest) error {
+	if r.ProtocolType == "" || len(r.Protocols) == 0 || len(r.Protocols) > maxProtocols {
 		return kerr.InconsistentGroupProtocol
+	}
+	self := r.MemberID
+	if self == "" && r.Instance != "" {
+		self = g.static[r.Instance]
+	}
+	size, assignment := 0, []byte(nil)
+	if mem := g.members[self]; mem != nil {
+		size, assignment = mem.size, mem.assignment
+	}
+	if err := g.room(memberSize(r, assignment) - size); err != nil {
+		return err
 	}
 	if len(g.members) == 0 {
 		return nil
@@ -96,7 +118,7 @@ func (g *group) fits(r JoinRequest) error {
 		return kerr.InconsistentGroupProtocol
 	}
 	for _, p := range r.Protocols {
-		if g.allKnow(p.Name, r.MemberID) {
+		if g.allKnow(p.Name, self) {
 			return nil
 		}
 	}
@@ -127,11 +149,9 @@ func (mem *member) metadata(protocol string) []byte {
 }
 
 // joining finds or makes the member that a request is about.
-func (g *group) joining(r JoinRequest) (*member, error) {
+func (g *group) joining(r *JoinRequest) (*member, error) {
 	if r.MemberID != "" {
-		if t := g.pending[r.MemberID]; t != nil {
-			t.Stop()
-			delete(g.pending, r.MemberID)
+		if g.unpend(r.MemberID) {
 			return g.admit(r, r.MemberID), nil
 		}
 		return g.find(r.MemberID, r.Instance)
@@ -148,7 +168,7 @@ func (g *group) joining(r JoinRequest) (*member, error) {
 	return g.admit(r, newMemberID(r.Client)), nil
 }
 
-func (g *group) admit(r JoinRequest, id string) *member {
+func (g *group) admit(r *JoinRequest, id string) *member {
 	mem := &member{id: id, instance: r.Instance, client: r.Client, host: r.Host, session: r.Session}
 	g.add(mem)
 	return mem
@@ -157,12 +177,12 @@ func (g *group) admit(r JoinRequest, id string) *member {
 // replace gives a static member (KIP-345) that came back a new id; whoever
 // still uses the old one is fenced. Its assignment stays its own, unless the
 // leader is about to assign to the old id: then all must join again.
-func (g *group) replace(old *member, r JoinRequest) *member {
-	old.expiry.Stop()
+func (g *group) replace(old *member, r *JoinRequest) *member {
+	old.expiry.stop()
 	old.answer(kerr.FencedInstanceID)
 	mem := &member{
 		id: newMemberID(r.Client), instance: r.Instance, client: r.Client, host: r.Host, session: r.Session,
-		protocols: old.protocols, assignment: old.assignment, rebalance: old.rebalance,
+		protocols: old.protocols, assignment: old.assignment, rebalance: old.rebalance, synced: old.synced, size: old.size,
 	}
 	delete(g.members, old.id)
 	g.members[mem.id] = mem
@@ -171,21 +191,36 @@ func (g *group) replace(old *member, r JoinRequest) *member {
 	if g.leader == old.id {
 		g.leader = mem.id
 	}
-	mem.expiry = g.m.after(mem.session, func() { g.expire(mem) })
+	mem.expiry = g.m.watch(mem.session, func() { g.expire(mem) })
 	if g.state == Completing {
 		g.prepare()
 	}
 	return mem
 }
 
+// pendingBytes is what an id takes that was handed out and not used yet.
+const pendingBytes = 500
+
 // handOut makes a member id that must be used within the session timeout.
-func (g *group) handOut(r JoinRequest) string {
+func (g *group) handOut(r *JoinRequest) string {
 	id := newMemberID(r.Client)
+	g.m.bytes += pendingBytes
 	g.pending[id] = g.m.after(r.Session, func() {
-		delete(g.pending, id)
+		g.unpend(id)
 		g.changedPending()
 	})
 	return id
+}
+
+// unpend takes an id back; false if it was not handed out.
+func (g *group) unpend(id string) bool {
+	t := g.pending[id]
+	if t != nil {
+		t.Stop()
+		delete(g.pending, id)
+		g.m.bytes -= pendingBytes
+	}
+	return t != nil
 }
 
 func (g *group) changedPending() {
@@ -197,17 +232,21 @@ func (g *group) changedPending() {
 }
 
 // joined puts a member's wishes in and decides whether they need a rebalance.
-func (g *group) joined(mem *member, r JoinRequest) {
+// back is the id that a static member had before it came back.
+func (g *group) joined(mem *member, r *JoinRequest, back string) {
 	same := slices.EqualFunc(mem.protocols, r.Protocols, func(a, b Protocol) bool {
 		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
 	})
 	mem.protocols, mem.client, mem.host = r.Protocols, r.Client, r.Host
 	mem.session, mem.rebalance = r.Session, r.Rebalance
-	mem.expiry.Reset(mem.session)
+	g.charge(mem, memberSize(r, mem.assignment))
+	mem.expiry.renew(mem.session)
 	g.protocolType = r.ProtocolType
 	switch {
 	case g.state == Preparing:
 		g.tryComplete()
+	case g.state == Stable && back != "" && g.choose() == g.protocol:
+		g.returned(mem, back, r.SkipsAssignment)
 	case g.state == Completing && same,
 		g.state == Stable && same && mem.id != g.leader:
 		// It has lost our answer, or asks again: nothing changes.
@@ -216,4 +255,34 @@ func (g *group) joined(mem *member, r JoinRequest) {
 	default:
 		g.prepare()
 	}
+}
+
+// returned answers a static member that came back to a stable group: nobody
+// else notices, once its new id is on disk. A leader is told not to assign,
+// or, if it would not understand, that its former self still leads.
+func (g *group) returned(mem *member, back string, skips bool) {
+	res := g.result(mem)
+	switch {
+	case mem.id != g.leader:
+	case skips:
+		res.SkipAssignment = true
+	default:
+		res.Leader, res.Members = back, nil
+	}
+	ch := mem.join
+	mem.join = nil
+	g.m.save(g.record, g.change(g.assignments()), func(err error) {
+		if err != nil {
+			res = JoinResult{Err: err, MemberID: res.MemberID, Generation: -1}
+		}
+		ch <- res
+	})
+}
+
+func (g *group) assignments() map[string][]byte {
+	out := make(map[string][]byte, len(g.members))
+	for id, mem := range g.members {
+		out[id] = mem.assignment
+	}
+	return out
 }

@@ -14,17 +14,18 @@ func (g *group) prepare() {
 	fresh := g.state == Empty
 	g.state = Preparing
 	g.round++
+	g.assigning = false
 	stop(g.timer)
 	for _, mem := range g.members {
 		if mem.sync != nil {
 			mem.sync <- SyncResult{Err: kerr.RebalanceInProgress}
 			mem.sync = nil
-			mem.expiry.Reset(mem.session)
+			mem.expiry.renew(mem.session)
 		}
 	}
-	if fresh && g.m.delay > 0 {
-		g.deadline = time.Now().Add(g.m.delay)
-		g.arm(g.m.delay)
+	if fresh && g.m.Delay > 0 {
+		g.deadline = time.Now().Add(g.m.Delay)
+		g.arm(g.m.Delay)
 		return
 	}
 	g.deadline = time.Time{}
@@ -64,19 +65,27 @@ func (g *group) tryComplete() {
 }
 
 // complete begins the next generation with those who have joined. A static
-// member that is missing keeps its place until its session ends.
+// member that is missing keeps its place until its session ends; if only such
+// are left, nobody could lead, and they are waited for.
 func (g *group) complete() {
 	stop(g.timer)
 	g.timer, g.deadline = nil, time.Time{}
+	joined := 0
 	for _, id := range slices.Clone(g.order) {
-		if mem := g.members[id]; mem.join == nil && mem.instance == "" {
+		switch mem := g.members[id]; {
+		case mem.join != nil:
+			joined++
+		case mem.instance == "":
 			g.remove(mem)
 		}
 	}
+	if joined == 0 && len(g.members) > 0 {
+		g.arm(g.timeout())
+		return
+	}
 	g.generation++
 	if len(g.members) == 0 {
-		g.state, g.protocol, g.leader = Empty, "", ""
-		g.forget()
+		g.emptied()
 		return
 	}
 	g.state = Completing
@@ -84,14 +93,41 @@ func (g *group) complete() {
 	g.elect()
 	for _, id := range g.order {
 		mem := g.members[id]
-		mem.assignment = nil
+		mem.synced = false
 		if mem.join == nil {
 			continue
 		}
 		mem.join <- g.result(mem)
 		mem.join = nil
-		mem.expiry.Reset(mem.session)
+		mem.expiry.renew(mem.session)
 	}
+	g.awaitSyncs()
+}
+
+// emptied ends the last generation of a group whose members have all gone.
+func (g *group) emptied() {
+	g.state, g.protocol, g.leader = Empty, "", ""
+	if g.forget(); g.m.groups[g.id] == g && !g.dropping {
+		g.m.save(g.record, g.change(nil), nil)
+	}
+}
+
+// awaitSyncs removes members that join and then never ask for what they are
+// assigned: without a leader's assignment all would wait for ever.
+func (g *group) awaitSyncs() {
+	round := g.round
+	g.timer = g.m.after(g.timeout(), func() {
+		if g.round != round {
+			return
+		}
+		late := slices.DeleteFunc(slices.Clone(g.order), func(id string) bool { return g.members[id].synced })
+		for _, id := range late {
+			g.remove(g.members[id])
+		}
+		if len(late) > 0 {
+			g.changed()
+		}
+	})
 }
 
 // elect keeps the leader if it has joined again, else takes the first who has.

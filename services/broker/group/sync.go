@@ -28,55 +28,89 @@ type SyncResult struct {
 
 // Sync waits until the leader has assigned.
 func (m *Manager) Sync(ctx context.Context, r SyncRequest) SyncResult {
-	ch, err := m.sync(r)
-	if err != nil {
-		return SyncResult{Err: err}
-	}
 	select {
-	case res := <-ch:
+	case res := <-m.BeginSync(r):
 		return res
 	case <-ctx.Done():
 		return SyncResult{Err: kerr.CoordinatorNotAvailable}
 	}
 }
 
-func (m *Manager) sync(r SyncRequest) (chan SyncResult, error) {
+// BeginSync is Sync without waiting: one result will come.
+func (m *Manager) BeginSync(r SyncRequest) <-chan SyncResult {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	ch := make(chan SyncResult, 1)
+	if err := m.sync(r, ch); err != nil {
+		ch <- SyncResult{Err: err}
+	}
+	return ch
+}
+
+func (m *Manager) sync(r SyncRequest, ch chan SyncResult) error {
 	g, mem, err := m.current(r.Member)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if (r.ProtocolType != "" && r.ProtocolType != g.protocolType) || (r.Protocol != "" && r.Protocol != g.protocol) {
-		return nil, kerr.InconsistentGroupProtocol
+		return kerr.InconsistentGroupProtocol
 	}
 	if g.state == Preparing {
-		return nil, kerr.RebalanceInProgress
+		return kerr.RebalanceInProgress
 	}
-	ch := make(chan SyncResult, 1)
+	mem.synced = true
 	if g.state == Stable {
 		ch <- g.assigned(mem)
-		return ch, nil
+		return nil
 	}
 	if mem.sync != nil {
 		mem.sync <- SyncResult{Err: kerr.RebalanceInProgress}
 	}
 	mem.sync = ch
-	if mem.id == g.leader {
+	if mem.id == g.leader && !g.assigning {
 		g.assign(r.Assignments)
 	}
-	return ch, nil
+	return nil
 }
 
-// assign makes the group stable. Members without an assignment get none.
+// assign makes the group stable, once the assignments are on disk: whoever is
+// told one will be known by it after a restart. Members that the leader left
+// out get an empty one.
 func (g *group) assign(to map[string][]byte) {
-	g.state = Stable
-	for id, mem := range g.members {
-		mem.assignment = to[id]
+	size := 0
+	for id := range g.members {
+		size += len(to[id])
+	}
+	if g.room(size) != nil {
+		g.answerSyncs(func(*member) SyncResult { return SyncResult{Err: kerr.UnknownServerError} })
+		return
+	}
+	g.assigning = true
+	round := g.round
+	g.m.save(g.record, g.change(to), func(err error) {
+		if g.round != round || g.state != Completing {
+			return
+		}
+		g.assigning = false
+		if err != nil {
+			g.answerSyncs(func(*member) SyncResult { return SyncResult{Err: err} })
+			return
+		}
+		g.state = Stable
+		for id, mem := range g.members {
+			g.charge(mem, mem.size+len(to[id])-len(mem.assignment))
+			mem.assignment = to[id]
+		}
+		g.answerSyncs(g.assigned)
+	})
+}
+
+func (g *group) answerSyncs(with func(*member) SyncResult) {
+	for _, mem := range g.members {
 		if mem.sync != nil {
-			mem.sync <- g.assigned(mem)
+			mem.sync <- with(mem)
 			mem.sync = nil
-			mem.expiry.Reset(mem.session)
+			mem.expiry.renew(mem.session)
 		}
 	}
 }
@@ -98,7 +132,7 @@ func (m *Manager) current(r Member) (*group, *member, error) {
 	if r.Generation != g.generation {
 		return nil, nil, kerr.IllegalGeneration
 	}
-	mem.expiry.Reset(mem.session)
+	mem.expiry.renew(mem.session)
 	return g, mem, nil
 }
 
@@ -118,13 +152,14 @@ func (m *Manager) Heartbeat(r Member) error {
 func (m *Manager) Leave(groupID, memberID, instance string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if c := m.consumers[groupID]; c != nil && m.ready(groupID) == nil {
+		return c.leave(memberID, instance)
+	}
 	g, err := m.get(groupID, false)
 	if err != nil {
 		return err
 	}
-	if t := g.pending[memberID]; t != nil {
-		t.Stop()
-		delete(g.pending, memberID)
+	if g.unpend(memberID) {
 		g.changedPending()
 		return nil
 	}
@@ -138,25 +173,4 @@ func (m *Manager) Leave(groupID, memberID, instance string) error {
 	g.remove(mem)
 	g.changed()
 	return nil
-}
-
-// MayCommit says whether offsets may be committed: by a member of the present
-// generation, or, with generation -1 and no member, by anybody while the
-// group has no members.
-func (m *Manager) MayCommit(r Member) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if r.Group == "" && (r.Generation >= 0 || r.ID != "") {
-		return kerr.InvalidGroupID
-	}
-	if g := m.groups[r.Group]; r.Generation < 0 && (g == nil || len(g.members) == 0) {
-		return nil
-	} else if g == nil {
-		return kerr.IllegalGeneration
-	}
-	g, _, err := m.current(r)
-	if err == nil && g.state == Completing {
-		return kerr.RebalanceInProgress
-	}
-	return err
 }

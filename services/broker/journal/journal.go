@@ -48,6 +48,12 @@ type Journal struct {
 	broken  error
 	wg      sync.WaitGroup
 	cut     int64
+
+	// Of Open only.
+	repaired bool
+	repairs  []string
+	damaged  []string // snapshots
+	copied   string   // the journal of which a copy was kept
 }
 
 // change waits for its sync.

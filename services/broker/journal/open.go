@@ -39,16 +39,14 @@ func Open(fsys vfs.FS, dir string, m Machine, compactAt int64) (*Journal, error)
 	if !found {
 		return j, j.create()
 	}
-	if gen > 0 {
-		if err := j.loadSnapshot(gen); err != nil {
-			return nil, err
-		}
+	if err := j.restore(gen); err != nil {
+		return nil, err
 	}
-	if err := j.loadJournal(gen); err != nil {
+	if gen, err = j.loadJournals(gen); err != nil {
 		return nil, err
 	}
 	j.limit = max(j.compactAt, j.size)
-	return j, j.tidy(gen)
+	return j, j.repair(gen)
 }
 
 func (j *Journal) name(kind string, gen uint64) string {
@@ -117,93 +115,117 @@ func (j *Journal) fresh(gen uint64) error {
 	return nil
 }
 
-// start moves to generation gen: snapshot under a temporary name, empty
-// journal, rename, directory sync. Only then is the old pair removed, so that
-// one whole pair is there at every instant.
-func (j *Journal) start(gen uint64) error {
-	data := frame.Header(snapshotKind, version)
-	err := j.m.Snapshot(func(p []byte) { data = frame.Append(data, p) })
-	if err != nil {
-		return fmt.Errorf("take snapshot: %v", err)
+// restore puts the state before journal gen into the machine. When the
+// snapshot is damaged, the one before it and that one's journal say the same.
+func (j *Journal) restore(gen uint64) error {
+	if gen == 0 {
+		return nil
 	}
-	data = frame.Append(data, end)
-	tmp := j.name("snapshot", gen) + ".tmp"
-	if err := frame.WriteSynced(j.fsys, tmp, data); err != nil {
+	name := j.name("snapshot", gen)
+	b, err := j.read(name)
+	if err != nil {
 		return err
 	}
-	f, oldGen, size := j.f, j.gen, j.size // to go back to
-	j.f = nil
-	err = j.fresh(gen)
-	if err == nil {
-		err = j.fsys.Rename(tmp, j.name("snapshot", gen))
+	if at := damagedAt(b); at >= 0 {
+		if _, err := frame.CheckHeader(b, snapshotKind, version); errors.Is(err, frame.ErrNewer) {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if !j.has("journal", gen-1) || (gen > 1 && !j.has("snapshot", gen-1)) {
+			return fmt.Errorf("read %s: damaged at byte %d, and there is no older one; restore it from a backup", name, at)
+		}
+		j.noteRepair("%s is damaged at byte %d; the one before it and its journal are used", name, at)
+		j.damaged = append(j.damaged, name)
+		if err := j.restore(gen - 1); err != nil {
+			return err
+		}
+		_, err := j.replay(j.name("journal", gen-1))
+		return err
 	}
-	if err == nil {
-		err = j.fsys.SyncDir(j.dir)
+	for b = b[frame.HeaderSize:]; ; {
+		payload, rest, _ := frame.Next(b)
+		if bytes.Equal(payload, end) {
+			return nil
+		}
+		if err := j.m.Apply(payload); err != nil {
+			return fmt.Errorf("replay %s: %v", name, err)
+		}
+		b = rest
 	}
+}
+
+// damagedAt returns where a snapshot is not whole; -1 when it is.
+func damagedAt(b []byte) int {
+	if _, err := frame.CheckHeader(b, snapshotKind, version); err != nil {
+		return 0
+	}
+	for rest := b[frame.HeaderSize:]; ; {
+		payload, next, err := frame.Next(rest)
+		switch {
+		case err != nil || payload == nil:
+			return len(b) - len(rest)
+		case bytes.Equal(payload, end) && len(next) == 0:
+			return -1
+		case bytes.Equal(payload, end):
+			return len(b) - len(next)
+		}
+		rest = next
+	}
+}
+
+func (j *Journal) has(kind string, gen uint64) bool {
+	f, err := j.fsys.Open(j.name(kind, gen))
 	if err != nil {
-		return j.back(f, oldGen, size, err)
+		return false
 	}
 	f.Close()
-	j.limit = max(j.compactAt, 2*int64(len(data)))
-	return j.tidy(gen)
+	return true
 }
 
-// back returns to the old generation when the new one could not be started.
-// Once the rename may have happened that is unsafe: a restart could find the
-// new snapshot and pass over what the old journal gets from now on.
-func (j *Journal) back(f vfs.File, gen uint64, size int64, err error) error {
-	if j.f != nil {
-		j.f.Close()
-	}
-	j.f, j.gen, j.size = f, gen, size
-	if _, e := j.fsys.Open(j.name("snapshot", gen+1)); !errors.Is(e, fs.ErrNotExist) {
-		j.fail(err)
-	}
-	return err
-}
-
-// tidy removes every generation but gen. What cannot be removed is left.
-func (j *Journal) tidy(gen uint64) error {
-	entries, err := j.fsys.ReadDir(j.dir)
+// read reads a file from the disk itself: after a failed sync the page cache
+// may hold what the disk does not.
+func (j *Journal) read(name string) ([]byte, error) {
+	f, err := j.fsys.Open(name)
 	if err != nil {
-		return fmt.Errorf("list journal: %v", err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	for _, e := range entries {
-		_, n, ok := parseName(e.Name())
-		if (ok && n != gen) || strings.HasSuffix(e.Name(), ".tmp") {
-			j.fsys.Remove(path.Join(j.dir, e.Name()))
+	defer f.Close()
+	vfs.Distrust(f, 0, false)
+	b, err := frame.ReadAll(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %v", name, err)
+	}
+	return b, nil
+}
+
+// loadJournals replays the journal of gen and goes on with it. A later one
+// that holds changes was in force too: its snapshot has gone.
+func (j *Journal) loadJournals(gen uint64) (uint64, error) {
+	for j.has("journal", gen+1) {
+		b, err := j.read(j.name("journal", gen+1))
+		if err != nil {
+			return gen, err
 		}
+		if frame.Find(b) < 0 {
+			break // left from a snapshot that was not finished
+		}
+		j.noteRepair("%s is missing; the one before it and its journal are used", j.name("snapshot", gen+1))
+		if _, err := j.replay(j.name("journal", gen)); err != nil {
+			return gen, err
+		}
+		gen++
 	}
-	return nil
+	return gen, j.loadJournal(gen)
 }
 
-func (j *Journal) loadSnapshot(gen uint64) error {
-	name := j.name("snapshot", gen)
-	b, err := frame.ReadFile(j.fsys, name)
-	if err != nil {
-		return fmt.Errorf("read %s: %v", name, err)
-	}
-	if _, err := frame.CheckHeader(b, snapshotKind, version); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	last, rest, err := replay(b[frame.HeaderSize:], j.m)
-	if err != nil {
-		return fmt.Errorf("replay %s: %v", name, err)
-	}
-	if !last || len(rest) > 0 {
-		return fmt.Errorf("read %s: damaged at byte %d; restore it from a backup", name, len(b)-len(rest))
-	}
-	return nil
-}
-
-// loadJournal replays the journal of gen and cuts its torn tail.
+// loadJournal replays the journal of gen, cuts its torn tail, and goes on
+// with it.
 func (j *Journal) loadJournal(gen uint64) error {
 	name := j.name("journal", gen)
-	b, err := frame.ReadFile(j.fsys, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %v", name, err)
+	size, err := j.replay(name)
+	if err != nil {
+		return err
 	}
-	if unwritten(b) {
+	if size == 0 {
 		// The header is synced before the first change is taken, so a file
 		// without one has never held any.
 		if err := j.fresh(gen); err != nil {
@@ -211,18 +233,73 @@ func (j *Journal) loadJournal(gen uint64) error {
 		}
 		return j.fsys.SyncDir(j.dir)
 	}
-	if _, err := frame.CheckHeader(b, journalKind, version); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	_, rest, err := replay(b[frame.HeaderSize:], j.m)
-	if err != nil {
-		return fmt.Errorf("replay %s: %v", name, err)
-	}
-	j.gen, j.size, j.cut = gen, int64(len(b)-len(rest)), int64(len(rest))
+	j.gen, j.size = gen, size
 	if j.f, err = j.fsys.Open(name); err != nil {
 		return fmt.Errorf("open %s: %v", name, err)
 	}
 	return j.settleTail(name)
+}
+
+// replay applies what a journal holds and returns how much of it that was, in
+// bytes; 0 when it never held anything. Damage is passed over: changes that
+// wait for one sync do not build on each other, so those behind it stand by
+// themselves.
+func (j *Journal) replay(name string) (int64, error) {
+	b, err := j.read(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	pos, err := j.begin(name, b)
+	if err != nil || pos == 0 {
+		return 0, err
+	}
+	for size := pos; ; size = pos {
+		payload, rest, err := frame.Next(b[pos:])
+		if err != nil {
+			at := frame.Find(b[pos:])
+			if at < 0 {
+				j.cut += int64(len(b) - size)
+				return int64(size), nil
+			}
+			j.noteRepair("%s: %d bytes at %d are damaged and passed over; the changes in them are lost unless they were never acknowledged", name, at, pos)
+			j.keepCopy(name, b)
+			pos += at
+			continue
+		}
+		if payload == nil {
+			return int64(size), nil
+		}
+		if err := j.m.Apply(payload); err != nil {
+			return 0, fmt.Errorf("replay %s: %v", name, err)
+		}
+		pos = len(b) - len(rest)
+	}
+}
+
+// begin returns where a journal's frames begin; 0 when there are none.
+func (j *Journal) begin(name string, b []byte) (int, error) {
+	_, err := frame.CheckHeader(b, journalKind, version)
+	switch {
+	case err == nil:
+		return frame.HeaderSize, nil
+	case errors.Is(err, frame.ErrNewer):
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	at := frame.Find(b)
+	if at < 0 && unwritten(b) {
+		return 0, nil
+	}
+	if at < 0 {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	j.noteRepair("%s: its header is damaged", name)
+	j.keepCopy(name, b)
+	return at, nil
+}
+
+func unwritten(b []byte) bool {
+	head := b[:min(len(b), frame.HeaderSize)]
+	return len(head) < frame.HeaderSize || !slices.ContainsFunc(head, func(c byte) bool { return c != 0 })
 }
 
 // settleTail makes durable what was replayed: after a kill it may have been
@@ -233,33 +310,8 @@ func (j *Journal) settleTail(name string) error {
 			return fmt.Errorf("cut %s: %w", name, err)
 		}
 	}
-	if err := j.f.Sync(); err != nil {
+	if err := vfs.Settle(j.f, j.size, false); err != nil {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
 	return nil
-}
-
-func unwritten(b []byte) bool {
-	head := b[:min(len(b), frame.HeaderSize)]
-	return len(head) < frame.HeaderSize || !slices.ContainsFunc(head, func(c byte) bool { return c != 0 })
-}
-
-// replay applies frames until the end or a torn one, which begins rest.
-// last reports whether the snapshot's end mark was met.
-func replay(b []byte, m Machine) (last bool, rest []byte, err error) {
-	for {
-		payload, next, err := frame.Next(b)
-		switch {
-		case err != nil:
-			return false, b, nil
-		case payload == nil:
-			return false, nil, nil
-		case bytes.Equal(payload, end):
-			return true, next, nil
-		}
-		if err := m.Apply(payload); err != nil {
-			return false, b, err
-		}
-		b = next
-	}
 }

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -82,7 +83,7 @@ func TestSnapshotRebuilds(t *testing.T) {
 	must(t, a.Apply([]byte{200, 1, 'x'}))
 	b := newState()
 	must(t, a.Snapshot(func(p []byte) { must(t, b.Apply(p)) }))
-	opts := gocmp.AllowUnexported(state{}, partition{})
+	opts := gocmp.Exporter(func(reflect.Type) bool { return true })
 	ignore := gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".mu" }, gocmp.Ignore())
 	if diff := gocmp.Diff(a, b, opts, ignore); diff != "" {
 		t.Errorf("state after its own snapshot (-want +got):\n%s", diff)
@@ -108,6 +109,8 @@ func FuzzApply(f *testing.F) {
 	f.Add(encode(kindTopic, Topic{Name: "a", Partitions: 1}))
 	f.Add(encode(kindOffsets, commit{Group: "g", Offsets: []Offset{{Topic: "a"}}}))
 	f.Add(encode(kindDeleteTopic, topicRef{}))
+	f.Add(encode(kindGroup, aGroup()))
+	f.Add(encode(kindTxn, open2(TxnOngoing)))
 	f.Add([]byte{6, 1, 'n', 'u', 'l', 'l'})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		s := newState()

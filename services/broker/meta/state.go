@@ -76,13 +76,22 @@ type state struct {
 	topics   map[ID]Topic
 	deleting map[ID]Topic
 	offsets  map[string]map[partition]Offset
+	// offsetBytes is what offsets take in memory, roughly.
+	offsetBytes int64
+	configs     configs
+	groups      groups
+	// topicsVersion counts changes of topics since the start.
+	topicsVersion uint64
+	txns          txns
+	security
 	// unknown are changes of kinds that a later release made; an older
 	// release, after a fallback, carries them through its snapshots.
 	unknown [][]byte
 }
 
 func newState() *state {
-	return &state{topics: map[ID]Topic{}, deleting: map[ID]Topic{}, offsets: map[string]map[partition]Offset{}}
+	return &state{topics: map[ID]Topic{}, deleting: map[ID]Topic{}, offsets: map[string]map[partition]Offset{},
+		txns: newTxns(), security: newSecurity()}
 }
 
 func encode(k kind, v any) []byte {
@@ -118,6 +127,7 @@ var appliers = map[kind]func(*state, []byte) error{
 	kindEpoch:       func(s *state, b []byte) error { return json.Unmarshal(b, &s.epoch) },
 	kindProducerIDs: func(s *state, b []byte) error { return json.Unmarshal(b, &s.nextPID) },
 	kindTopic: with(func(s *state, t Topic) {
+		s.topicsVersion++
 		s.topics[t.ID] = t
 	}),
 	kindDeleteTopic: with(func(s *state, r topicRef) {
@@ -125,15 +135,40 @@ var appliers = map[kind]func(*state, []byte) error{
 		if !ok {
 			return
 		}
+		s.topicsVersion++
 		delete(s.topics, r.ID)
 		s.deleting[r.ID] = t
 		for _, offs := range s.offsets {
-			maps.DeleteFunc(offs, func(p partition, _ Offset) bool { return p.topic == t.Name })
+			maps.DeleteFunc(offs, func(p partition, o Offset) bool {
+				if p.topic == t.Name {
+					s.offsetBytes -= o.weight()
+				}
+				return p.topic == t.Name
+			})
 		}
+		s.supersedeTopic(t)
 	}),
 	kindForgetTopic: with(func(s *state, r topicRef) { delete(s.deleting, r.ID) }),
-	kindOffsets:     with((*state).commit),
-	kindDeleteGroup: with(func(s *state, g string) { delete(s.offsets, g) }),
+	kindOffsets: with(func(s *state, c commit) {
+		s.commit(c)
+		s.supersedeCommit(c)
+	}),
+	kindDeleteGroup: with(func(s *state, g string) {
+		for _, o := range s.offsets[g] {
+			s.offsetBytes -= o.weight()
+		}
+		delete(s.offsets, g)
+		delete(s.groups, g)
+		s.supersedeGroup(g)
+	}),
+	kindTxn:        with((*state).putTxn),
+	kindGroup:      with((*state).putGroup),
+	kindConfig:     with((*state).putConfig),
+	kindQuotas:     with((*state).putQuotas),
+	kindPutACLs:    with((*state).putACLs),
+	kindDeleteACLs: with((*state).deleteACLs),
+	kindScrams:     with((*state).alterScrams),
+	kindFeatures:   with(func(s *state, f features) { s.configs.features = f }),
 }
 
 func with[T any](do func(*state, T)) func(*state, []byte) error {
@@ -154,9 +189,11 @@ func (s *state) commit(c commit) {
 		s.offsets[c.Group] = offs
 	}
 	for _, o := range c.Offsets {
+		s.offsetBytes += o.weight() - offs[partition{o.Topic, o.Partition}].weight()
 		offs[partition{o.Topic, o.Partition}] = o
 	}
 	for _, o := range c.Deleted {
+		s.offsetBytes -= offs[partition{o.Topic, o.Partition}].weight()
 		delete(offs, partition{o.Topic, o.Partition})
 	}
 }
@@ -188,6 +225,10 @@ func (s *state) Snapshot(emit func([]byte)) error {
 			emit(encode(kindOffsets, commit{Group: group, Offsets: offs[:min(len(offs), snapshotBatch)]}))
 		}
 	}
+	s.snapshotTxns(emit)
+	s.snapshotGroups(emit)
+	s.snapshotConfigs(emit)
+	s.snapshotSecurity(emit)
 	for _, p := range s.unknown {
 		emit(p)
 	}

@@ -30,9 +30,13 @@ type Store struct {
 
 // Open replays the state kept in dir, gives the cluster its id on the first
 // start, and raises the leader epoch by one.
-func Open(fsys vfs.FS, dir string) (*Store, error) {
+func Open(fsys vfs.FS, dir string) (*Store, error) { return OpenSized(fsys, dir, 0) }
+
+// OpenSized is Open with the size of the journal, in bytes, at which the state
+// is written anew; 0 means journal.CompactAt.
+func OpenSized(fsys vfs.FS, dir string, compactAt int64) (*Store, error) {
 	s := newState()
-	j, err := journal.Open(fsys, dir, s, 0)
+	j, err := journal.Open(fsys, dir, s, compactAt)
 	if err != nil {
 		return nil, fmt.Errorf("open broker state: %w", err)
 	}
@@ -171,6 +175,9 @@ func (st *Store) Err() error { return st.j.Err() }
 
 // Cut is how many bytes of a torn tail were dropped at Open.
 func (st *Store) Cut() int64 { return st.j.Cut() }
+
+// Repairs are what Open had to say of damage that it got over.
+func (st *Store) Repairs() []string { return st.j.Repairs() }
 
 // Close waits for changes under way.
 func (st *Store) Close() error { return st.j.Close() }

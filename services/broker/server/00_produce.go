@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,83 +20,165 @@ import (
 // compression and silently sends everything uncompressed.
 //
 // acks 1 and -1 differ in what they wait for: the write, or the sync.
-// Versions 12 and later belong to transactions, which are not served yet.
-var produceAPI = api{key: kmsg.Produce, min: 0, max: 11, handle: handleProduce}
+//
+// A transactional batch is taken while its partition is in the producer's
+// transaction. From version 12 on its arrival adds the partition (KIP-890),
+// durably, before the batch is appended.
+var produceAPI = api{key: kmsg.Produce, min: 0, max: 13, handle: handleProduce}
 
-// zstd may only be sent from this version on (KIP-110).
+// Versions of Produce.
 const (
-	zstdVersion = 7
-	zstdCodec   = 4
+	zstdVersion      = 7  // zstd may be sent from here on (KIP-110)
+	abortableVersion = 11 // knows TransactionAbortable
+	implicitVersion  = 12 // batches add their partitions to the transaction
+	topicIDVersion   = 13 // names topics by id
+
+	zstdCodec = 4
 )
 
-func handleProduce(s *Server, _ context.Context, r *request) (answer, error) {
+func handleProduce(s *Server, ctx context.Context, r *request) (answer, error) {
 	req, err := decodeProduce(r.version, r.body)
 	if err != nil {
 		return answer{}, fmt.Errorf("decode Produce version %d: %w", r.version, err)
 	}
-	resp := &kmsg.ProduceResponse{Version: r.version, Topics: make([]kmsg.ProduceResponseTopic, len(req.topics))}
-	p := &produced{resp: resp}
-	for i, t := range req.topics {
-		topic := s.Catalog.Get(t.name)
-		rt := &resp.Topics[i]
-		rt.Topic, rt.Partitions = t.name, make([]kmsg.ProduceResponseTopicPartition, len(t.parts))
-		for j, part := range t.parts {
-			out := &rt.Partitions[j]
-			*out = kmsg.NewProduceResponseTopicPartition()
-			out.Partition, out.BaseOffset = part.num, -1
-			a, log, err := s.append(r.version, req, topic, part)
-			if err != nil {
-				out.ErrorCode, out.ErrorMessage = code(err), message(err)
-				continue
+	s.checkProduce(r, req)
+	p := s.appendAll(ctx, r.version, req)
+	switch {
+	case req.acks == 0:
+		return answer{}, p.firstError() // the end of the connection is all that such a client can be told
+	case len(p.syncs) == 0:
+		return answer{msg: p.resp}, nil
+	}
+	return answer{msg: p.resp, later: p}, nil
+}
+
+// checkProduce finds the log of every batch, and what is wrong with it.
+func (s *Server) checkProduce(r *request, req *produceRequest) {
+	var mayTransact error
+	if req.txn != nil {
+		mayTransact = s.refused(r, kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTransactionalId, *req.txn)
+	} else {
+		mayTransact = kerr.TransactionalIDAuthorizationFailed
+	}
+	for i := range req.topics {
+		t := &req.topics[i]
+		topic, refusal := s.produceTopic(r, t)
+		for j := range t.parts {
+			p := &t.parts[j]
+			if p.err = refusal; p.err == nil {
+				p.err = s.checkPart(r.version, req.acks, topic, p)
 			}
-			out.BaseOffset, out.LogStartOffset = a.Base, a.Start
-			if req.acks == -1 {
-				p.syncs = append(p.syncs, syncing{log, a.Next, out})
+			if p.err == nil && p.head.Transactional() {
+				p.err = mayTransact
 			}
 		}
 	}
-	switch {
-	case req.acks == 0:
-		return answer{}, nil
-	case len(p.syncs) == 0:
-		return answer{msg: resp}, nil
-	}
-	return answer{msg: resp, later: p}, nil
 }
 
-// append checks one batch and writes it.
-func (s *Server) append(version int16, req *produceRequest, t *catalog.Topic, p producePart) (store.Appended, *store.Log, error) {
-	fail := func(err error) (store.Appended, *store.Log, error) { return store.Appended{}, nil, err }
-	log, err := logOf(t, p.num)
-	switch {
-	case err != nil:
-		return fail(err)
-	case req.acks < -1 || req.acks > 1:
-		return fail(kerr.InvalidRequiredAcks)
-	case req.transactional:
-		return fail(store.ErrTransaction)
-	case int64(len(p.records)) > t.MaxMessageBytes():
-		return fail(kerr.MessageTooLarge)
+// produceTopic finds a topic by what the version names it, and fills in its
+// name.
+func (s *Server) produceTopic(r *request, t *produceTopic) (*catalog.Topic, error) {
+	var topic *catalog.Topic
+	if r.version >= topicIDVersion {
+		if topic = s.Catalog.ByID(t.id); topic == nil {
+			return nil, kerr.UnknownTopicID
+		}
+		t.name = topic.Name
+	} else if topic = s.Catalog.Get(t.name); topic != nil {
+		t.id = topic.ID
 	}
-	h, err := store.Check(p.records)
-	switch {
-	case err != nil:
-		return fail(err)
-	case version < zstdVersion && h.Attributes&7 == zstdCodec:
-		return fail(kerr.UnsupportedCompressionType)
-	case !s.Room(h.Size()):
-		return fail(store.ErrFull)
-	}
-	a, err := log.Append(p.records, h, req.acks == -1)
-	if err != nil {
-		return fail(err)
-	}
-	if !a.Duplicate {
-		s.Metrics.RecordsIn.add(int64(h.Records))
-		s.Metrics.RecordBytesIn.add(h.Size())
-	}
-	return a, log, nil
+	return topic, s.refused(r, kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic, t.name)
 }
+
+func (s *Server) checkPart(version, acks int16, t *catalog.Topic, p *producePart) (err error) {
+	if p.log, err = logOf(t, p.num); err != nil {
+		return err
+	}
+	switch {
+	case acks < -1 || acks > 1:
+		return kerr.InvalidRequiredAcks
+	case int64(len(p.records)) > t.MaxMessageBytes():
+		return kerr.MessageTooLarge
+	}
+	p.head, err = store.Check(p.records)
+	switch {
+	case err != nil:
+		return err
+	case version < zstdVersion && p.head.Attributes&7 == zstdCodec:
+		return kerr.UnsupportedCompressionType
+	case !s.Room(p.head.Size()):
+		return store.ErrFull
+	}
+	set := t.Settings()
+	p.unpack = set.Recompresses(p.head)
+	if !set.Compaction.Compact {
+		return nil
+	}
+	s.unpacks.begin()
+	defer s.unpacks.end()
+	return store.CheckKeys(p.records, p.head)
+}
+
+// appendAll writes the batches that nothing is wrong with.
+func (s *Server) appendAll(ctx context.Context, version int16, req *produceRequest) *produced {
+	if req.txn != nil {
+		defer s.enterTransaction(ctx, version, req)()
+	}
+	resp := &kmsg.ProduceResponse{Version: version, Topics: make([]kmsg.ProduceResponseTopic, len(req.topics))}
+	p := &produced{resp: resp}
+	for i := range req.topics {
+		t, rt := &req.topics[i], &resp.Topics[i]
+		rt.Topic, rt.TopicID = t.name, t.id
+		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.parts))
+		for j := range t.parts {
+			part, out := &t.parts[j], &rt.Partitions[j]
+			*out = kmsg.NewProduceResponseTopicPartition()
+			out.Partition = part.num
+			if part.err == nil {
+				part.err = s.append(part, req.acks == -1, out)
+			}
+			switch {
+			case part.err != nil:
+				refuseBatch(out, part.err)
+			case req.acks == -1:
+				p.syncs = append(p.syncs, syncing{part.log, part.next, out})
+			}
+		}
+	}
+	return p
+}
+
+func (s *Server) append(p *producePart, urgent bool, out *kmsg.ProduceResponseTopicPartition) error {
+	turns := s.writes
+	if p.unpack {
+		turns = s.unpacks
+	}
+	turns.begin()
+	a, err := p.log.Append(p.records, p.head, urgent)
+	turns.end()
+	if err != nil {
+		return err
+	}
+	p.next = a.Next
+	out.BaseOffset, out.LogStartOffset, out.LogAppendTime = a.Base, a.Start, a.AppendMs
+	if !a.Duplicate {
+		s.Metrics.RecordsIn.add(int64(p.head.Records))
+		s.Metrics.RecordBytesIn.add(p.head.Size())
+	}
+	return nil
+}
+
+func refuseBatch(out *kmsg.ProduceResponseTopicPartition, err error) {
+	out.BaseOffset, out.ErrorCode, out.ErrorMessage = -1, code(err), message(err)
+	var keys *store.KeyError
+	if errors.As(err, &keys) { // which records are to blame (KIP-467)
+		for _, i := range keys.Records {
+			out.ErrorRecords = append(out.ErrorRecords, kmsg.ProduceResponseTopicPartitionErrorRecord{RelativeOffset: i, ErrorMessage: &noKey})
+		}
+	}
+}
+
+var noKey = "a record of a compacted topic must have a key"
 
 // logOf finds a partition's log.
 func logOf(t *catalog.Topic, part int32) (*store.Log, error) {
@@ -113,6 +196,18 @@ func logOf(t *catalog.Topic, part int32) (*store.Log, error) {
 type produced struct {
 	resp  *kmsg.ProduceResponse
 	syncs []syncing
+}
+
+// firstError is nil when every batch was appended.
+func (p *produced) firstError() error {
+	for _, t := range p.resp.Topics {
+		for _, part := range t.Partitions {
+			if part.ErrorCode != 0 {
+				return fmt.Errorf("produce with acks=0 to %s-%d: %w", t.Topic, part.Partition, kerr.ErrorForCode(part.ErrorCode))
+			}
+		}
+	}
+	return nil
 }
 
 type syncing struct {
@@ -139,6 +234,6 @@ func (p *produced) wait(ctx context.Context) {
 		if ctx.Err() != nil {
 			err = kerr.RequestTimedOut
 		}
-		s.out.ErrorCode, s.out.ErrorMessage, s.out.BaseOffset = code(err), message(err), -1
+		refuseBatch(s.out, err)
 	}
 }

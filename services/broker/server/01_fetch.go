@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,62 +14,176 @@ import (
 
 // Fetch: record batches from some partitions, waiting until there are enough.
 //
-// Versions 4 and later; topics by id from 13 on. Every answer is of session 0,
-// which is a broker's way to say that it keeps no sessions (KIP-227). Records
-// are readable when they are durable, so the high watermark is also the last
-// stable offset. A batch at the end may be cut, as Kafka does; clients ask
-// again from the last whole one.
-var fetchAPI = api{key: kmsg.Fetch, min: 4, max: 16, handle: handleFetch}
+// Versions 4 and later; topics by id from 13 on; sessions (KIP-227) from 7 on.
+// A session belongs to its connection: a client that comes back by another is
+// told that the session is not found, and sends all again. Records are
+// readable when they are durable; with read_committed, up to the last stable
+// offset, with the list of aborted transactions. A batch at the end may be
+// cut, as Kafka does; clients ask again from the last whole one. zstd is not
+// sent before version 10, which is when clients may be told of it (KIP-110).
+// Left out: what is for other brokers (replica ids, diverging epochs, and
+// reading from followers) since there are none.
+var fetchAPI = api{key: kmsg.Fetch, min: 4, max: 18, handle: handleFetch}
 
 // maxWait bounds what a client may ask to wait.
 const maxWait = time.Minute
 
 func handleFetch(s *Server, ctx context.Context, r *request) (answer, error) {
 	req := r.msg.(*kmsg.FetchRequest)
-	if req.SessionID != 0 && req.SessionEpoch > 0 {
-		return answer{fetch: &fetchAnswer{err: kerr.FetchSessionIDNotFound.Code}}, nil
+	session, err := s.session(r.from, req)
+	if err != nil {
+		return answer{fetch: &fetchAnswer{err: code(err)}}, nil
 	}
-	f := s.newFetch(req)
-	f.read(int64(min(max(req.MaxBytes, 0), s.FetchBytes)))
-	if !f.enough(req) {
-		s.awaitRecords(ctx, req, f)
+	f := &fetching{
+		s: s, r: r, req: req, session: session,
+		budget: int64(min(max(req.MaxBytes, 0), s.FetchBytes)),
+	}
+	if req.SessionEpoch <= 0 || req.Version < 7 {
+		f.takeAll()
+	}
+	f.look()
+	if !f.enough() {
+		f.await(ctx)
 	}
 	s.Metrics.RecordBytesOut.add(f.bytes)
-	return answer{fetch: f}, nil
+	return answer{fetch: f.answer()}, nil
 }
 
-// newFetch finds the logs of all partitions asked for.
-func (s *Server) newFetch(req *kmsg.FetchRequest) *fetchAnswer {
-	f := &fetchAnswer{topics: make([]fetchTopic, len(req.Topics))}
-	for i, rt := range req.Topics {
-		t := s.Catalog.Get(rt.Topic)
-		unknown := kerr.UnknownTopicOrPartition
-		if req.Version >= 13 {
-			t, unknown = s.Catalog.ByID(rt.TopicID), kerr.UnknownTopicID
+// fetching is the making of one answer.
+type fetching struct {
+	s       *Server
+	r       *request
+	req     *kmsg.FetchRequest
+	session *fetchSession
+	budget  int64
+
+	parts  []fetchPart // the answer
+	of     []*wanted   // whose they are
+	all    bool        // every partition is answered, not only what is new
+	bytes  int64       // of all records
+	absent int         // partitions that are not here or not the client's to read
+	failed bool        // reading one failed
+	more   bool        // one has more than was taken
+}
+
+// takeAll makes a place in the answer for every partition, as asked.
+func (f *fetching) takeAll() {
+	f.all = true
+	f.of = slices.Clone(f.session.queue)
+	f.parts = make([]fetchPart, len(f.of))
+	for i, p := range f.of {
+		p.at = int32(i)
+	}
+}
+
+// look reads the partitions in the queue, up to the budget. Those that had
+// something go to its end, so that in a session each has its turn.
+func (f *fetching) look() {
+	s := f.session
+	s.rouse()
+	s.looks++
+	f.absent = 0
+	f.s.reads.begin()
+	defer f.s.reads.end()
+	rest, unserved, again := s.queue, s.queue[:0], s.again
+	for len(rest) > 0 && (f.bytes == 0 || f.bytes < f.budget) {
+		p := rest[0]
+		rest = rest[1:]
+		if p.stale && !p.gone {
+			f.read(p)
 		}
-		f.topics[i] = fetchTopic{name: rt.Topic, id: rt.TopicID, parts: make([]fetchPart, len(rt.Partitions))}
-		for j, rp := range rt.Partitions {
-			f.topics[i].parts[j] = newFetchPart(t, rp)
-			if t == nil {
-				f.topics[i].parts[j].err = unknown.Code
-			}
+		switch {
+		case p.gone:
+			p.queued = false
+		case p.stale:
+			unserved = append(unserved, p) // in place: it stays ahead of those that had something
+		case p.at >= 0 && f.parts[p.at].records != nil:
+			again = append(again, p)
+		default:
+			p.queued = false
 		}
 	}
-	return f
+	n := len(unserved) + copy(s.queue[len(unserved):], rest)
+	clear(s.queue[n:])
+	s.queue = append(s.queue[:n], again...)
+	clear(again)
+	s.again = again[:0]
 }
 
-func newFetchPart(t *catalog.Topic, rp kmsg.FetchRequestTopicPartition) fetchPart {
-	p := fetchPart{num: rp.Partition, hw: -1, start: -1, offset: rp.FetchOffset, maxSize: int64(max(rp.PartitionMaxBytes, 0))}
-	log, err := logOf(t, rp.Partition)
-	if err == nil {
-		err = checkEpoch(log, rp.CurrentLeaderEpoch)
+// read reads a partition, in place of what was read of it before.
+func (f *fetching) read(p *wanted) {
+	if p.at >= 0 {
+		f.bytes -= f.parts[p.at].records.Len()
+		f.parts[p.at].release()
+	}
+	got := fetchPart{topic: p.topic, num: p.num, hw: -1, stable: -1, start: -1}
+	p.stale = false
+	err := f.find(p)
+	if err != nil {
+		f.absent++
+	} else {
+		if f.session.id != 0 {
+			p.watch() // before reading: what comes after it is told
+		}
+		if err = f.records(p, &got); err != nil {
+			f.failed = true
+		}
 	}
 	if err != nil {
-		p.err = code(err)
-		return p
+		got.fail(p, err)
+		p.stale = true
 	}
-	p.log = log
-	return p
+	f.bytes += got.records.Len()
+	f.put(p, got)
+}
+
+// put puts what was read of a partition into the answer, if it is news.
+func (f *fetching) put(p *wanted, got fetchPart) {
+	switch {
+	case p.at >= 0:
+		f.parts[p.at] = got
+	case got.err != 0 || got.records != nil || p.told != got.bounds():
+		p.at = int32(len(f.parts))
+		f.parts, f.of = append(f.parts, got), append(f.of, p)
+	}
+}
+
+// find finds the log of a partition, if the client may read it.
+func (f *fetching) find(p *wanted) error {
+	t := p.topic
+	if t.looked != f.session.looks {
+		t.looked = f.session.looks
+		t.found, t.err = f.findTopic(t)
+	}
+	if t.err != nil {
+		return t.err
+	}
+	log, err := logOf(t.found, p.num)
+	if err != nil {
+		return err
+	}
+	if log != p.log {
+		p.unwatch()
+		p.log = log
+	}
+	return checkEpoch(log, p.epoch)
+}
+
+func (f *fetching) findTopic(t *wantedTopic) (*catalog.Topic, error) {
+	var found *catalog.Topic
+	unknown := kerr.UnknownTopicOrPartition
+	if f.session.byID {
+		found, unknown = f.s.Catalog.ByID(t.id), kerr.UnknownTopicID
+	} else {
+		found = f.s.Catalog.Get(t.name)
+	}
+	switch {
+	case found == nil:
+		return nil, unknown
+	case !f.s.allowed(f.r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeTopic, found.Name):
+		return nil, kerr.TopicAuthorizationFailed
+	}
+	return found, nil
 }
 
 // checkEpoch compares a client's leader epoch (-1: none) with ours; one that
@@ -83,60 +198,68 @@ func checkEpoch(log *store.Log, epoch int32) error {
 	return kerr.UnknownLeaderEpoch
 }
 
-// read takes what there is, up to budget bytes in all, but always one batch.
-func (f *fetchAnswer) read(budget int64) {
-	f.release()
-	f.bytes = 0
-	for i := range f.topics {
-		for j := range f.topics[i].parts {
-			p := &f.topics[i].parts[j]
-			if p.log == nil {
-				continue
-			}
-			p.read(budget-f.bytes, f.bytes == 0)
-			f.bytes += p.records.Len()
+// records reads batches of p, always one if the answer has none yet.
+func (f *fetching) records(p *wanted, got *fetchPart) (err error) {
+	max, one := min(f.budget-f.bytes, int64(p.maxBytes)), f.bytes == 0
+	committed := f.req.IsolationLevel == 1
+	if committed {
+		got.records, err = p.log.ReadCommitted(p.offset, max, one)
+	} else {
+		got.records, err = p.log.Read(p.offset, max, one)
+	}
+	if err != nil {
+		return err
+	}
+	got.start, got.stable, got.hw = p.log.Bounds3()
+	if got.records == nil {
+		if p.offset < got.stable || !committed && p.offset < got.hw {
+			// Its first batch is larger than what is left, and it has its turn
+			// next; or it came just now.
+			p.stale, f.more = true, f.more || !one
+		}
+		return nil
+	}
+	if f.req.Version < 10 {
+		if err := got.cutZstd(); err != nil {
+			return err
 		}
 	}
+	if committed {
+		got.aborted, err = p.log.AbortedIn(got.records, p.offset)
+	}
+	f.more = f.more || got.records.More()
+	return err
 }
 
-func (p *fetchPart) read(budget int64, one bool) {
-	var err error
-	if budget > 0 || one {
-		p.records, err = p.log.Read(p.offset, max(min(budget, p.maxSize), 0), one)
-	}
-	p.start, p.hw = p.log.Bounds()
-	p.err = code(err)
+func (f *fetching) enough() bool {
+	return f.req.MaxWaitMillis <= 0 || f.failed || f.more || f.absent == f.session.count ||
+		f.bytes >= min(int64(f.req.MinBytes), f.budget)
 }
 
-func (f *fetchAnswer) enough(req *kmsg.FetchRequest) bool {
-	if req.MaxWaitMillis <= 0 || f.bytes >= int64(req.MinBytes) {
-		return true
-	}
-	for i := range f.topics {
-		for j := range f.topics[i].parts {
-			if f.topics[i].parts[j].err != 0 {
-				return true
+// await waits for enough records or the time that the client gave.
+func (f *fetching) await(ctx context.Context) {
+	s := f.session
+	if s.id == 0 {
+		if !f.s.sessions.take(0, s.count) {
+			return // there is no room to wait
+		}
+		defer f.s.sessions.give(0, s.count)
+		defer s.unwatch()
+		for _, p := range f.of {
+			if p.watch(); p.moved(&f.parts[p.at]) { // before the watch began
+				s.enqueue(p)
 			}
 		}
 	}
-	return false
-}
-
-// awaitRecords waits for enough records or the time that the client gave.
-func (s *Server) awaitRecords(ctx context.Context, req *kmsg.FetchRequest, f *fetchAnswer) {
-	changed := make(chan struct{}, 1)
-	f.eachLog(func(l *store.Log) { l.Watch(changed) })
-	defer f.eachLog(func(l *store.Log) { l.Unwatch(changed) })
-	t := time.NewTimer(min(time.Duration(req.MaxWaitMillis)*time.Millisecond, maxWait))
+	t := time.NewTimer(min(time.Duration(f.req.MaxWaitMillis)*time.Millisecond, maxWait))
 	defer t.Stop()
 	for {
-		// What came before the watch began must not be missed.
-		f.read(int64(min(max(req.MaxBytes, 0), s.FetchBytes)))
-		if f.enough(req) {
+		f.look()
+		if f.enough() {
 			return
 		}
 		select {
-		case <-changed:
+		case <-s.wake:
 		case <-t.C:
 			return
 		case <-ctx.Done():
@@ -145,12 +268,30 @@ func (s *Server) awaitRecords(ctx context.Context, req *kmsg.FetchRequest, f *fe
 	}
 }
 
-func (f *fetchAnswer) eachLog(do func(*store.Log)) {
-	for i := range f.topics {
-		for j := range f.topics[i].parts {
-			if l := f.topics[i].parts[j].log; l != nil {
-				do(l)
-			}
+// answer is what was read. The session remembers what its client knows now.
+func (f *fetching) answer() *fetchAnswer {
+	out := &fetchAnswer{session: f.session.id, parts: f.parts, bytes: f.bytes}
+	for i, p := range f.of {
+		got := &f.parts[i]
+		if f.all && p.stale && got.err == 0 { // not read for want of budget
+			f.bounds(p, got)
 		}
+		if out.broker == "" && got.err == kerr.FencedLeaderEpoch.Code {
+			out.broker, out.port = f.s.advertise(f.r)
+		}
+		p.told = got.bounds()
+		p.at = -1
+		p.stale = p.stale || p.queued
 	}
+	return out
+}
+
+// bounds answers a partition without records.
+func (f *fetching) bounds(p *wanted, got *fetchPart) {
+	*got = fetchPart{topic: p.topic, num: p.num, hw: -1, stable: -1, start: -1}
+	if err := f.find(p); err != nil {
+		got.fail(p, err)
+		return
+	}
+	got.start, got.stable, got.hw = p.log.Bounds3()
 }

@@ -8,15 +8,18 @@ import (
 	"github.com/waysideos/wayside/services/broker/group"
 )
 
-// Heartbeat: a member says that it lives, and learns of rebalances.
-//
-// Versions 0 to 4; static members from 3.
+// Heartbeat: a member of a classic group says that it lives, and learns of
+// rebalances. Static members from version 3.
 var heartbeatAPI = api{key: kmsg.Heartbeat, min: 0, max: 4, handle: typed(handleHeartbeat)}
 
-func handleHeartbeat(s *Server, _ context.Context, _ *request, req *kmsg.HeartbeatRequest) kmsg.Response {
+func handleHeartbeat(s *Server, _ context.Context, r *request, req *kmsg.HeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-	resp.ErrorCode = coordinatorCode(s.Groups.Heartbeat(group.Member{
-		Group: req.Group, ID: req.MemberID, Instance: deref(req.InstanceID), Generation: req.Generation,
-	}))
+	err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.Group)
+	if err == nil {
+		err = s.Groups.Heartbeat(group.Member{
+			Group: req.Group, ID: req.MemberID, Instance: deref(req.InstanceID), Generation: req.Generation,
+		})
+	}
+	resp.ErrorCode = coordinatorCode(err)
 	return resp
 }

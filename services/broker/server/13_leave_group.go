@@ -6,13 +6,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// LeaveGroup: members go, and the others take over at once.
-//
-// Versions 0 to 5; several members, by instance too, from 3.
+// LeaveGroup: members go, and the others take over at once. Several members,
+// by instance too, from version 3 (KIP-345). Administrators remove members of
+// both kinds of groups with it.
 var leaveGroupAPI = api{key: kmsg.LeaveGroup, min: 0, max: 5, handle: typed(handleLeaveGroup)}
 
-func handleLeaveGroup(s *Server, _ context.Context, _ *request, req *kmsg.LeaveGroupRequest) kmsg.Response {
+func handleLeaveGroup(s *Server, _ context.Context, r *request, req *kmsg.LeaveGroupRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.LeaveGroupResponse)
+	if err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.Group); err != nil {
+		resp.ErrorCode = coordinatorCode(err)
+		return resp
+	}
 	if req.Version < 3 {
 		resp.ErrorCode = coordinatorCode(s.Groups.Leave(req.Group, req.MemberID, ""))
 		return resp

@@ -6,29 +6,24 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/waysideos/wayside/services/broker/group"
 )
 
-// ListGroups: all groups, those with commits and no members too.
-//
-// Versions 0 to 5; by state from 4, by type from 5 (all are classic).
+// ListGroups: all groups that the client may describe, those with commits and
+// no members too. By state from version 4, by type (classic, consumer) from 5.
 var listGroupsAPI = api{key: kmsg.ListGroups, min: 0, max: 5, handle: typed(handleListGroups)}
 
-func handleListGroups(s *Server, _ context.Context, _ *request, req *kmsg.ListGroupsRequest) kmsg.Response {
+func handleListGroups(s *Server, _ context.Context, r *request, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
-	infos := s.Groups.List()
-	for _, id := range s.Meta.Groups() {
-		if !slices.ContainsFunc(infos, func(i group.Info) bool { return i.ID == id }) {
-			infos = append(infos, s.groupInfo(id))
+	all := s.allowedCluster(r, kmsg.ACLOperationDescribe)
+	for _, i := range s.Groups.List() {
+		if !chosen(req.StatesFilter, string(i.State)) || !chosen(req.TypesFilter, i.Type) {
+			continue
 		}
-	}
-	for _, i := range infos {
-		if !chosen(req.StatesFilter, string(i.State)) || !chosen(req.TypesFilter, "classic") {
+		if !all && !s.allowed(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, i.ID) {
 			continue
 		}
 		g := kmsg.NewListGroupsResponseGroup()
-		g.Group, g.ProtocolType, g.GroupState, g.GroupType = i.ID, i.ProtocolType, string(i.State), "classic"
+		g.Group, g.ProtocolType, g.GroupState, g.GroupType = i.ID, i.ProtocolType, string(i.State), i.Type
 		resp.Groups = append(resp.Groups, g)
 	}
 	return resp

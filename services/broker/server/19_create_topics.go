@@ -12,83 +12,122 @@ import (
 
 // CreateTopics: answered when the topics are durable.
 //
-// Versions 2 to 7. The replication factor is 1 or -1, as for any cluster of
-// one broker.
+// Every partition has one replica. A replication factor of -1, 1, 2 or 3 is
+// taken for that, because Connect, MirrorMaker and many applications ask for
+// 3 unless told otherwise; the answer says 1. A replica assignment may name
+// the one broker only.
 var createTopicsAPI = api{key: kmsg.CreateTopics, min: 2, max: 7, handle: typed(handleCreateTopics)}
 
-const defaultPartitions = 1
+// maxReplication is the largest replication factor that counts as 1.
+const maxReplication = 3
 
-func handleCreateTopics(s *Server, _ context.Context, _ *request, req *kmsg.CreateTopicsRequest) kmsg.Response {
+func handleCreateTopics(s *Server, _ context.Context, r *request, req *kmsg.CreateTopicsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
 	seen := map[string]int{}
 	for _, rt := range req.Topics {
 		seen[rt.Topic]++
 	}
-	for _, rt := range req.Topics {
-		out := kmsg.NewCreateTopicsResponseTopic()
-		out.Topic = rt.Topic
-		t, err := s.createTopic(rt, seen[rt.Topic] > 1, req.ValidateOnly)
+	made := make([]catalog.Made, len(req.Topics))
+	var wanted []catalog.New
+	var at []int
+	for i, rt := range req.Topics {
+		n, err := s.newTopic(r, rt, seen[rt.Topic] > 1)
 		if err != nil {
-			out.ErrorCode, out.ErrorMessage = code(err), message(err)
-			out.NumPartitions, out.ReplicationFactor = -1, -1
-		} else {
-			out.TopicID, out.NumPartitions, out.ReplicationFactor = t.ID, t.Topic.Partitions, 1
-			out.Configs = createdConfigs(t)
+			made[i].Err = err
+			continue
 		}
-		resp.Topics = append(resp.Topics, out)
+		wanted, at = append(wanted, n), append(at, i)
+	}
+	for i, m := range s.makeTopics(wanted, req.ValidateOnly) {
+		made[at[i]] = m
+	}
+	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(req.Topics))
+	for i, rt := range req.Topics {
+		resp.Topics[i] = s.created(r, rt.Topic, made[i])
 	}
 	return resp
 }
 
-func (s *Server) createTopic(rt kmsg.CreateTopicsRequestTopic, twice, validateOnly bool) (*catalog.Topic, error) {
+func (s *Server) makeTopics(topics []catalog.New, validateOnly bool) []catalog.Made {
+	if validateOnly {
+		return s.Catalog.CheckAll(topics)
+	}
+	return s.Catalog.CreateAll(topics)
+}
+
+// newTopic reads what a client wants.
+func (s *Server) newTopic(r *request, rt kmsg.CreateTopicsRequestTopic, twice bool) (catalog.New, error) {
+	n := catalog.New{Name: rt.Topic, Config: map[string]string{}}
 	if twice {
-		return nil, fmt.Errorf("%w: topic %s is in the request twice", kerr.InvalidRequest, rt.Topic)
+		return n, fmt.Errorf("%w: topic %s is in the request twice", kerr.InvalidRequest, rt.Topic)
 	}
-	partitions, err := partitionsOf(rt)
-	if err != nil {
-		return nil, err
+	if !s.mayCreate(r, rt.Topic) {
+		return n, kerr.TopicAuthorizationFailed
 	}
-	config := map[string]string{}
 	for _, c := range rt.Configs {
-		if c.Value != nil {
-			config[c.Name] = *c.Value
+		if c.Value == nil {
+			return n, fmt.Errorf("%w: %s has no value", kerr.InvalidConfig, c.Name)
 		}
+		n.Config[c.Name] = *c.Value
 	}
-	if !validateOnly {
-		return s.Catalog.Create(rt.Topic, partitions, config)
-	}
-	t := &catalog.Topic{}
-	t.Name, t.Topic.Partitions, t.Config = rt.Topic, partitions, config
-	return t, s.Catalog.Check(rt.Topic, partitions, config)
+	var err error
+	n.Partitions, err = s.partitionsOf(rt)
+	return n, err
 }
 
 // partitionsOf reads the number of partitions, also from a list of replicas.
-func partitionsOf(rt kmsg.CreateTopicsRequestTopic) (int32, error) {
+func (s *Server) partitionsOf(rt kmsg.CreateTopicsRequestTopic) (int32, error) {
 	if len(rt.ReplicaAssignment) > 0 {
 		if rt.NumPartitions != -1 || rt.ReplicationFactor != -1 {
 			return 0, fmt.Errorf("%w: both a replica assignment and numbers are given", kerr.InvalidRequest)
 		}
-		for _, a := range rt.ReplicaAssignment {
-			if len(a.Replicas) != 1 || a.Replicas[0] != NodeID || a.Partition < 0 || int(a.Partition) >= len(rt.ReplicaAssignment) {
-				return 0, fmt.Errorf("%w: the only broker is %d", kerr.InvalidReplicaAssignment, NodeID)
-			}
-		}
-		return int32(len(rt.ReplicaAssignment)), nil
+		return assigned(rt.ReplicaAssignment)
 	}
-	if rt.ReplicationFactor != 1 && rt.ReplicationFactor != -1 {
-		return 0, fmt.Errorf("%w: replication factor %d; there is one broker", kerr.InvalidReplicationFactor, rt.ReplicationFactor)
+	if f := rt.ReplicationFactor; f != -1 && (f < 1 || f > maxReplication) {
+		return 0, fmt.Errorf("%w: replication factor %d; there is one broker, and at most %d is taken for 1", kerr.InvalidReplicationFactor, f, maxReplication)
 	}
 	if rt.NumPartitions == -1 {
-		return defaultPartitions, nil
+		return s.defaultPartitions(), nil
 	}
 	return rt.NumPartitions, nil
 }
 
-func createdConfigs(t *catalog.Topic) []kmsg.CreateTopicsResponseTopicConfig {
-	var out []kmsg.CreateTopicsResponseTopicConfig
-	for _, d := range catalog.Defs {
-		v := catalog.Value(t.Config, d.Name)
-		out = append(out, kmsg.CreateTopicsResponseTopicConfig{Name: d.Name, Value: &v, Source: int8(sourceOf(t, d.Name))})
+func assigned(as []kmsg.CreateTopicsRequestTopicReplicaAssignment) (int32, error) {
+	seen := make([]bool, len(as))
+	for _, a := range as {
+		if a.Partition < 0 || int(a.Partition) >= len(as) || seen[a.Partition] {
+			return 0, fmt.Errorf("%w: partitions are not 0 to %d", kerr.InvalidReplicaAssignment, len(as)-1)
+		}
+		if !isOnlyReplica(a.Replicas) {
+			return 0, fmt.Errorf("%w: the only broker is %d", kerr.InvalidReplicaAssignment, NodeID)
+		}
+		seen[a.Partition] = true
+	}
+	return int32(len(as)), nil
+}
+
+func isOnlyReplica(replicas []int32) bool { return len(replicas) == 1 && replicas[0] == NodeID }
+
+// created answers for one topic. Who may not see its configuration is told
+// that it was made, and no more.
+func (s *Server) created(r *request, name string, made catalog.Made) kmsg.CreateTopicsResponseTopic {
+	out := kmsg.NewCreateTopicsResponseTopic()
+	out.Topic, out.NumPartitions, out.ReplicationFactor = name, -1, -1
+	if made.Err != nil {
+		out.ErrorCode, out.ErrorMessage = code(made.Err), message(made.Err)
+		return out
+	}
+	t := made.Topic
+	out.TopicID = t.ID
+	if err := s.refused(r, kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, name); err != nil {
+		out.ConfigErrorCode = code(err)
+		return out
+	}
+	out.NumPartitions, out.ReplicationFactor = t.Topic.Partitions, 1
+	out.Configs = make([]kmsg.CreateTopicsResponseTopicConfig, len(catalog.Defs))
+	for i, d := range catalog.Defs {
+		v := s.Catalog.TopicSettings(t, d)[0]
+		out.Configs[i] = kmsg.CreateTopicsResponseTopicConfig{Name: d.Name, Value: &v.Value, Source: int8(v.Origin)}
 	}
 	return out
 }

@@ -3,33 +3,22 @@ package server
 import (
 	"context"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/waysideos/wayside/services/broker/group"
 )
 
-// DeleteGroups: forgets what groups without members have committed.
-//
-// Versions 0 to 2.
-var deleteGroupsAPI = api{key: kmsg.DeleteGroups, min: 0, max: 2, handle: typed(handleDeleteGroups)}
+// DeleteGroups: forgets groups without members, and what they have committed.
+var deleteGroupsAPI = api{key: kmsg.DeleteGroups, min: 0, max: 3, handle: typed(handleDeleteGroups)}
 
-func handleDeleteGroups(s *Server, _ context.Context, _ *request, req *kmsg.DeleteGroupsRequest) kmsg.Response {
+func handleDeleteGroups(s *Server, _ context.Context, r *request, req *kmsg.DeleteGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DeleteGroupsResponse)
 	for _, id := range req.Groups {
+		err := s.refused(r, kmsg.ACLOperationDelete, kmsg.ACLResourceTypeGroup, id)
+		if err == nil {
+			err = s.Groups.Delete(id)
+		}
 		g := kmsg.NewDeleteGroupsResponseGroup()
-		g.Group, g.ErrorCode = id, coordinatorCode(s.deleteGroup(id))
+		g.Group, g.ErrorCode, g.ErrorMessage = id, coordinatorCode(err), message(err)
 		resp.Groups = append(resp.Groups, g)
 	}
 	return resp
-}
-
-func (s *Server) deleteGroup(id string) error {
-	if s.groupInfo(id).State == group.Dead {
-		return kerr.GroupIDNotFound
-	}
-	if err := s.Groups.Delete(id); err != nil {
-		return err
-	}
-	return s.Meta.DeleteGroup(id)
 }

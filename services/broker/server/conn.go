@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,28 +16,37 @@ import (
 )
 
 const (
-	readBuffer = 4 << 10 // per connection, held while it is idle
-	inFlight   = 64      // answers of one connection that may wait for the disk
+	inFlight = 64 // answers of one connection that may wait for the disk
 	// minSpeed is the slowest client that is waited for, in bytes per second.
 	minSpeed = 16 << 10
 )
 
-// conn is one client. One goroutine reads and handles, in order; another
-// writes answers, in the same order, when they are complete.
+// conn is one client. One goroutine reads and handles requests in order and
+// writes their answers. While an answer waits for the disk a second one does
+// the writing (see write.go), so an idle client costs one goroutine and no
+// buffer.
 type conn struct {
 	s       *Server
 	nc      net.Conn
-	br      *bufio.Reader
-	out     chan *request // answered, to be written in this order
-	dead    chan struct{} // closed when nothing can be written any more
+	in      *input
+	out     sender
+	fetches *fetchSession // nil: none
+	guard   guard
 	hanging atomic.Bool
+
+	mu      sync.Mutex
+	room    sync.Cond
+	queue   []*request // answers in order, the first of which waits for the disk
+	writing bool       // writeQueue runs; sender is its own then
+	broken  error      // why nothing can be written any more
+	writers sync.WaitGroup
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	return &conn{
-		s: s, nc: nc, br: bufio.NewReaderSize(nc, readBuffer),
-		out: make(chan *request, inFlight), dead: make(chan struct{}),
-	}
+	c := &conn{s: s, nc: nc, in: newInput(nc, s.memory)}
+	c.room.L = &c.mu
+	c.out.c = c
+	return c
 }
 
 // hangUp ends reading.
@@ -49,27 +58,30 @@ func (c *conn) hangUp() {
 // serve returns when the connection is closed. ctx ends waiting for records
 // and rebalances, hard ends waiting for the disk.
 func (c *conn) serve(ctx, hard context.Context) {
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		c.writeLoop(hard)
-	}()
-	if err := c.guarded(ctx); err != nil && !isGoodbye(err) && !c.hanging.Load() {
+	hard, gone := context.WithCancel(hard)
+	defer gone()
+	err := guarded(func() error { return c.readLoop(ctx, hard) })
+	if err != nil && !isGoodbye(err) && !c.hanging.Load() {
 		c.s.Log.Warn("close a connection", "client", c.nc.RemoteAddr(), "err", err)
 	}
-	close(c.out)
-	<-written
+	// A client that has gone may have left answers that wait for long.
+	timer := time.AfterFunc(drain, gone)
+	defer timer.Stop()
+	c.writers.Wait()
+	c.out.flush() // what was answered is still sent
 	c.nc.Close()
+	c.in.drop()
+	c.s.sessions.close(c.fetches)
 }
 
 // guarded keeps a defect that one client hits from ending all others.
-func (c *conn) guarded(ctx context.Context) (err error) {
+func guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return c.readLoop(ctx)
+	return f()
 }
 
 // isGoodbye names the ways in which a client ordinarily leaves.
@@ -81,24 +93,45 @@ func isGoodbye(err error) bool {
 
 var errIdle = errors.New("idle for too long")
 
-func (c *conn) readLoop(ctx context.Context) error {
+func (c *conn) readLoop(ctx, hard context.Context) error {
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
 	for {
+		if !c.moreWaiting() {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
 		req, free, err := c.next(ctx)
 		if err != nil {
 			return err
 		}
+		if req.key != kmsg.Produce.Int16() { // it may wait, and answers before it must not
+			if err := c.flush(); err != nil {
+				free()
+				return err
+			}
+		}
 		begin := time.Now()
 		req.answer, err = c.handle(ctx, req, free)
-		c.s.Metrics.request(req.key, time.Since(begin))
+		took := time.Since(begin)
+		c.s.Metrics.request(req.key, took)
 		if err != nil {
 			return err
 		}
+		wait := c.throttle(req, took)
 		req.body, req.msg = nil, nil
-		select {
-		case c.out <- req:
-		case <-c.dead:
-			req.answer.fetch.release()
-			return net.ErrClosed
+		if err := c.respond(hard, req); err != nil {
+			return err
+		}
+		if wait > 0 {
+			if err := c.mute(ctx, wait); err != nil {
+				return err
+			}
+		}
+		if c.guard.session.failed {
+			return errRefused
 		}
 	}
 }
@@ -108,68 +141,76 @@ func (c *conn) handle(ctx context.Context, req *request, free func()) (answer, e
 	return c.s.byKey[req.key].handle(c.s, ctx, req)
 }
 
+// moreWaiting reports whether a whole request has been read ahead.
+func (c *conn) moreWaiting() bool {
+	n := c.in.buffered()
+	if n < sizeBytes {
+		return false
+	}
+	b, _ := c.in.peek(sizeBytes)
+	return int64(n) >= sizeBytes+int64(binary.BigEndian.Uint32(b))
+}
+
 // next reads and decodes one request. free gives its memory back.
 func (c *conn) next(ctx context.Context) (req *request, free func(), err error) {
 	size, err := c.readSize()
 	if err != nil {
 		return nil, nil, err
 	}
-	if size < minHeader || size > c.s.RequestBytes {
-		return nil, nil, fmt.Errorf("request of %d bytes, %d to %d are allowed", size, minHeader, c.s.RequestBytes)
+	if c.guard.session.wantsRaw() {
+		return c.rawToken(size)
+	}
+	if most := c.mostBytes(); size < minHeader || size > most {
+		return nil, nil, fmt.Errorf("request of %d bytes, %d to %d are allowed", size, minHeader, most)
 	}
 	key, err := c.peekKey()
 	if err != nil {
 		return nil, nil, err
 	}
-	release, err := c.reserve(ctx, key, size)
+	if err := c.admit(key); err != nil {
+		return nil, nil, err
+	}
+	held, err := c.reserve(ctx, key, int64(size))
 	if err != nil {
 		return nil, nil, err
 	}
-	buf := c.s.memory.get(int(size))
-	free = func() {
-		c.s.memory.put(buf)
-		release()
-	}
-	if err := c.readBody(buf); err != nil {
+	free = held.release
+	if err := c.readBody(held.buf, held.from); err != nil {
 		free()
 		return nil, nil, fmt.Errorf("read a request of %d bytes: %w", size, err)
 	}
-	if req, err = c.s.parseHeader(buf); err != nil {
+	if req, err = c.s.parseHeader(held.buf, held); err != nil {
 		free()
 		return nil, nil, err
 	}
-	if req.msg != nil { // it may wait long; its true size is known now
-		release()
-		release = func() {}
-	}
-	req.conn = c.nc
+	req.conn, req.from, req.size = c.nc, c, size
 	c.s.Metrics.BytesIn.Add(float64(size))
 	return req, free, nil
 }
 
 // readSize waits for the next request.
 func (c *conn) readSize() (int32, error) {
-	if c.br.Buffered() < sizeBytes {
+	if c.in.buffered() < sizeBytes {
 		if err := c.deadline(c.s.IdleTimeout); err != nil {
 			return 0, err
 		}
 	}
-	b, err := c.br.Peek(sizeBytes)
-	var ne net.Error
+	b, err := c.in.peek(sizeBytes)
 	switch {
 	case err == nil:
-	case errors.As(err, &ne) && ne.Timeout() && len(b) == 0:
+	case isTimeout(err) && len(b) == 0:
 		return 0, errIdle
 	default:
 		return 0, err
 	}
-	c.br.Discard(sizeBytes)
-	return int32(binary.BigEndian.Uint32(b)), nil
+	size := int32(binary.BigEndian.Uint32(b))
+	c.in.skip(sizeBytes)
+	return size, nil
 }
 
 // deadline sets the time by which the client must have sent something.
 func (c *conn) deadline(d time.Duration) error {
-	if err := c.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+	if err := c.nc.SetReadDeadline(time.Now().Add(c.patience(d))); err != nil {
 		return err
 	}
 	if c.hanging.Load() { // do not undo hangUp
@@ -180,40 +221,75 @@ func (c *conn) deadline(d time.Duration) error {
 
 // peekKey looks at the request's api key.
 func (c *conn) peekKey() (kmsg.Key, error) {
-	if c.br.Buffered() < 2 {
+	if c.in.buffered() < 2 {
 		if err := c.deadline(c.s.TransferTimeout); err != nil {
 			return 0, err
 		}
 	}
-	b, err := c.br.Peek(2)
+	b, err := c.in.peek(2)
 	if err != nil {
 		return 0, err
 	}
 	return kmsg.Key(binary.BigEndian.Uint16(b)), nil
 }
 
-// reserve waits for the request's memory, before any of it is read. Requests
-// other than Produce are decoded whole, and an array's claimed length is
-// believed up to the number of bytes that follow: one that would not fit the
-// budget is refused (with the default limits beyond 512 KiB).
-func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int32) (release func(), err error) {
-	if key == kmsg.Produce {
-		return c.s.memory.records.acquire(ctx, int64(size))
+// reserve waits for the request's memory, before any of it is read.
+func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int64) (*holding, error) {
+	h := &holding{m: c.s.memory, from: c.s.memory.control}
+	switch {
+	case !c.guard.open && size > strangerFree:
+		h.from = c.s.memory.strangers
+	case key == kmsg.Produce:
+		h.from, h.pooled = c.s.memory.forRecords(int64(size)), true
+	case size > h.from.size/2:
+		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", key.Name(), size, h.from.size/2)
+	case key == kmsg.Fetch:
+		h.pooled = true
 	}
-	if longest := c.s.memory.control.size / decodeFactor; int64(size) > longest {
-		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", key.Name(), size, longest)
+	n, ok := h.from.tryAcquire(int64(roundUp(int(size))))
+	if !ok { // it may take long, and answers before it must not
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+		if _, err := h.from.acquire(ctx, n); err != nil {
+			return nil, err
+		}
 	}
-	return c.s.memory.control.acquire(ctx, int64(size)*decodeFactor)
+	h.bytes = n
+	h.take(int(size))
+	return h, nil
 }
 
-// readBody fills b. The client has the transfer timeout and the time that a
-// slow link takes, so that nobody holds memory by sending a byte now and then.
-func (c *conn) readBody(b []byte) error {
-	if c.br.Buffered() < len(b) {
-		if err := c.deadline(c.s.TransferTimeout + time.Duration(len(b)/minSpeed)*time.Second); err != nil {
+// stall is for how long a client that is sending a request may send nothing
+// while others wait for the memory that it holds.
+const stall = 3 * time.Second
+
+// readBody fills b, whose memory is of a budget. The client has the time that a slow link
+// takes, and must not pause for longer than the transfer timeout; nobody holds
+// memory by sending a byte now and then.
+func (c *conn) readBody(b []byte, from *budget) error {
+	patience := c.s.TransferTimeout
+	end := time.Now().Add(c.patience(patience + time.Duration(len(b)/minSpeed)*time.Second))
+	for moved := time.Now(); ; {
+		if c.in.buffered() < len(b) {
+			if err := c.deadline(min(stall, patience, time.Until(end))); err != nil {
+				return err
+			}
+		}
+		n, err := c.in.read(b)
+		if n > 0 {
+			b, moved = b[n:], time.Now()
+		}
+		if err == nil || !isTimeout(err) {
+			return err
+		}
+		if now := time.Now(); now.After(end) || now.Sub(moved) >= patience || n == 0 && from.waiting.Load() > 0 {
 			return err
 		}
 	}
-	_, err := io.ReadFull(c.br, b)
-	return err
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }

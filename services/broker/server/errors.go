@@ -8,6 +8,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/journal"
 	"github.com/waysideos/wayside/services/broker/store"
+	"github.com/waysideos/wayside/services/broker/txn"
 )
 
 // codes says what a client is told about an error; the first match counts.
@@ -19,11 +20,15 @@ var codes = []struct {
 	{store.ErrMagic, kerr.UnsupportedForMessageFormat},
 	{store.ErrCodec, kerr.UnsupportedCompressionType},
 	{store.ErrTransaction, kerr.InvalidTxnState},
+	{store.ErrTimestamp, kerr.InvalidTimestamp},
+	{store.ErrTooLarge, kerr.MessageTooLarge},
 	{store.ErrInvalid, kerr.InvalidRecord},
 	{store.ErrCorrupt, kerr.CorruptMessage},
 	{store.ErrOutOfRange, kerr.OffsetOutOfRange},
 	{store.ErrOutOfOrder, kerr.OutOfOrderSequenceNumber},
 	{store.ErrProducerEpoch, kerr.InvalidProducerEpoch},
+	{store.ErrCoordinatorEpoch, kerr.TransactionCoordinatorFenced},
+	{txn.ErrNotAdded, kerr.InvalidTxnState},
 	{store.ErrReadOnly, kerr.KafkaStorageError},
 	{store.ErrFull, kerr.KafkaStorageError},
 	{store.ErrClosed, kerr.NotLeaderForPartition},

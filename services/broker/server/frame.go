@@ -25,7 +25,7 @@ var (
 // parseHeader splits a request into header and body. For an ApiVersions
 // request of a version that is not known the body is left alone: the reply
 // says which versions are.
-func (s *Server) parseHeader(b []byte) (*request, error) {
+func (s *Server) parseHeader(b []byte, h *holding) (*request, error) {
 	if len(b) < minHeader {
 		return nil, fmt.Errorf("header: %w", errShort)
 	}
@@ -60,12 +60,19 @@ func (s *Server) parseHeader(b []byte) (*request, error) {
 		b = rd.src
 	}
 	r.body = b
-	return r, r.decode(msg)
+	return r, s.decode(r, msg, h)
 }
 
-func (r *request) decode(msg kmsg.Request) error {
+func (s *Server) decode(r *request, msg kmsg.Request, h *holding) error {
 	if r.key == kmsg.Produce.Int16() {
 		return nil
+	}
+	n, err := s.layouts.claims(msg, r.body, s.memory.decoded.size)
+	if err == nil {
+		err = h.decoding(n)
+	}
+	if err != nil {
+		return fmt.Errorf("decode %s version %d: %w", kmsg.NameForKey(r.key), r.version, err)
 	}
 	if err := msg.ReadFrom(r.body); err != nil {
 		return fmt.Errorf("decode %s version %d: %w", kmsg.NameForKey(r.key), r.version, errShort)

@@ -38,7 +38,7 @@ func (w *sender) sendfile(s *store.Slice) (bool, error) {
 		if err := tcp.SetWriteDeadline(time.Now().Add(w.c.s.TransferTimeout)); err != nil {
 			return true, err
 		}
-		n, err := sendSome(raw, in, &pos, int(min(left, chunk)))
+		n, err := w.sendSome(raw, in, &pos, int(min(left, chunk)))
 		if err != nil {
 			return true, fmt.Errorf("send records: %w", err)
 		}
@@ -49,8 +49,10 @@ func (w *sender) sendfile(s *store.Slice) (bool, error) {
 }
 
 // sendSome waits until the socket takes something.
-func sendSome(raw syscall.RawConn, in int, pos *int64, max int) (n int, err error) {
+func (w *sender) sendSome(raw syscall.RawConn, in int, pos *int64, max int) (n int, err error) {
 	werr := raw.Write(func(out uintptr) bool {
+		w.c.s.reads.begin()
+		defer w.c.s.reads.end()
 		for {
 			n, err = unix.Sendfile(int(out), in, pos, max)
 			if err != unix.EINTR {

@@ -10,25 +10,33 @@ import (
 	"sync"
 	"time"
 
+	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/broker/quota"
+	"github.com/waysideos/wayside/services/broker/txn"
 )
 
 // NodeID is this broker's; some clients take 0 for "none".
 const NodeID = 1
 
-// Config of a server; every field is required.
+// Config of a server; every field but Authorizer and Disk is required.
 type Config struct {
-	Catalog    *catalog.Catalog
-	Meta       *meta.Store
-	Groups     *group.Manager
-	AutoCreate bool
-	Advertise  func(net.Conn) (host string, port int32)
+	Catalog   *catalog.Catalog
+	Meta      *meta.Store
+	Groups    *group.Manager
+	Txns      *txn.Coordinator
+	Advertise func(net.Conn) (host string, port int32)
 	// Room reports whether records of n bytes may still be written.
-	Room    func(n int64) bool
+	Room func(n int64) bool
+	// Disk, if not nil, returns how many bytes records may still take and the
+	// size of the file system; -1 for what is not known.
+	Disk    func() (usable, total int64)
 	Metrics *Metrics
 	Log     *slog.Logger
+	// Authorizer judges what clients may do; nil allows everything.
+	Authorizer *auth.Authorizer
 
 	Connections     int
 	RequestBytes    int32
@@ -41,9 +49,18 @@ type Config struct {
 // Server accepts clients. Make it with New, then call Serve once.
 type Server struct {
 	Config
-	apis   []api
-	byKey  map[int16]api
-	memory *memory
+	apis          []api
+	byKey         map[int16]api
+	memory        *memory
+	layouts       layouts
+	sessions      sessions
+	reads, writes turns
+	unpacks       turns // see unpacksAtOnce
+	quotas        *quota.Manager
+	// Each orders changes of one kind with their coming into force.
+	aclMu, quotaMu, scramMu sync.Mutex
+	// updating is held while feature levels are read and set.
+	updating sync.Mutex
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -57,6 +74,9 @@ func New(cfg Config) *Server {
 		s.byKey[a.key.Int16()] = a
 	}
 	s.memory = newMemory(cfg.RequestMemory)
+	s.reads, s.writes = make(turns, readsAtOnce), make(turns, writesAtOnce)
+	s.unpacks = make(turns, unpacksAtOnce)
+	s.quotas = quota.New(cfg.Meta.Quotas())
 	return s
 }
 
@@ -111,6 +131,7 @@ func (s *Server) accept(ctx, hard context.Context, ln net.Listener) error {
 			return err
 		}
 		c := newConn(s, nc)
+		c.guard.sec = auth.SecurityOf(ln)
 		if !s.track(c) {
 			s.Log.Warn("too many connections, one is refused", "client", nc.RemoteAddr(), "limit", s.Connections)
 			nc.Close()
@@ -176,6 +197,6 @@ func (s *Server) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.nc.Close()
+		closeNow(c.nc)
 	}
 }

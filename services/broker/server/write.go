@@ -10,38 +10,103 @@ import (
 // although more are ready.
 const flushAt = 64 << 10
 
-// writeLoop writes answers in order until there are no more. Answers that are
-// ready together leave in one write. After an error it only takes what comes,
-// so that the reader is never stuck.
-func (c *conn) writeLoop(hard context.Context) {
-	w := &sender{c: c}
-	for r := range c.out {
-		if w.err == nil && r.answer.later != nil {
-			w.complete(hard, r)
-		}
-		w.answer(r)
-		r.answer.fetch.release()
-		if w.err == nil && (len(c.out) == 0 || len(w.buf) >= flushAt) {
-			w.flush()
-		}
-		if w.err != nil && !w.failed {
-			w.failed = true
-			close(c.dead)
-			c.nc.Close()
-		}
+// respond writes req's answer, or collects it to leave together with the next
+// ones. An answer that waits for the disk, and all behind it, are left to
+// writeQueue, so that the requests that follow are handled meanwhile.
+func (c *conn) respond(hard context.Context, req *request) error {
+	c.mu.Lock()
+	later := req.answer.later
+	if !c.writing && (later == nil || later.ready()) {
+		c.mu.Unlock()
+		return c.out.send(hard, req)
 	}
-	if w.err == nil {
-		w.flush()
+	defer c.mu.Unlock()
+	for len(c.queue) >= inFlight && c.broken == nil {
+		c.room.Wait()
 	}
+	if c.broken != nil {
+		req.answer.fetch.release()
+		return c.broken
+	}
+	c.queue = append(c.queue, req)
+	if !c.writing {
+		c.writing = true
+		c.writers.Go(func() { c.writeQueue(hard) })
+	}
+	return nil
+}
+
+// flush sends what is collected, unless writeQueue does so anyway.
+func (c *conn) flush() error {
+	c.mu.Lock()
+	writing := c.writing
+	c.mu.Unlock()
+	if writing {
+		return nil
+	}
+	c.out.flush()
+	return c.out.err
+}
+
+// writeQueue writes answers in order until there are no more. Answers that
+// are ready together leave in one write. After an error it only takes what
+// comes, so that the reader is never stuck.
+func (c *conn) writeQueue(hard context.Context) {
+	var err error
+	for {
+		req := c.queued(err)
+		if req == nil {
+			return
+		}
+		if err == nil {
+			err = guarded(func() error { return c.out.send(hard, req) })
+		}
+		if err == nil && c.out.drained() {
+			c.out.flush()
+			err = c.out.err
+		}
+		req.answer.fetch.release()
+	}
+}
+
+// queued takes the next answer, or ends writing when there is none.
+func (c *conn) queued(err error) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil && c.broken == nil {
+		c.broken = err
+		c.nc.Close()
+	}
+	c.room.Signal()
+	if len(c.queue) == 0 {
+		c.queue, c.writing = nil, false
+		return nil
+	}
+	req := c.queue[0]
+	c.queue[0] = nil
+	c.queue = c.queue[1:]
+	return req
 }
 
 // sender collects answers into one buffer, which it gives back when it has
 // nothing to send.
 type sender struct {
-	c      *conn
-	buf    []byte
-	err    error
-	failed bool
+	c   *conn
+	buf []byte
+	err error
+}
+
+// send writes an answer to the buffer, after waiting for the disk if it must.
+func (w *sender) send(hard context.Context, r *request) error {
+	defer r.answer.fetch.release()
+	if w.err == nil && r.answer.later != nil {
+		w.complete(hard, r)
+	}
+	w.answer(r)
+	if len(w.buf) >= flushAt {
+		w.flush()
+	}
+	return w.err
 }
 
 // complete waits for the disk, after sending what is complete already.
@@ -50,6 +115,13 @@ func (w *sender) complete(hard context.Context, r *request) {
 		w.flush()
 	}
 	r.answer.later.wait(hard)
+}
+
+// drained reports whether no answer is queued.
+func (w *sender) drained() bool {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return len(w.c.queue) == 0
 }
 
 func (w *sender) answer(r *request) {
@@ -62,6 +134,8 @@ func (w *sender) answer(r *request) {
 	switch {
 	case r.answer.fetch != nil:
 		w.fetch(r, r.answer.fetch)
+	case r.answer.raw != nil:
+		w.buf = appendRaw(w.buf, r.answer.raw)
 	case r.answer.msg != nil:
 		w.buf = appendResponse(w.buf, r, r.answer.msg)
 	}
@@ -69,6 +143,9 @@ func (w *sender) answer(r *request) {
 
 // flush sends the buffer and gives it back.
 func (w *sender) flush() {
+	if w.buf == nil {
+		return
+	}
 	if len(w.buf) > 0 && w.err == nil {
 		_, w.err = w.Write(w.buf)
 	}

@@ -35,12 +35,26 @@ const (
 
 // What can be wrong with a batch that a producer sends.
 var (
-	ErrCorrupt     = errors.New("corrupt record batch")
-	ErrMagic       = errors.New("record batch is not version 2")
-	ErrCodec       = errors.New("unknown compression codec")
-	ErrInvalid     = errors.New("invalid record batch")
-	ErrTransaction = errors.New("transactional record batch")
+	ErrCorrupt = errors.New("corrupt record batch")
+	ErrMagic   = errors.New("record batch is not version 2")
+	ErrCodec   = errors.New("unknown compression codec")
+	ErrInvalid = errors.New("invalid record batch")
 )
+
+// CorruptError is damage found on the disk, with its place. It matches
+// ErrCorrupt.
+type CorruptError struct {
+	File   string
+	Pos    int64 // in the file, in bytes
+	Offset int64 // of the damaged batch as far as that is known, else of the segment
+	Err    error // what is wrong
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("%s at %d (offset %d): %v", e.File, e.Pos, e.Offset, e.Err)
+}
+
+func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -66,6 +80,9 @@ func (h Header) Size() int64 { return prefixSize + int64(h.Length) }
 
 // LastOffset of the batch.
 func (h Header) LastOffset() int64 { return h.BaseOffset + int64(h.LastOffsetDelta) }
+
+// Transactional reports whether the batch belongs to a transaction.
+func (h Header) Transactional() bool { return h.Attributes&attrTransactional != 0 }
 
 // ParseHeader reads the header at the start of b and checks what can be
 // checked without the records: magic, length, counts.
@@ -128,8 +145,8 @@ func Check(b []byte) (Header, error) {
 		return h, fmt.Errorf("%w: control batches come from the broker only", ErrInvalid)
 	case h.Attributes&attrLogAppend != 0:
 		return h, fmt.Errorf("%w: log append time is set by the broker only", ErrInvalid)
-	case h.Attributes&attrTransactional != 0:
-		return h, ErrTransaction
+	case h.Transactional() && h.ProducerID < 0:
+		return h, fmt.Errorf("%w: transactional without a producer id", ErrInvalid)
 	case h.ProducerID >= 0 && (h.BaseSequence < 0 || h.ProducerEpoch < 0):
 		return h, fmt.Errorf("%w: producer id %d without sequence", ErrInvalid, h.ProducerID)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/waysideos/wayside/services/broker/frame"
 	"github.com/waysideos/wayside/services/vfs"
@@ -13,7 +14,10 @@ import (
 
 const (
 	checkpointKind    = "WAYSCKPT"
-	checkpointVersion = 1
+	checkpointVersion = 2 // newest known
+	// plainVersion is written as long as a log has never seen a transaction, so
+	// that an older release can still open it.
+	plainVersion = 1
 )
 
 // checkpoint says up to where a log is known to be whole and durable, so that
@@ -25,22 +29,63 @@ type checkpoint struct {
 	Offset    int64      `json:"offset"`  // offset of the batch that begins there
 	Epochs    epochs     `json:"epochs,omitempty"`
 	Producers []producer `json:"producers,omitempty"` // at Offset
+
+	Transactional bool  `json:"txn,omitempty"`      // there are or were transactional batches
+	Aborted       int   `json:"aborted,omitempty"`  // entries of Segment's transaction index at Pos
+	Age           int64 `json:"age,omitempty"`      // Log.age, which producers' t are measured by
+	AppendMs      int64 `json:"appendMs,omitempty"` // newest log append time
+	Kept          *kept `json:"kept,omitempty"`     // nil in memory, and from older releases
+
+	aborted []AbortedTxn // the entries
 }
 
 func checkpointName(dir string) string { return path.Join(dir, "checkpoint") }
 
 // save writes the checkpoint for the log's end, which must be durable.
 func (l *Log) save(start, seg, pos int64) error {
-	return l.saveCheckpoint(checkpoint{
+	return l.saveCheckpoint(l.point(start, seg, pos))
+}
+
+// point is the checkpoint for the log's end, which lies at position pos of
+// segment seg.
+func (l *Log) point(start, seg, pos int64) checkpoint {
+	c := checkpoint{
 		Start: start, Segment: seg, Pos: pos, Offset: l.leo,
 		Epochs: l.epochs.trim(start), Producers: l.prods.snapshot(),
-	})
+		Transactional: l.transactional, Age: l.age, AppendMs: l.appendMs,
+	}
+	if pos > 0 {
+		c.Aborted = len(l.act.aborted)
+	}
+	return c
+}
+
+// restore takes the state that the checkpoint holds. Without the transaction
+// index that belongs to it the whole log is read.
+func (l *Log) restore(segs []segment) {
+	if err := l.loadAborted(); err != nil && len(segs) > 0 {
+		l.opts.Log.Error("transaction index does not match the checkpoint; reading the whole log", "dir", l.dir, "err", err)
+		l.saved = checkpoint{
+			Start: l.saved.Start, Segment: segs[0].base, Offset: segs[0].base,
+			Transactional: true, Age: l.saved.Age, AppendMs: l.saved.AppendMs,
+		}
+	}
+	l.start, l.epochs = l.saved.Start, slices.Clone(l.saved.Epochs)
+	for _, p := range l.saved.Producers {
+		l.prods[p.ID] = &p
+	}
+	l.transactional, l.appendMs = l.saved.Transactional, l.saved.AppendMs
+	l.startAge()
+	l.restoreTxns()
 }
 
 func (l *Log) saveCheckpoint(c checkpoint) error {
+	k := l.remember(c)
+	c.Kept = &k
 	if err := writeCheckpoint(l.fsys, l.dir, c); err != nil {
 		return err
 	}
+	c.Kept = nil // kept in memory by other means
 	l.saved = c
 	return nil
 }
@@ -50,7 +95,11 @@ func writeCheckpoint(fsys vfs.FS, dir string, c checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("encode checkpoint: %v", err)
 	}
-	data := frame.Append(frame.Header(checkpointKind, checkpointVersion), body)
+	version := byte(plainVersion)
+	if c.Transactional {
+		version = checkpointVersion
+	}
+	data := frame.Append(frame.Header(checkpointKind, version), body)
 	return frame.WriteFile(fsys, checkpointName(dir), data)
 }
 
@@ -80,8 +129,13 @@ func parseCheckpoint(b []byte) (checkpoint, error) {
 	if err != nil || json.Unmarshal(body, &c) != nil {
 		return c, errNoCheckpoint
 	}
-	if c.Segment < 0 || c.Pos < 0 || c.Offset < c.Segment || c.Start < 0 || c.Start > c.Offset {
+	if c.Segment < 0 || c.Pos < 0 || c.Offset < c.Segment || c.Start < 0 || c.Start > c.Offset || c.Aborted < 0 {
 		return checkpoint{}, errNoCheckpoint
+	}
+	for _, p := range c.Producers {
+		if p.ID < 0 || p.Epoch < 0 || len(p.Batches) > window || (p.Txn != nil && (*p.Txn < 0 || *p.Txn >= c.Offset)) {
+			return checkpoint{}, errNoCheckpoint
+		}
 	}
 	return c, nil
 }

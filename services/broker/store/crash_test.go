@@ -34,7 +34,7 @@ type crashRun struct {
 }
 
 func (r *crashRun) round(fsys *vfs.Crashable, round int) *vfs.Crashable {
-	l := open(r.t, fsys, store.Options{SegmentBytes: 3000, Epoch: int32(round)})
+	l := open(r.t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 3000}, Epoch: int32(round)})
 	r.verify(l, round)
 	cutAt := int64(r.rng.IntN(60)) // operations until the plug is pulled
 	cut := make(chan struct{})

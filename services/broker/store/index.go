@@ -37,6 +37,8 @@ type index struct {
 
 	maxMs    int64 // largest timestamp of the segment; -1 when it has none
 	maxMsRel int32 // last offset of the first batch that has it
+
+	aborted []AbortedTxn // those whose marker lies in the segment
 }
 
 // add notes a batch at position pos. rel is its last offset - segment base.
@@ -83,10 +85,18 @@ func decodeTime(b []byte) timeEntry {
 // write puts the index beside its segment, synced; the names are not. The
 // files of an earlier stop are replaced and not overwritten: the checkpoint on
 // disk still relies on them, and a short time index does not look damaged.
+// The name of the transaction index is durable too: without it, or with one of
+// an earlier stop, a checkpoint that calls the segment sealed would have
+// aborted records served as good ones.
 func (x *index) write(fsys vfs.FS, seg segment) error {
 	pos, times := x.encode()
 	if err := frame.Replace(fsys, seg.indexName(), pos); err != nil {
 		return err
+	}
+	if len(x.aborted) > 0 || seg.hasAborted {
+		if err := frame.WriteFile(fsys, seg.txnIndexName(), encodeAborted(x.aborted)); err != nil {
+			return err
+		}
 	}
 	return frame.Replace(fsys, seg.timeName(), times)
 }

@@ -12,6 +12,7 @@ import (
 	"math"
 	"path"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,12 +36,24 @@ const DefaultSegmentBytes = 64 << 20
 
 // Options of a log. Syncer is required.
 type Options struct {
-	SegmentBytes int64 // default DefaultSegmentBytes; at most 1 GiB
-	Epoch        int32 // leader epoch of this start
-	Linger       time.Duration
-	Syncer       *Syncer
-	Now          func() time.Time // default time.Now
-	Log          *slog.Logger     // default: discarded
+	Settings Settings // changed at run time by Configure
+	Epoch    int32    // leader epoch of this start
+	Linger   time.Duration
+	Syncer   *Syncer
+	Now      func() time.Time // default time.Now
+	// Age is how long, in ms, brokers have been running on this data
+	// directory; it never jumps. Default: each log counts for itself.
+	Age func() int64
+	// Settled sees to it that all files were synced (vfs.AllSyncer) after the
+	// broker before this one ended, and says whether that was possible.
+	// Default: no, and each log that has to be read syncs its own.
+	Settled func() bool
+	// Lazy leaves recovery to the first who uses the log; see Load.
+	Lazy bool
+	// CompactMap is the memory that compaction takes to remember keys, in
+	// bytes; default 4 MiB.
+	CompactMap int
+	Log        *slog.Logger // default: discarded
 }
 
 // Log is one partition. Safe for concurrent use.
@@ -49,25 +62,41 @@ type Log struct {
 	dir  string
 	opts Options
 
-	mu     sync.Mutex
+	recompress atomic.Pointer[recompressor] // nil: batches stay as they come
+
+	mu     loading
+	set    Settings
 	sealed []segment
 	act    active
 	start  int64 // first offset; what lies before is deleted
-	hw     int64 // high watermark: what lies before is durable, and may be read
+	hw     int64 // high watermark: what lies before may be read
 	hwPos  int64 // position of hw in the active segment
+	synced int64 // what lies before is durable; below hw only with WriteIsEnough
 	leo    int64 // log end: the next record's offset
 	prods  producers
-	epochs epochs
-	saved  checkpoint // as on disk
-	err    error      // why the log is read-only
-	closed bool
+	txns   txns
+	// transactional: there are or were transactional batches.
+	transactional bool
+	marked        int64 // offset after the last transaction marker
+	age           int64 // ms that brokers have been running on the log; see tick
+	ticked        time.Time
+	appendMs      int64 // newest log append time
+	epochs        epochs
+	saved         checkpoint // as on disk
+	err           error      // why the log is read-only
+	broken        error      // why it could not be recovered
+	closed        bool
+	keep          keeping // see kept.go
+
+	work sync.Mutex  // held while housekeeping reads or rewrites segments
+	stop atomic.Bool // set by Close: housekeeping ends soon
 
 	// See sync.go.
 	syncing, fsyncing, urgent bool
 	wake                      chan struct{}
 	idle                      *sync.Cond
 	changed                   chan struct{}
-	watchers                  map[chan struct{}]struct{}
+	watchers                  []Watcher
 }
 
 // Appended says where a batch lies.
@@ -75,13 +104,21 @@ type Appended struct {
 	Base      int64 // offset of its first record
 	Next      int64 // offset after its last record; durable when Wait(Next) returns
 	Start     int64 // log start
+	AppendMs  int64 // time of the append where it is the records' timestamp, else -1
 	Duplicate bool  // the batch was there already
 }
 
 // Append writes one batch that Check has passed, h being its header. It
 // patches b in place. The records are durable when Wait(Next) returns; urgent
-// says that somebody is going to wait.
+// says that somebody is going to wait. A transactional batch is taken on
+// trust: the caller has asked the transaction coordinator.
 func (l *Log) Append(b []byte, h Header, urgent bool) (Appended, error) {
+	if r := l.recompress.Load(); r != nil {
+		var err error
+		if b, h, err = r.batch(b, h); err != nil {
+			return Appended{}, err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.roomFor(int64(len(b)), h); err != nil {
@@ -93,23 +130,50 @@ func (l *Log) Append(b []byte, h Header, urgent bool) (Appended, error) {
 	}
 	if dup != nil {
 		l.kick(urgent)
-		return Appended{Base: dup.Base, Next: dup.Base + int64(dup.Count), Start: l.start, Duplicate: true}, nil
+		return Appended{Base: dup.Base, Next: dup.Base + int64(dup.Count), Start: l.start, AppendMs: -1, Duplicate: true}, nil
 	}
+	if h.Transactional() {
+		if err := l.markTransactional(); err != nil {
+			return Appended{}, err
+		}
+	}
+	ms, err := l.stamp(b, &h)
+	if err != nil {
+		return Appended{}, err
+	}
+	a, err := l.put(b, h, urgent)
+	a.AppendMs = ms
+	return a, err
+}
+
+// put writes a batch to the log's end.
+func (l *Log) put(b []byte, h Header, urgent bool) (Appended, error) {
 	h.BaseOffset, h.LeaderEpoch = l.leo, l.opts.Epoch
 	patch(b, h.BaseOffset, h.LeaderEpoch)
 	if _, err := l.act.file.WriteAt(b, l.act.size); err != nil {
 		return Appended{}, l.writeFailed(err)
 	}
-	l.note(h)
+	l.note(h, b)
+	if l.writeIsEnough() {
+		l.advance(l.leo, l.act.size)
+		urgent = false // nobody waits for the sync
+	}
 	l.kick(urgent)
-	return Appended{Base: h.BaseOffset, Next: l.leo, Start: l.start}, nil
+	return Appended{Base: h.BaseOffset, Next: l.leo, Start: l.start, AppendMs: -1}, nil
 }
 
-// note accounts for a batch that lies at the end of the active segment.
-func (l *Log) note(h Header) {
+// note accounts for batch b that lies at the end of the active segment.
+func (l *Log) note(h Header, b []byte) {
+	l.aged()
 	l.act.add(h, l.act.rel(h.LastOffset()), l.act.size)
 	l.act.size += h.Size()
-	l.prods.note(h, l.opts.Now().UnixMilli())
+	if h.ProducerID >= 0 {
+		c, coordinator := controlOf(h, b)
+		l.noteProducer(h, c, coordinator)
+	}
+	if h.Attributes&attrLogAppend != 0 {
+		l.appendMs = max(l.appendMs, h.MaxTimestamp)
+	}
 	l.epochs = l.epochs.begin(h.LeaderEpoch, h.BaseOffset)
 	l.leo = h.LastOffset() + 1
 }
@@ -124,10 +188,10 @@ func (l *Log) roomFor(n int64, h Header) error {
 			return l.err
 		}
 		far := l.leo+int64(h.LastOffsetDelta)-l.act.base > math.MaxInt32
-		if l.act.size == 0 || (l.act.size+n <= l.opts.SegmentBytes && !far) {
+		if l.act.size == 0 || (l.act.size+n <= l.set.SegmentBytes && !far && !l.rollDue()) {
 			return nil
 		}
-		if l.hw < l.leo || l.fsyncing {
+		if l.synced < l.leo || l.fsyncing {
 			l.syncOnce() // lets the lock go: look again
 			continue
 		}
@@ -150,7 +214,7 @@ func (l *Log) writeFailed(err error) error {
 // renamed, then one directory sync makes all those names durable; nothing is
 // written to the next segment before.
 func (l *Log) roll() error {
-	next := segment{dir: l.dir, base: l.leo}
+	next := segment{dir: l.dir, base: l.leo, first: l.age, last: l.age}
 	if err := l.act.write(l.fsys, l.act.segment); err != nil {
 		return l.rollFailed(err)
 	}
@@ -165,13 +229,19 @@ func (l *Log) roll() error {
 		}
 		return l.rollFailed(err)
 	}
-	old := l.act.segment
-	old.newestMs, old.hasTime = l.act.maxMs, l.act.maxMs >= 0
-	l.sealed = append(l.sealed, old)
+	l.sealed = append(l.sealed, l.act.seal())
 	l.act.file.release()
 	l.act = active{segment: next, index: &index{maxMs: -1}, file: newHandle(f)}
 	l.hwPos = 0
 	return nil
+}
+
+// seal is the segment as one that is not written any more.
+func (a *active) seal() segment {
+	s := a.segment
+	s.newestMs, s.hasTime = a.maxMs, a.maxMs >= 0
+	s.hasAborted = s.hasAborted || len(a.aborted) > 0
+	return s
 }
 
 func (l *Log) rollFailed(err error) error {
@@ -195,13 +265,15 @@ type Stats struct {
 	Bytes                     int64 // of all segments
 	Segments                  int
 	Err                       error // why it is read-only
+	// Damaged are the places that cannot be read any more.
+	Damaged []Damage
 }
 
 // Stats returns the log's present state.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Stats{Start: l.start, HighWatermark: l.hw, End: l.leo, Bytes: l.act.size, Segments: len(l.sealed) + 1, Err: l.err}
+	s := Stats{Start: l.start, HighWatermark: l.hw, End: l.leo, Bytes: l.act.size, Segments: len(l.sealed) + 1, Err: l.err, Damaged: l.keep.damaged}
 	for _, seg := range l.sealed {
 		s.Bytes += seg.size
 	}
@@ -221,13 +293,20 @@ func (l *Log) Epoch() int32 { return l.opts.Epoch }
 // Close syncs the rest, notes where the log ends so that the next start need
 // not read it, and closes the files.
 func (l *Log) Close() error {
-	l.mu.Lock()
+	l.stop.Store(true)
+	l.work.Lock()
+	defer l.work.Unlock()
+	loaded := l.mu.lockLoaded()
 	defer l.mu.Unlock()
 	if l.closed {
 		return nil
 	}
+	if !loaded { // nothing has changed
+		l.closed = true
+		return nil
+	}
 	l.urgent = true
-	for (l.hw < l.leo || l.fsyncing) && l.err == nil {
+	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
 		l.syncOnce()
 	}
 	l.closed = true
@@ -240,6 +319,7 @@ func (l *Log) Close() error {
 		l.idle.Wait()
 	}
 	defer l.act.file.release()
+	l.closeMark()
 	if l.err != nil {
 		return nil // it was reported when it happened; the next start recovers
 	}
@@ -252,6 +332,10 @@ func (l *Log) saveEnd() error {
 	if l.saved.Offset == l.leo && l.saved.Pos == l.act.size {
 		return nil
 	}
+	return l.saveHere()
+}
+
+func (l *Log) saveHere() error {
 	if err := l.act.write(l.fsys, l.act.segment); err != nil {
 		return fmt.Errorf("close %s: %w", l.dir, err)
 	}

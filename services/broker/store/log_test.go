@@ -9,7 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 // TestReadBack writes through several segments and reads from every offset.
 func TestReadBack(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
-	l := open(t, fsys, store.Options{SegmentBytes: 20000})
+	l := open(t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 20000}})
 	var want []string
 	for i := 0; i < 400; i += 2 {
 		vals := numbered("v"+strings.Repeat("x", i%300), i, 2)
@@ -51,7 +50,7 @@ func TestReadBack(t *testing.T) {
 		}
 		return nil
 	})
-	again := open(t, fsys, store.Options{SegmentBytes: 20000})
+	again := open(t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 20000}})
 	if reads != 0 {
 		t.Errorf("opening after a clean stop read %d times from segments, want none", reads)
 	}
@@ -65,7 +64,7 @@ func TestReadBack(t *testing.T) {
 }
 
 func TestOffsetForTime(t *testing.T) {
-	l := open(t, vfs.NewCrashable(1), store.Options{SegmentBytes: 5000})
+	l := open(t, vfs.NewCrashable(1), store.Options{Settings: store.Settings{SegmentBytes: 5000}})
 	defer l.Close()
 	for i := range 100 {
 		putDurable(t, l, spec{values: numbered(strings.Repeat("x", 300), 0, 3), ms: int64(10 * i)})
@@ -170,6 +169,27 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	l.Close()
 }
 
+// TestFailedReadIsNotFinal: what cannot be read is an error of that read. The
+// log takes records, and tries the disk again for the next reader.
+func TestFailedReadIsNotFinal(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	l := open(t, fsys, store.Options{})
+	defer l.Close()
+	putDurable(t, l, spec{values: []string{"a", "b"}, ms: 10})
+	fsys.SetHook(vfs.FailNth(vfs.OpRead, "p/*.log", 1, syscall.EIO, true))
+	if s, err := l.Read(0, 1000, true); s != nil || err == nil || errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("read: got %v, %v, want an error that is not corruption", s, err)
+	}
+	if _, _, err := l.OffsetForTime(11); err == nil || errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("look into a batch: got %v, want an error that is not corruption", err)
+	}
+	putDurable(t, l, spec{values: []string{"c"}, ms: 20})
+	fsys.SetHook(nil)
+	if got := readAll(t, l, 0); !cmp.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("when the disk reads again: %v", got)
+	}
+}
+
 func TestFullDiskGoesOn(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
 	l := open(t, fsys, store.Options{})
@@ -200,7 +220,7 @@ func TestFullDiskWhileRolling(t *testing.T) {
 		{vfs.OpWrite, "p/checkpoint.tmp"}, {vfs.OpRename, "p/checkpoint.tmp -> p/checkpoint"}, {vfs.OpSyncDir, "p"},
 	} {
 		fsys := vfs.NewCrashable(1)
-		l := open(t, fsys, store.Options{SegmentBytes: 300})
+		l := open(t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 300}})
 		putDurable(t, l, spec{values: []string{"a"}})
 		fsys.SetHook(vfs.FailNth(at.op, at.name, 1, syscall.ENOSPC, false))
 		if _, err := put(l, batch(spec{values: []string{strings.Repeat("b", 300)}})); err == nil {
@@ -253,7 +273,7 @@ func TestCutWhileClosing(t *testing.T) {
 // TestLostSegments: what fsck took away is gone, and consumers go on behind it.
 func TestLostSegments(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
-	opts := store.Options{SegmentBytes: 100}
+	opts := store.Options{Settings: store.Settings{SegmentBytes: 100}}
 	l := open(t, fsys, opts)
 	for i := range 5 {
 		putDurable(t, l, spec{values: numbered(strings.Repeat("x", 60), i, 1)})
@@ -279,16 +299,17 @@ func TestLostSegments(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
-	now := time.UnixMilli(1_000_000)
-	opts := store.Options{SegmentBytes: 1000, Now: func() time.Time { return now }}
+	var age int64
+	opts := store.Options{Settings: store.Settings{SegmentBytes: 1000}, Age: func() int64 { return age }}
 	l := open(t, fsys, opts)
 	for i := range 20 {
-		putDurable(t, l, spec{values: numbered(strings.Repeat("x", 400), i, 1), ms: int64(1000 * i)})
+		age = int64(1000 * i)
+		putDurable(t, l, spec{values: numbered(strings.Repeat("x", 400), i, 1)})
 	}
 	must(t, l.Retain(store.Retention{Bytes: -1, Ms: 10_500}))
 	start, _ := l.Bounds()
 	if start == 0 || start > 9 {
-		t.Errorf("after retention by time the log begins at %d, want 1 to 9: the newest record is of 19000 ms", start)
+		t.Errorf("after retention by time the log begins at %d, want 1 to 9: the newest record was appended at 19000 ms", start)
 	}
 	must(t, l.Retain(store.Retention{Bytes: 2000, Ms: -1}))
 	if s := l.Stats(); s.Bytes < 2000 || s.Bytes > 3000 {
@@ -311,7 +332,7 @@ func TestRetention(t *testing.T) {
 
 func TestProducers(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
-	opts := store.Options{SegmentBytes: 600}
+	opts := store.Options{Settings: store.Settings{SegmentBytes: 600}}
 	l := open(t, fsys, opts)
 	next := func(seq int32) spec { return spec{values: []string{"x", "y"}, pid: 7, seq: seq} }
 	for seq := int32(0); seq < 20; seq += 2 {
@@ -403,7 +424,7 @@ func TestSyncOrder(t *testing.T) {
 	})
 	step := func(s string) { fmt.Fprintln(&got, "#", s) }
 	step("create")
-	l := open(t, fsys, store.Options{SegmentBytes: 150})
+	l := open(t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 150}})
 	step("append")
 	putDurable(t, l, spec{values: []string{"a"}})
 	step("append, roll")

@@ -9,16 +9,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/waysideos/wayside/services/vfs"
 )
 
 func (o *Options) setDefaults() {
-	if o.SegmentBytes <= 0 {
-		o.SegmentBytes = DefaultSegmentBytes
+	if o.Settled == nil {
+		o.Settled = func() bool { return false }
 	}
-	o.SegmentBytes = min(o.SegmentBytes, 1<<30)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -67,13 +67,17 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Log, error) {
 	opts.setDefaults()
 	l := &Log{
 		fsys: fsys, dir: dir, opts: opts, prods: producers{},
-		wake: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
+		wake: make(chan struct{}, 1),
 	}
 	l.idle = sync.NewCond(&l.mu)
-	if err := l.recover(); err != nil {
-		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	l.configure(opts.Settings)
+	l.mu.load = l.load
+	if opts.Lazy {
+		return l, nil
 	}
-	l.epochs = l.epochs.begin(opts.Epoch, l.leo)
+	if err := l.Load(); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -88,18 +92,32 @@ func (l *Log) recover() error {
 		if len(segs) > 0 { // read everything
 			l.saved = checkpoint{Start: segs[0].base, Segment: segs[0].base, Offset: segs[0].base}
 		}
+		l.keep.gaps = true
 	case err != nil:
 		return err
 	}
-	l.start, l.epochs = l.saved.Start, slices.Clone(l.saved.Epochs)
-	for _, p := range l.saved.Producers {
-		l.prods[p.ID] = &p
-	}
+	known := l.saved.Kept
+	l.saved.Kept = nil
+	point := l.saved.Segment
+	l.restore(segs)
+	l.keep.gaps = l.keep.gaps || l.saved.Segment < point // everything is read
+	l.recall(known, segs)
 	tail, err := l.splitSealed(segs)
 	if err != nil {
 		return err
 	}
-	return l.recoverTail(tail)
+	found := len(l.keep.damaged)
+	if err := l.recoverTail(tail); err != nil {
+		return err
+	}
+	l.forgetBehindEnd()
+	if len(tail) > 1 || len(l.keep.damaged) > found {
+		// Not to be read, or told of, again. Without room it will be.
+		if err := l.saveHere(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return err
+		}
+	}
+	return nil
 }
 
 // splitSealed keeps as sealed what lies before the checkpoint's segment,
@@ -161,47 +179,61 @@ func (l *Log) remakeSegment() (segment, error) {
 // sealed; the last is where appending goes on.
 func (l *Log) recoverTail(tail []segment) error {
 	for i, seg := range tail {
-		if err := l.recoverSegment(seg, i == 0); err != nil {
+		if i > 0 {
+			follows, err := l.follow(seg)
+			if err != nil {
+				return err
+			}
+			if !follows {
+				continue
+			}
+		}
+		r := l.recovering(seg, i == 0, tail[i+1:])
+		if err := l.recoverSegment(seg, i == 0, r); err != nil {
 			return err
 		}
-		if i+1 == len(tail) {
-			return nil
-		}
-		if next := tail[i+1]; next.base != l.leo {
-			return l.setAside(tail[i+1:])
-		}
-		if err := l.act.write(l.fsys, l.act.segment); err != nil {
-			return err
-		}
-		l.sealed = append(l.sealed, l.act.segment)
-		l.act.file.release()
 	}
 	return nil
 }
 
-// setAside deals with segments that do not follow on what was recovered. An
-// empty one is left from a roll that failed; one with records means that the
-// segment before it was damaged after it was durable, so it is kept under
-// another name for whoever wants to look.
-func (l *Log) setAside(segs []segment) error {
-	for _, s := range segs {
-		if s.size == 0 {
-			removeSegment(l.fsys, s)
-			continue
+// follow seals the active segment when seg may come next. An empty one that
+// begins too early is left from a roll that failed. One with records there is
+// beyond explanation: it is kept under another name for whoever wants to look.
+// One that begins too late means that what lies between was lost.
+func (l *Log) follow(seg segment) (bool, error) {
+	if seg.base < l.leo {
+		if seg.size == 0 {
+			removeSegment(l.fsys, seg)
+			return false, nil
 		}
-		lost := s.name(".log.lost")
-		l.opts.Log.Error("segment does not follow on the one before it; set aside", "file", lost, "log_end", l.leo)
-		if err := l.fsys.Rename(s.logName(), lost); err != nil {
-			return err
+		lost := seg.name(lostExt)
+		l.opts.Log.Error("segment begins before the one before it ends; set aside", "file", lost, "log_end", l.leo)
+		if err := l.fsys.Rename(seg.logName(), lost); err != nil {
+			return false, err
 		}
+		return false, l.fsys.SyncDir(l.dir)
 	}
-	return l.fsys.SyncDir(l.dir)
+	if seg.base > l.leo && !l.keep.gaps {
+		l.lost(Damage{Segment: l.act.base, Pos: l.act.size, End: l.act.size, From: l.leo, To: seg.base})
+	}
+	if err := l.act.write(l.fsys, l.act.segment); err != nil {
+		return false, err
+	}
+	l.sealed = append(l.sealed, l.act.seal())
+	l.act.file.release()
+	return true, nil
+}
+
+// lost reports damage.
+func (l *Log) lost(d Damage) {
+	l.opts.Log.Error("log is damaged; reading goes on behind it", "dir", l.dir, "damage", d.String())
+	l.addDamage(d)
 }
 
 // recoverSegment makes seg the active segment: index and state up to the
 // checkpoint are taken from disk, the rest is read and cut at the first batch
 // that is not whole.
-func (l *Log) recoverSegment(seg segment, first bool) error {
+func (l *Log) recoverSegment(seg segment, first bool, r recovering) error {
 	f, err := l.fsys.Open(seg.logName())
 	if err != nil {
 		return err
@@ -209,13 +241,20 @@ func (l *Log) recoverSegment(seg segment, first bool) error {
 	from := int64(0)
 	l.act = active{segment: seg, index: &index{maxMs: -1}, file: newHandle(f)}
 	l.act.size, l.leo = 0, seg.base
+	if first {
+		l.act.aborted = l.saved.aborted
+	}
 	if first && l.saved.Pos > 0 && seg.size >= l.saved.Pos {
 		if x, err := loadIndex(l.fsys, seg, l.saved.Pos); err == nil {
+			x.aborted = l.act.aborted
 			l.act.index, from = x, l.saved.Pos
 			l.act.size, l.leo = from, l.saved.Offset
 		}
 	}
-	if err := l.scan(f, from, seg.size); err != nil {
+	if from < seg.size {
+		vfs.Distrust(f, from&^(distrustAlign-1), l.opts.Settled())
+	}
+	if err := l.scan(f, from, seg.size, r); err != nil {
 		l.act.file.release()
 		return err
 	}
@@ -223,7 +262,7 @@ func (l *Log) recoverSegment(seg segment, first bool) error {
 		l.act.file.release()
 		return err
 	}
-	l.hw, l.hwPos = l.leo, l.act.size
+	l.hw, l.hwPos, l.synced = l.leo, l.act.size, l.leo
 	return nil
 }
 
@@ -232,13 +271,16 @@ func (l *Log) recoverSegment(seg segment, first bool) error {
 func (l *Log) settle(f vfs.File, size, from int64) error {
 	if cut := size - l.act.size; cut > 0 {
 		l.opts.Log.Warn("cut the torn tail of a log", "file", l.act.logName(), "at", l.act.size, "bytes", cut, "log_end", l.leo)
+		l.keepTail(f, size)
 		if err := f.Truncate(l.act.size); err != nil {
 			return err
 		}
 	} else if l.act.size == from {
 		return nil // nothing was written since the checkpoint
+	} else if l.opts.Settled() {
+		return vfs.Settle(f, l.act.size, true)
 	}
-	return l.opts.Syncer.sync(f)
+	return vfs.Settle(f, l.act.size, false)
 }
 
 // listSegments returns the segments in dir by base offset, and removes what
@@ -248,13 +290,24 @@ func listSegments(fsys vfs.FS, dir string) ([]segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == swapFile }) {
+		if err := finishSwap(fsys, dir); err != nil {
+			return nil, err
+		}
+		if entries, err = fsys.ReadDir(dir); err != nil {
+			return nil, err
+		}
+	}
 	var segs []segment
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".tmp") {
+		if strings.HasSuffix(e.Name(), ".tmp") || strings.HasSuffix(e.Name(), cleanedExt) {
 			fsys.Remove(path.Join(dir, e.Name()))
 		}
 		base, ok := parseLogName(e.Name())
-		if !ok {
+		if n := len(segs); !ok {
+			if n > 0 && path.Join(dir, e.Name()) == segs[n-1].txnIndexName() {
+				segs[n-1].hasAborted = true
+			}
 			continue
 		}
 		info, err := e.Info()
@@ -269,7 +322,11 @@ func listSegments(fsys vfs.FS, dir string) ([]segment, error) {
 // removeSegment deletes a segment's files, the records first. What cannot be
 // deleted is tried again at the next start.
 func removeSegment(fsys vfs.FS, s segment) {
-	for _, name := range []string{s.logName(), s.indexName(), s.timeName()} {
+	names := []string{s.logName(), s.indexName(), s.timeName()}
+	if s.hasAborted {
+		names = append(names, s.txnIndexName())
+	}
+	for _, name := range names {
 		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}

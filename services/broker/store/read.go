@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sort"
 
 	"github.com/waysideos/wayside/services/vfs"
@@ -12,9 +11,10 @@ import (
 // Slice is a range of a segment file that holds durable batches, the first of
 // them whole. Release it when done.
 type Slice struct {
-	h   *handle
-	off int64
-	n   int64
+	h    *handle
+	off  int64
+	n    int64
+	more bool // see More
 }
 
 // Len is the number of bytes.
@@ -51,6 +51,8 @@ type view struct {
 	active bool  // its index is pos and times; a sealed one's is in files
 	pos    []posEntry
 	times  []timeEntry
+	upTo   int64 // offset at which reading ends, if that is before limit; else 0
+	bad    []Damage
 }
 
 // Read returns the batches from the one that holds offset on, at most max
@@ -58,8 +60,18 @@ type view struct {
 // one alone is longer than max, it is returned if one is set, else nothing.
 // At the high watermark nothing is returned.
 func (l *Log) Read(offset, max int64, one bool) (*Slice, error) {
+	return l.read(offset, max, one, false)
+}
+
+// ReadCommitted is Read up to the last stable offset. The slice may hold
+// records of aborted transactions: see Aborted.
+func (l *Log) ReadCommitted(offset, max int64, one bool) (*Slice, error) {
+	return l.read(offset, max, one, true)
+}
+
+func (l *Log) read(offset, max int64, one, committed bool) (*Slice, error) {
 	for {
-		v, err := l.viewAt(offset)
+		v, err := l.viewAt(offset, committed)
 		if err != nil || v == nil {
 			return nil, err
 		}
@@ -67,7 +79,13 @@ func (l *Log) Read(offset, max int64, one bool) (*Slice, error) {
 		if s == nil {
 			v.file.release()
 		}
+		if err == errReplaced {
+			continue
+		}
 		if err != errNoBatch {
+			if s != nil {
+				l.noteRead(offset, v.seg.base)
+			}
 			return s, err
 		}
 		if v.active {
@@ -92,30 +110,44 @@ func (l *Log) segmentAfter(base int64) int64 {
 }
 
 func (l *Log) slice(v *view, offset, max int64, one bool) (*Slice, error) {
-	pos, err := l.position(v, offset)
-	if err != nil {
-		return nil, err
-	}
-	pos, h, err := walk(v, pos, func(h Header) bool { return h.LastOffset() >= offset })
+	pos, h, err := l.seek(v, offset, func(h Header) bool { return h.LastOffset() >= offset })
 	if err != nil {
 		return nil, err
 	}
 	if h == nil {
 		return nil, errNoBatch
 	}
-	n := min(v.limit-pos, max)
+	limit, err := l.limitOf(v)
+	if err != nil {
+		return nil, err
+	}
+	limit = whole(v.bad, pos, limit)
+	n := min(limit-pos, max)
 	if n < h.Size() {
 		if !one {
 			return nil, nil
 		}
 		n = h.Size()
 	}
-	return &Slice{h: v.file, off: pos, n: n}, nil
+	return &Slice{h: v.file, off: pos, n: n, more: !v.active || n < limit-pos}, nil
+}
+
+// limitOf is the position up to which a view may be read.
+func (l *Log) limitOf(v *view) (int64, error) {
+	if v.upTo == 0 {
+		return v.limit, nil
+	}
+	pos, h, err := l.seek(v, v.upTo, func(h Header) bool { return h.LastOffset() >= v.upTo })
+	if err != nil || h == nil {
+		return v.limit, err // reading ends in a later segment
+	}
+	return pos, nil
 }
 
 // viewAt finds the segment that holds offset, opened; nil at the high
-// watermark and between it and the log's end.
-func (l *Log) viewAt(offset int64) (*view, error) {
+// watermark and between it and the log's end. A committed view ends at the
+// last stable offset.
+func (l *Log) viewAt(offset int64, committed bool) (v *view, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -124,20 +156,31 @@ func (l *Log) viewAt(offset int64) (*view, error) {
 	if offset < l.start || offset > l.leo {
 		return nil, fmt.Errorf("%w: %d, log is %d to %d", ErrOutOfRange, offset, l.start, l.leo)
 	}
-	if offset >= l.hw {
+	end := l.hw
+	if committed {
+		end = l.lastStable()
+	}
+	if offset >= end {
 		return nil, nil
 	}
 	if offset >= l.act.base {
-		return l.activeView(), nil
+		v = l.activeView()
+	} else {
+		i := sort.Search(len(l.sealed), func(i int) bool { return l.sealed[i].base > offset }) - 1
+		if v, err = l.sealedView(max(i, 0)); err != nil {
+			return nil, err
+		}
 	}
-	i := sort.Search(len(l.sealed), func(i int) bool { return l.sealed[i].base > offset }) - 1
-	return l.sealedView(max(i, 0))
+	if end < l.hw {
+		v.upTo = end
+	}
+	return v, nil
 }
 
 func (l *Log) activeView() *view {
 	return &view{
 		seg: l.act.segment, file: l.act.file.retain(), limit: l.hwPos,
-		active: true, pos: l.act.pos, times: l.act.times,
+		active: true, pos: l.act.pos, times: l.act.times, bad: l.damagedIn(l.act.base),
 	}
 }
 
@@ -147,7 +190,7 @@ func (l *Log) sealedView(i int) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
-	return &view{seg: seg, file: newHandle(f), limit: seg.size}, nil
+	return &view{seg: seg, file: newHandle(f), limit: seg.size, bad: l.damagedIn(seg.base)}, nil
 }
 
 // position finds by index where to begin looking for offset.
@@ -169,124 +212,19 @@ func (l *Log) position(v *view, offset int64) (int64, error) {
 // walk goes from batch to batch from pos until found says yes, and returns
 // where that batch lies; nil when there is none below the limit.
 func walk(v *view, pos int64, found func(Header) bool) (int64, *Header, error) {
-	buf := make([]byte, HeaderSize)
-	for pos+HeaderSize <= v.limit {
+	buf, next := make([]byte, HeaderSize), v.seg.base
+	for pos = skip(v.bad, pos); pos+HeaderSize <= v.limit; pos = skip(v.bad, pos) {
 		if n, err := v.file.ReadAt(buf, pos); n < HeaderSize {
 			return 0, nil, fmt.Errorf("read %s at %d: %v", v.seg.logName(), pos, err)
 		}
 		h, err := ParseHeader(buf)
 		if err != nil {
-			return 0, nil, fmt.Errorf("read %s at %d: %w", v.seg.logName(), pos, err)
+			return 0, nil, &CorruptError{File: v.seg.logName(), Pos: pos, Offset: next, Err: err}
 		}
 		if found(h) {
 			return pos, &h, nil
 		}
-		pos += h.Size()
+		pos, next = pos+h.Size(), h.LastOffset()+1
 	}
 	return 0, nil, nil
-}
-
-// TimeOffset is a record found by its timestamp.
-type TimeOffset struct {
-	Offset int64
-	Ms     int64
-	Epoch  int32
-}
-
-// OffsetForTime returns the first durable record whose timestamp is at least
-// ms. In a compressed batch it is the batch's first record: nothing is
-// skipped, some may come earlier than asked.
-func (l *Log) OffsetForTime(ms int64) (TimeOffset, bool, error) {
-	for i := 0; ; i++ {
-		v, err := l.viewForTime(i, ms)
-		if err != nil {
-			return TimeOffset{}, false, err
-		}
-		if v == nil {
-			return TimeOffset{}, false, nil
-		}
-		found, ok, err := l.timeIn(v, ms)
-		v.file.release()
-		if ok || err != nil {
-			return found, ok, err
-		}
-		i = l.sealedIndex(v.seg.base)
-	}
-}
-
-// sealedIndex returns the place of a segment among the sealed ones; their
-// number for the active one.
-func (l *Log) sealedIndex(base int64) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return sort.Search(len(l.sealed), func(i int) bool { return l.sealed[i].base >= base })
-}
-
-// viewForTime opens the first segment, from the i-th on, that has a record as
-// late as ms.
-func (l *Log) viewForTime(i int, ms int64) (*view, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, ErrClosed
-	}
-	for ; i < len(l.sealed); i++ {
-		max, err := l.sealedMaxMs(i)
-		if err != nil {
-			return nil, err
-		}
-		if max >= ms {
-			return l.sealedView(i)
-		}
-	}
-	if i > len(l.sealed) || l.act.maxMs < ms {
-		return nil, nil
-	}
-	return l.activeView(), nil
-}
-
-// unknownMs stands for a sealed segment without a time index: later than any
-// timestamp, so that it is looked into and never deleted by age.
-const unknownMs = 1 << 62
-
-// sealedMaxMs reads the last entry of a sealed segment's time index, once.
-// Without an index the segment has to be looked at.
-func (l *Log) sealedMaxMs(i int) (int64, error) {
-	s := &l.sealed[i]
-	if s.hasTime {
-		return s.newestMs, nil
-	}
-	entry, err := searchFile(l.fsys, s.timeName(), timeEntrySize, func([]byte) bool { return false })
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	s.newestMs, s.hasTime = unknownMs, true
-	if entry != nil {
-		s.newestMs = decodeTime(entry).ms
-	}
-	return s.newestMs, nil
-}
-
-func (l *Log) timeIn(v *view, ms int64) (TimeOffset, bool, error) {
-	rel := floorTime(v.times, ms)
-	if !v.active {
-		entry, err := searchFile(l.fsys, v.seg.timeName(), timeEntrySize, func(b []byte) bool { return decodeTime(b).ms > ms })
-		if err != nil {
-			return TimeOffset{}, false, err
-		}
-		if entry != nil {
-			rel = decodeTime(entry).rel
-		}
-	}
-	start, _ := l.Bounds()
-	from := max(start, v.seg.base+int64(rel))
-	pos, err := l.position(v, from)
-	if err != nil {
-		return TimeOffset{}, false, err
-	}
-	pos, h, err := walk(v, pos, func(h Header) bool { return h.LastOffset() >= from && h.MaxTimestamp >= ms })
-	if err != nil || h == nil {
-		return TimeOffset{}, false, err
-	}
-	return recordAt(v, pos, *h, ms)
 }

@@ -8,56 +8,80 @@ type Retention struct {
 	Ms    int64
 }
 
-// producerExpiryMs is how long an idle producer id is remembered (Kafka's
-// producer.id.expiration.ms).
-const producerExpiryMs = 24 * 3600 * 1000
-
-// Retain deletes whole sealed segments that are beyond r. Age is measured
-// from the newest record, or from the clock if that is earlier: a clock that
-// jumps ahead deletes nothing.
+// Retain deletes whole segments that are beyond r, the oldest first; the
+// active one too when all of it is, after another has taken its place. Age is
+// counted from a segment's last append in the log's own time (see tick), and
+// neither by records' timestamps nor by the wall clock: both can be wrong by
+// years. It also rolls a segment that is due.
 func (l *Log) Retain(r Retention) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.err != nil {
 		return nil
 	}
-	now := l.opts.Now().UnixMilli()
-	l.prods.expire(now - producerExpiryMs)
-	n, err := l.expired(r, now)
-	if err != nil || n == 0 {
-		return err
+	l.expireProducers()
+	n := l.expired(r)
+	if n > len(l.sealed) || (l.act.size > 0 && l.rollDue()) {
+		if err := l.rollNow(); err != nil {
+			return err
+		}
+		n = min(n, len(l.sealed))
 	}
-	start := l.act.base
-	if n < len(l.sealed) {
-		start = l.sealed[n].base
+	if n == 0 {
+		return nil
 	}
-	return l.trim(max(start, l.start))
+	return l.trim(max(l.nextBase(n-1), l.start))
 }
 
-// expired counts the oldest sealed segments that may go.
-func (l *Log) expired(r Retention, now int64) (int, error) {
-	total, newest := l.act.size, l.act.maxMs
-	for i, s := range l.sealed {
-		ms, err := l.sealedMaxMs(i)
-		if err != nil {
-			return 0, err
-		}
-		total += s.size
-		if ms < unknownMs {
-			newest = max(newest, ms)
-		}
+// rollDue reports whether the active segment is so old that another should
+// take its place: so retention and compaction reach it.
+func (l *Log) rollDue() bool {
+	limit := l.set.SegmentMs
+	if c := l.set.Compaction; c.Compact && c.MaxLagMs > 0 && (limit <= 0 || c.MaxLagMs < limit) {
+		limit = c.MaxLagMs
 	}
-	n := 0
-	for ; n < len(l.sealed); n++ {
-		s := l.sealed[n]
+	return limit > 0 && l.act.size > 0 && l.tick()-l.act.first >= limit
+}
+
+// rollNow seals the active segment, which is not empty, when all of it is
+// durable.
+func (l *Log) rollNow() error {
+	base := l.act.base
+	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
+		l.syncOnce() // lets the lock go
+	}
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.err != nil:
+		return l.err
+	case l.act.base != base || l.act.size == 0:
+		return nil // an append has rolled meanwhile
+	}
+	return l.roll()
+}
+
+// expired counts the oldest segments that may go; the active one is the last
+// of them. What belongs to an open transaction stays.
+func (l *Log) expired(r Retention) int {
+	total := l.act.size
+	for i := range l.sealed {
+		total += l.sealed[i].size
+	}
+	stable := l.lastStable()
+	for i := range len(l.sealed) + 1 {
+		s, next := &l.act.segment, l.leo
+		if i < len(l.sealed) {
+			s, next = &l.sealed[i], l.nextBase(i)
+		}
 		tooMuch := r.Bytes >= 0 && total-s.size >= r.Bytes
-		tooOld := r.Ms >= 0 && s.newestMs < min(now, newest)-r.Ms
-		if !tooMuch && !tooOld {
-			break
+		tooOld := r.Ms >= 0 && l.age-s.last > r.Ms
+		if next > stable || !(tooMuch || tooOld) || (s.size == 0 && i == len(l.sealed)) {
+			return i
 		}
 		total -= s.size
 	}
-	return n, nil
+	return len(l.sealed) + 1
 }
 
 // Trim raises the log start to offset, which must not be above the high
@@ -75,7 +99,7 @@ func (l *Log) Trim(offset int64) error {
 	case offset <= l.start:
 		return nil
 	}
-	for (l.hw < l.leo || l.fsyncing) && l.err == nil {
+	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
 		l.syncOnce()
 	}
 	if l.err != nil {
@@ -90,25 +114,32 @@ func (l *Log) trim(start int64) error {
 	c := l.saved
 	c.Start = start
 	if c.Offset < start { // the point must not lie before the start
-		if l.hw < l.leo || l.fsyncing {
+		if l.synced < l.leo || l.fsyncing {
 			// Never wait for a sync here; the next round trims.
 			return nil
 		}
 		if err := l.act.write(l.fsys, l.act.segment); err != nil {
 			return fmt.Errorf("trim %s: %w", l.dir, err)
 		}
-		c = checkpoint{Start: start, Segment: l.act.base, Pos: l.act.size, Offset: l.leo, Producers: l.prods.snapshot()}
+		c = l.point(start, l.act.base, l.act.size)
 	}
 	c.Epochs = l.epochs.trim(start)
 	if err := l.saveCheckpoint(c); err != nil {
 		return fmt.Errorf("trim %s: %w", l.dir, err)
 	}
 	l.start, l.epochs = start, c.Epochs
-	for len(l.sealed) > 0 && l.nextBase(0) <= start {
+	l.dropTrimmed()
+	return nil
+}
+
+// dropTrimmed removes the segments before the log start, but for those that a
+// compacted one is about to replace: that is finished first.
+func (l *Log) dropTrimmed() {
+	for len(l.sealed) > 0 && l.nextBase(0) <= l.start && l.sealed[0].base >= l.keep.swapping {
+		l.forgetDamage(l.sealed[0].base, l.nextBase(0))
 		removeSegment(l.fsys, l.sealed[0])
 		l.sealed = l.sealed[1:]
 	}
-	return nil
 }
 
 // nextBase is where the i-th sealed segment ends.
@@ -117,4 +148,30 @@ func (l *Log) nextBase(i int) int64 {
 		return l.sealed[i+1].base
 	}
 	return l.act.base
+}
+
+// Unsaved is how many bytes would have to be read if the broker were killed
+// now.
+func (l *Log) Unsaved() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.err != nil {
+		return 0
+	}
+	if l.saved.Segment == l.act.base {
+		return l.act.size - l.saved.Pos
+	}
+	return l.act.size
+}
+
+// Save writes a checkpoint at the log's end, so that nothing before it has to
+// be read after a crash.
+func (l *Log) Save() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.err != nil || l.synced < l.leo || l.fsyncing {
+		return nil // the next round
+	}
+	l.tick()
+	return l.saveEnd()
 }

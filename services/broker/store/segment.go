@@ -19,6 +19,12 @@ type segment struct {
 	// time index when first asked for.
 	newestMs int64
 	hasTime  bool
+	// hasAborted: there is a transaction index, of aborted transactions.
+	hasAborted bool
+	// version tells a segment from the compacted one that took its place.
+	version uint32
+	// The log's age, in ms, at the first and the last append; see tick.
+	first, last int64
 }
 
 func (s segment) name(ext string) string {
@@ -28,6 +34,8 @@ func (s segment) name(ext string) string {
 func (s segment) logName() string   { return s.name(".log") }
 func (s segment) indexName() string { return s.name(".index") }
 func (s segment) timeName() string  { return s.name(".timeindex") }
+
+func (s segment) txnIndexName() string { return s.name(".txnindex") }
 
 // parseLogName returns the base offset in a segment's file name.
 func parseLogName(name string) (int64, bool) {
@@ -71,3 +79,9 @@ type active struct {
 }
 
 func (a *active) rel(offset int64) int32 { return int32(offset - a.base) }
+
+// What else may lie in a log's directory.
+const (
+	lostExt    = ".log.lost" // set aside by recovery; never read
+	cleanedExt = ".cleaned"  // being written by compaction
+)

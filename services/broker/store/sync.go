@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,7 @@ func (l *Log) kick(urgent bool) {
 func (l *Log) syncLoop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.hw < l.leo && l.err == nil && !l.closed {
+	for l.synced < l.leo && l.err == nil && !l.closed {
 		l.linger()
 		l.syncOnce()
 	}
@@ -102,7 +103,7 @@ func (l *Log) syncOnce() {
 	for l.fsyncing {
 		l.idle.Wait()
 	}
-	if l.hw == l.leo || l.err != nil {
+	if l.synced == l.leo || l.err != nil {
 		return
 	}
 	l.urgent = false
@@ -114,6 +115,9 @@ func (l *Log) syncOnce() {
 	l.fsyncing = true
 	l.mu.Unlock()
 	err := l.opts.Syncer.sync(file)
+	if err == nil {
+		l.writeMark(mark{seg, pos, target})
+	}
 	l.mu.Lock()
 	l.fsyncing = false
 	l.idle.Broadcast()
@@ -121,7 +125,11 @@ func (l *Log) syncOnce() {
 		l.fail(fmt.Errorf("sync %s: %v", l.act.logName(), err))
 		return
 	}
-	if seg == l.act.base && target > l.hw {
+	if seg != l.act.base || target <= l.synced {
+		return
+	}
+	l.synced = target
+	if target > l.hw {
 		l.advance(target, pos)
 	}
 }
@@ -129,6 +137,9 @@ func (l *Log) syncOnce() {
 // advance moves the high watermark and wakes who waits for it.
 func (l *Log) advance(hw, pos int64) {
 	l.hw, l.hwPos = hw, pos
+	if len(l.txns.ended) > 0 {
+		l.txns.settle(hw)
+	}
 	l.wakeAll()
 }
 
@@ -148,11 +159,8 @@ func (l *Log) wakeAll() {
 		close(l.changed)
 		l.changed = nil
 	}
-	for ch := range l.watchers {
-		select {
-		case ch <- struct{}{}:
-		default:
-		}
+	for _, w := range l.watchers {
+		w.Changed()
 	}
 }
 
@@ -190,17 +198,26 @@ func cmpErr(err, otherwise error) error {
 	return otherwise
 }
 
-// Watch sends to ch, without blocking, whenever the high watermark moves or
-// the log turns read-only, until Unwatch.
-func (l *Log) Watch(ch chan struct{}) {
+// Watcher is told when a log has changed. It is called with the log locked: it
+// neither blocks nor calls the log.
+type Watcher interface{ Changed() }
+
+// Watch tells w, which must be comparable, whenever the high watermark or the
+// last stable offset moves and when the log turns read-only or closes, until
+// Unwatch.
+func (l *Log) Watch(w Watcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.watchers[ch] = struct{}{}
+	l.watchers = append(l.watchers, w)
 }
 
 // Unwatch ends Watch.
-func (l *Log) Unwatch(ch chan struct{}) {
+func (l *Log) Unwatch(w Watcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.watchers, ch)
+	if i := slices.Index(l.watchers, w); i >= 0 {
+		last := len(l.watchers) - 1
+		l.watchers[i], l.watchers[last] = l.watchers[last], nil
+		l.watchers = l.watchers[:last]
+	}
 }

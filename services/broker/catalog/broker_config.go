@@ -1,0 +1,232 @@
+package catalog
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/waysideos/wayside/services/broker/meta"
+)
+
+// NodeName is the broker's name among the resources that have a
+// configuration; an empty name stands for all brokers.
+const NodeName = "1"
+
+// The types of resources that have a configuration, by Kafka's numbers.
+const (
+	resourceBroker = 4
+	resourceGroup  = 32
+)
+
+// ownBrokerDefs are the broker's configurations that are no topic's default.
+var ownBrokerDefs = []Def{
+	{Name: "auto.create.topics.enable", Type: Bool, Default: "true", Doc: "A topic is made when a client first asks for it."},
+	{Name: "broker.id", Type: Int, Default: NodeName, ReadOnly: true, Doc: "The number of the one broker."},
+	{Name: "default.replication.factor", Type: Int, Default: "1", ReadOnly: true, Doc: "One broker holds the one replica."},
+	{Name: "delete.topic.enable", Type: Bool, Default: "true", ReadOnly: true, Doc: "Topics can be deleted."},
+	{Name: "group.consumer.heartbeat.interval.ms", Type: Int, Default: "5000", min: 10, max: 600000,
+		Doc: "How often members of the consumer protocol speak; a group's consumer.heartbeat.interval.ms goes before it."},
+	{Name: "group.consumer.session.timeout.ms", Type: Int, Default: "45000", min: 1000, max: 1800000,
+		Doc: "How long they may be silent; a group's consumer.session.timeout.ms goes before it."},
+	{Name: "node.id", Type: Int, Default: NodeName, ReadOnly: true, Doc: "The number of the one broker."},
+	{Name: "num.partitions", Type: Int, Default: "1", min: 1, max: MaxPartitions, Doc: "Partitions of a topic that is made without saying how many."},
+	{Name: "offsets.retention.minutes", Type: Int, Default: "-1", min: -1, max: maxInt32,
+		Doc: "How long commits of a group without members are kept, counted while the broker runs without a break; -1 is for ever, and the replicator's are kept for ever anyway."},
+	{Name: "socket.request.max.bytes", Type: Int, Default: "33554432", ReadOnly: true, Doc: "The largest request, in bytes."},
+	{Name: "wayside.disk.share", Type: String, Default: "80%", percent: true,
+		Doc: "Share of the disk that all records together may take. Beyond it the oldest segments of topics with wayside.full=drop-oldest are deleted."},
+}
+
+// GroupDefs are the configurations that a group may have of its own.
+var GroupDefs = []Def{
+	{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Broker: "group.consumer.heartbeat.interval.ms", min: 10, max: 600000,
+		Doc: "How often members are asked to say that they live, in the consumer protocol."},
+	{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Broker: "group.consumer.session.timeout.ms", min: 1000, max: 1800000,
+		Doc: "How long members may be silent, in the consumer protocol."},
+}
+
+// BrokerDefs are the configurations of the broker, by name: its own, and the
+// defaults of topics.
+var BrokerDefs = brokerDefs()
+
+func brokerDefs() []Def {
+	defs := slices.Clone(ownBrokerDefs)
+	for _, d := range Defs {
+		if d.Broker == "" {
+			continue
+		}
+		d.Name, d.Doc = d.Broker, "Default of topics' "+d.Name+". "+d.Doc
+		defs = append(defs, d)
+	}
+	slices.SortFunc(defs, func(a, b Def) int { return strings.Compare(a.Name, b.Name) })
+	return defs
+}
+
+// checkPercent judges a share such as 80%.
+func checkPercent(value string) error {
+	if Percent(value) == 0 {
+		return fmt.Errorf("%q is not a share from 1%% to 100%%", value)
+	}
+	return nil
+}
+
+// Percent is the number of a share such as 80%; 0 if it is none.
+func Percent(value string) int64 {
+	digits, ok := strings.CutSuffix(value, "%")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !ok || err != nil || n < 1 || n > 100 || digits != strconv.FormatInt(n, 10) {
+		return 0
+	}
+	return n
+}
+
+// checkAs says what is wrong with a configuration that a client wants.
+func checkAs(defs []Def) func(map[string]string) error {
+	return func(config map[string]string) error {
+		for name, value := range config {
+			d, ok := lookup(defs, name)
+			switch {
+			case !ok:
+				return fmt.Errorf("%w: unknown configuration %q", ErrConfig, name)
+			case d.ReadOnly:
+				return fmt.Errorf("%w: %s cannot be changed while the broker runs", ErrConfig, name)
+			}
+			if err := d.Check(value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func brokerResource(name string) meta.Resource {
+	return meta.Resource{Type: resourceBroker, Name: name}
+}
+
+func groupResource(name string) meta.Resource { return meta.Resource{Type: resourceGroup, Name: name} }
+
+// brokerInForce merges what the profile and clients have set, the latter for
+// all brokers and then for this one.
+func (c *Catalog) brokerInForce() map[string]string {
+	m := maps.Clone(c.opts.Static)
+	if m == nil {
+		m = map[string]string{}
+	}
+	maps.Copy(m, c.meta.ConfigOf(brokerResource("")))
+	maps.Copy(m, c.meta.ConfigOf(brokerResource(NodeName)))
+	delete(m, "") // what configurations without a broker's name look for
+	return m
+}
+
+// BrokerValue is a configuration of the broker, in force.
+func (c *Catalog) BrokerValue(name string) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if v, ok := c.broker[name]; ok {
+		return v
+	}
+	d, _ := lookup(BrokerDefs, name)
+	return d.Default
+}
+
+// EditBroker is Edit for the broker (NodeName) or for all brokers (empty).
+func (c *Catalog) EditBroker(name string, dryRun bool, edit func(map[string]string) error) error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	changed, err := c.editResource(brokerResource(name), BrokerDefs, dryRun, edit)
+	if err != nil || !changed {
+		return err
+	}
+	now := c.brokerInForce()
+	c.mu.Lock()
+	c.broker = now
+	c.mu.Unlock()
+	for _, t := range c.All() {
+		c.reconfigure(c.resolve(t.Topic, t.Partitions))
+	}
+	return nil
+}
+
+// EditGroup is Edit for a consumer group, which need not exist.
+func (c *Catalog) EditGroup(name string, dryRun bool, edit func(map[string]string) error) error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	_, err := c.editResource(groupResource(name), GroupDefs, dryRun, edit)
+	return err
+}
+
+func (c *Catalog) editResource(r meta.Resource, defs []Def, dryRun bool, edit func(map[string]string) error) (changed bool, err error) {
+	old := c.meta.ConfigOf(r)
+	config, err := edited(old, edit, checkAs(defs))
+	if err != nil || dryRun || maps.Equal(config, old) {
+		return false, err
+	}
+	if err := c.meta.SetConfig(r, config); err != nil {
+		return false, fmt.Errorf("alter a configuration: %w", err)
+	}
+	return true, nil
+}
+
+// Origin says where a value comes from, numbered as DescribeConfigs reports
+// it.
+type Origin int8
+
+// The origins, each going before those after it.
+const (
+	OfTopic      Origin = 1
+	OfBroker     Origin = 2 // set by a client for this broker
+	OfAllBrokers Origin = 3 // set by a client for all brokers
+	OfProfile    Origin = 4
+	BuiltIn      Origin = 5
+	OfGroup      Origin = 8 // before those of the broker
+)
+
+// Setting is one value that a configuration has.
+type Setting struct {
+	Name   string // the topic's or the broker's
+	Value  string
+	Origin Origin
+}
+
+// TopicSettings are all values of a topic's configuration; the first counts.
+func (c *Catalog) TopicSettings(t *Topic, d Def) []Setting {
+	return c.settingsOf(d, t.Config, OfTopic)
+}
+
+// GroupSettings are all values of a group's configuration; the first counts.
+func (c *Catalog) GroupSettings(group string, d Def) []Setting {
+	return c.settingsOf(d, c.meta.ConfigOf(groupResource(group)), OfGroup)
+}
+
+func (c *Catalog) settingsOf(d Def, own map[string]string, origin Origin) []Setting {
+	var out []Setting
+	if v, ok := own[d.Name]; ok {
+		out = append(out, Setting{d.Name, v, origin})
+	}
+	if d.Broker == "" {
+		return append(out, Setting{d.Name, d.Default, BuiltIn})
+	}
+	d.Name = d.Broker
+	return append(out, c.BrokerSettings(d)...)
+}
+
+// BrokerSettings are all values of a configuration of the broker; the first
+// counts.
+func (c *Catalog) BrokerSettings(d Def) []Setting {
+	var out []Setting
+	for _, layer := range []struct {
+		config map[string]string
+		origin Origin
+	}{
+		{c.meta.ConfigOf(brokerResource(NodeName)), OfBroker},
+		{c.meta.ConfigOf(brokerResource("")), OfAllBrokers},
+		{c.opts.Static, OfProfile},
+	} {
+		if v, ok := layer.config[d.Name]; ok {
+			out = append(out, Setting{d.Name, v, layer.origin})
+		}
+	}
+	return append(out, Setting{d.Name, d.Default, BuiltIn})
+}
