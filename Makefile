@@ -11,7 +11,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm clean
+.PHONY: help run build test check unit vm bench-broker clients soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ build: $(WAYSIDE) ## build the image of the generic x86 board into out/
 
 test: $(WAYSIDE) ## unit tests, then the promises in virtual machines
 	@$(WAYSIDE) host setup --for test
-	@$(MAKE) --no-print-directory check unit vm
+	@$(MAKE) --no-print-directory check unit clients vm
 
 check: ## formatting, vet, also for macOS
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: run gofmt -w on these files"; exit 1; }
@@ -40,8 +40,18 @@ check: ## formatting, vet, also for macOS
 unit: ## unit tests of every package but test/
 	@$(GO) test $$($(GO) list ./... | grep -v /test/) ./test/rules
 
+clients: ## other people's Kafka clients against the broker
+	@WAYSIDE_CLIENTS=1 $(GO) test -count 1 -timeout 15m -v ./test/clients
+
 vm: ## what an outsider may rely on, in virtual machines
-	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v ./test/...
+	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $$($(GO) list ./test/... | grep -v /test/clients)
+
+bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
+	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)
+
+SOAK ?= 1h
+soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker
+	@$(GO) test ./test/soak -run 'TestSoak$$' -count 1 -timeout 0 -v -soak $(SOAK)
 
 clean: ## remove what was built
 	@rm -rf out

@@ -43,6 +43,9 @@ var hostTools = []hostTool{
 	{name: "veritysetup", packages: []string{"cryptsetup-bin"}, test: true},
 	{name: "sbsign", packages: []string{"sbsigntool"}, test: true},
 	{name: "sbverify", packages: []string{"sbsigntool"}, test: true},
+	{name: "openssl", packages: []string{"openssl"}, test: true},
+	{name: "gcc", packages: []string{"gcc"}, test: true},
+	{name: "node", packages: []string{"nodejs"}, test: true},
 	{name: "as", packages: []string{"binutils"}, test: true},
 	{name: "ld", packages: []string{"binutils"}, test: true},
 	{
@@ -50,6 +53,7 @@ var hostTools = []hostTool{
 		packages: []string{"openjdk-21-jdk-headless", "openjdk-17-jdk-headless", "default-jdk-headless"},
 	},
 	{name: "mvn", packages: []string{"maven"}, test: true},
+	{name: "python3", packages: []string{"python3-venv"}, test: true},
 }
 
 // backports says where a distribution of that ID and VERSION_ID

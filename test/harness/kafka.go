@@ -105,6 +105,12 @@ func (k *Kafka) Stop() {
 	k.cmd = nil
 }
 
+// PID is its process.
+func (k *Kafka) PID() int { return k.cmd.Process.Pid }
+
+// Dir is the folder of its data.
+func (k *Kafka) Dir() string { return k.dir }
+
 // Client is a client for this Kafka.
 func (k *Kafka) Client(opts ...kgo.Opt) *kgo.Client { return Client(k.t, k.HostAddr, opts...) }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,9 +28,23 @@ func CreateTopic(t testing.TB, addr, topic string, partitions int32) {
 // ReadAll reads a topic from its beginning to the end that it has now.
 func ReadAll(t testing.TB, addr, topic string) []*kgo.Record {
 	t.Helper()
+	return readAll(t, addr, topic)
+}
+
+// ReadCommitted is ReadAll without what aborted transactions wrote. No
+// transaction may be open.
+func ReadCommitted(t testing.TB, addr, topic string) []*kgo.Record {
+	t.Helper()
+	// The end is known by the marker that lies there.
+	all := readAll(t, addr, topic, kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	return slices.DeleteFunc(all, func(r *kgo.Record) bool { return r.Attrs.IsControl() })
+}
+
+func readAll(t testing.TB, addr, topic string, opts ...kgo.Opt) []*kgo.Record {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	client := Client(t, addr, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client := Client(t, addr, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	defer client.Close()
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
 	if err != nil {

@@ -128,17 +128,31 @@ func run(t *testing.T, disk qemu.DiskMode, cut func(*harness.Box, uint64) error)
 	})
 	box.WaitReady()
 	harness.CreateTopic(t, box.Addr("kafka"), topic, 1)
+	harness.CreateTopic(t, box.Addr("kafka"), txnTopic, txnParts)
 	var l ledger
+	var x transactions
 	for round := range *rounds {
 		at := 50 + rng.Int64N(400)
-		l.write(t, box, at, func() error { return cut(box, rng.Uint64()) })
+		reached, stop := x.start(t, box, 1+rng.IntN(8))
+		l.write(t, box, at, func() error {
+			if err := reached(); err != nil {
+				return err
+			}
+			return cut(box, rng.Uint64())
+		})
+		stop()
 		box.PowerOn()
 		l.check(t, box, round)
+		x.check(t, box, round)
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
 	t.Logf("%d power cuts, %d records acknowledged, none lost; %d more were there un-acknowledged", *rounds, len(l.acked), l.extra)
+	t.Logf("%d transactions of %d ended as acknowledged, all are whole", len(x.ended), x.next)
+	if len(x.ended) < *rounds {
+		t.Errorf("only %d transactions ended in %d rounds: the test shows too little", len(x.ended), *rounds)
+	}
 }
 
 // ledger remembers what a box has acknowledged. Records are numbered in the
