@@ -29,7 +29,7 @@ var (
 // TestBench measures the broker beside its peers and controls. Without
 // -bench-broker it only sees that all of that works, with hardly any data.
 func TestBench(t *testing.T) {
-	b := &bench{t: t, rounds: 1, bytes: 8_000_000, records: 2_000_000, seconds: 0.2, page: &report{}}
+	b := &bench{t: t, root: t, rounds: 1, bytes: 8_000_000, records: 2_000_000, seconds: 0.2, page: &report{}}
 	switch {
 	case *full && *quick:
 		b.rounds, b.bytes, b.records, b.seconds = 3, 128_000_000, 64_000_000, 2
@@ -52,7 +52,8 @@ func TestBench(t *testing.T) {
 
 // bench is one run of all measurements.
 type bench struct {
-	t       testing.TB
+	t       *testing.T // of the measurement under way, which alone ends when it fails
+	root    *testing.T // servers outlive a measurement
 	rounds  int
 	bytes   int64   // of one measurement with raw clients
 	records int64   // bytes of one with others
@@ -97,15 +98,23 @@ func (b *bench) run() {
 	b.broker = buildBroker(b.t)
 	for _, m := range b.measurements() {
 		if strings.Contains(m.name, *only) {
-			b.measure(m)
+			b.root.Run(m.name, func(t *testing.T) { b.of(t).measure(m) })
+			b.stopKfake()
 		}
 	}
-	if *only == "" || strings.Contains("memory", *only) {
-		b.memory()
+	if strings.Contains("memory", *only) {
+		b.root.Run("memory", func(t *testing.T) { b.of(t).memory() })
 	}
 	for _, s := range b.servers {
 		s.stop()
 	}
+}
+
+// of is b for one measurement.
+func (b *bench) of(t *testing.T) *bench {
+	c := *b
+	c.t = t
+	return &c
 }
 
 func buildBroker(t testing.TB) string {
@@ -128,14 +137,14 @@ func (b *bench) startBroker(dir string) *process {
 	cmd.Env = os.Environ()
 	text, err := os.ReadFile(unit)
 	if err != nil {
-		b.t.Fatal(err)
+		b.root.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if env, ok := strings.CutPrefix(strings.TrimSpace(line), "Environment="); ok {
 			cmd.Env = append(cmd.Env, env)
 		}
 	}
-	return start(b.t, ours, cmd)
+	return start(b.root, ours, cmd)
 }
 
 // subject starts a server when it is first asked for.
@@ -143,13 +152,13 @@ func (b *bench) subject(name string) *subject {
 	if s := b.servers[name]; s != nil {
 		return s
 	}
-	s := &subject{name: name, dir: b.t.TempDir()}
+	s := &subject{name: name, dir: b.root.TempDir()}
 	switch name {
 	case ours:
 		s.process = b.startBroker(s.dir)
 	case kafka:
 		begin := time.Now()
-		k := harness.StartKafka(b.t)
+		k := harness.StartKafka(b.root)
 		s.process = &process{name: name, addr: k.HostAddr, pid: k.PID(), took: time.Since(begin), stop: k.Stop}
 		s.dir = k.Dir()
 	case kafkaFlush:
@@ -157,18 +166,18 @@ func (b *bench) subject(name string) *subject {
 		s.process, s.dir, s.topic = k.process, k.dir, map[string]string{"flush.messages": "1"}
 	case kfakeMemory, kfakeDir, kfakeSync:
 		mode := map[string]string{kfakeMemory: "memory", kfakeDir: "dir", kfakeSync: "sync"}[name]
-		s.process = server(b.t, "kfake", job{Mode: mode, Dir: s.dir})
+		s.process = server(b.root, "kfake", job{Mode: mode, Dir: s.dir})
 	case sinkWrite, sinkSync, loopback:
 		mode := map[string]string{sinkWrite: "write", sinkSync: "sync", loopback: "discard"}[name]
-		s.process, s.plain = server(b.t, "sink", job{Mode: mode, Dir: s.dir}), true
+		s.process, s.plain = server(b.root, "sink", job{Mode: mode, Dir: s.dir}), true
 	case disk:
 		s.process, s.plain = &process{pid: os.Getpid(), stop: func() {}}, true
 	case sendfile:
 		file := filepath.Join(s.dir, "file")
 		if err := writeFile(file, b.bytes); err != nil {
-			b.t.Fatal(err)
+			b.root.Fatal(err)
 		}
-		s.process, s.plain = server(b.t, "sendfile", job{Topic: file, Size: 1 << 20}), true
+		s.process, s.plain = server(b.root, "sendfile", job{Topic: file, Size: 1 << 20}), true
 	}
 	b.servers[name] = s
 	return s

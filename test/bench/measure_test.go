@@ -53,8 +53,6 @@ func (s sample) client() float64 { return s.CPU / (float64(s.Bytes) / 1e9) }
 const settle = 150 * time.Millisecond
 
 func (b *bench) measure(m measurement) {
-	began := time.Now()
-	defer func() { b.t.Logf("%s: %.1f s", m.name, time.Since(began).Seconds()) }()
 	t := &table{measurement: m, samples: map[string][]sample{}}
 	b.page.tables = append(b.page.tables, t)
 	rounds := b.rounds
@@ -93,7 +91,6 @@ func (b *bench) measure(m measurement) {
 	for name, topic := range topics {
 		b.deleteTopic(b.subject(name), topic)
 	}
-	b.stopKfake()
 }
 
 // with is b for one topic.

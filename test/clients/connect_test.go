@@ -49,7 +49,7 @@ type program struct {
 
 func startJava(t *testing.T, class string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: java(t, class, args...), output: filepath.Join(t.TempDir(), "output")}
+	p := &program{cmd: javaIn(t, javaProject(t, "java"), "info", class, args...), output: filepath.Join(t.TempDir(), "output")}
 	out, err := os.Create(p.output)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func startJava(t *testing.T, class string, args ...string) *program {
 	start(t, p.cmd)
 	t.Cleanup(func() {
 		if text, _ := os.ReadFile(p.output); t.Failed() {
-			t.Logf("%s printed, at the end:\n%s", class, text[max(0, len(text)-8<<10):])
+			t.Logf("%s printed, at the end:\n%s", class, text[max(0, len(text)-32<<10):])
 		}
 	})
 	return p
@@ -229,7 +229,7 @@ func putConnector(t *testing.T, rest string, conf map[string]string) {
 // committed are a topic's first n committed records, and any that come with them.
 func committed(t *testing.T, addr, topic string, n int) []*kgo.Record {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cl := harness.Client(t, addr, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	defer cl.Close()

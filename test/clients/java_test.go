@@ -21,15 +21,17 @@ func javaProject(t *testing.T, name string) string {
 // quickly rather than well: no case is about Java's speed.
 func java(t *testing.T, class string, args ...string) *exec.Cmd {
 	t.Helper()
-	return javaIn(t, javaProject(t, "java"), class, args...)
+	return javaIn(t, javaProject(t, "java"), "error", class, args...)
 }
 
-func javaIn(t *testing.T, dir, class string, args ...string) *exec.Cmd {
+// javaIn is a program of a project; log is how much it logs, unless
+// WAYSIDE_CLIENTS_LOG says otherwise.
+func javaIn(t *testing.T, dir, log, class string, args ...string) *exec.Cmd {
 	t.Helper()
 	path := filepath.Join(dir, "target", "classes") + string(filepath.ListSeparator) + filepath.Join(dir, "lib", "*")
 	return exec.Command("java", append([]string{
 		"-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=" + or(os.Getenv("WAYSIDE_CLIENTS_LOG"), "error"),
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=" + or(os.Getenv("WAYSIDE_CLIENTS_LOG"), log),
 		"-cp", path, class}, args...)...)
 }
 
@@ -47,7 +49,7 @@ func TestJava(t *testing.T) {
 func TestOldJava(t *testing.T) {
 	need(t)
 	b := startBroker(t)
-	ran(t, "java-old", runCases(t, b, javaIn(t, javaProject(t, "java-old"), "old.Main", b.addr)))
+	ran(t, "java-old", runCases(t, b, javaIn(t, javaProject(t, "java-old"), "error", "old.Main", b.addr)))
 }
 
 // javaCases are the names of the cases, those on security or the others.

@@ -89,7 +89,7 @@ func checkMirror(t *testing.T, from, to, topic, mirror string) {
 	cl := harness.Client(t, to)
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	harness.Eventually(t, 90*time.Second, mirror+" is there", func(ctx context.Context) error {
+	harness.Eventually(t, 2*time.Minute, mirror+" is there", func(ctx context.Context) error {
 		topics, err := adm.ListTopics(ctx, mirror)
 		if err != nil {
 			return err

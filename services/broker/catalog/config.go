@@ -87,7 +87,7 @@ var Defs = []Def{
 	{Name: "retention.bytes", Type: Long, Default: "-1", Broker: "log.retention.bytes", min: -1, max: maxInt64,
 		Doc: "Size of a partition beyond which its oldest segments are deleted; -1 is no limit."},
 	{Name: "retention.ms", Type: Long, Default: "604800000", Broker: "log.retention.ms", min: -1, max: maxInt64,
-		Doc: "Age beyond which segments are deleted; -1 is no limit."},
+		Doc: "Age beyond which segments are deleted, counted from the append while the broker runs, whatever clocks say; -1 is no limit."},
 	{Name: "segment.bytes", Type: Int, Default: "67108864", Broker: "log.segment.bytes", min: 14, max: 1 << 30,
 		Doc: "Size of a segment file, and how much is read after a power cut."},
 	{Name: "segment.index.bytes", Type: Int, Default: "10485760", min: 4, max: maxInt32, Doc: "Size of index files, which grow with their segment." + noEffect},

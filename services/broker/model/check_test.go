@@ -240,7 +240,7 @@ func (w *world) moved(p *part, start int64) {
 
 func (w *world) mayBe(p *part, start int64) {
 	t := p.topic
-	if start <= p.mayStart || t.loose || w.fullOnce && t.conf["wayside.full"] == "drop-oldest" && start < max(1, p.end) {
+	if start <= p.mayStart || t.loose || w.fullOnce && t.conf["wayside.full"] == "drop-oldest" {
 		return
 	}
 	if t.conf["cleanup.policy"] != "compact" {

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 1500, "how many random histories to run")
+	histories = flag.Int("histories", 2000, "how many random histories to run")
 	seedFlag  = flag.Uint64("seed", 0, "run only the history of this number")
 	soak      = flag.Duration("soak", 0, "run histories for so long instead")
 	verbose   = flag.Bool("history", false, "print the history of -seed")
@@ -87,6 +87,7 @@ func run(t *testing.T, seed uint64, ops []op, wrap func(*vfs.Crashable) vfs.FS) 
 		for range 2 {
 			w.step((*world).restart)
 		}
+		w.calm()
 		w.step((*world).last)
 	})
 	return wrong, trace

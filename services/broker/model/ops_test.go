@@ -53,6 +53,13 @@ func (w *world) cutAfter(n int) {
 	w.notef("  in %d operations", n)
 }
 
+// calm takes back what was going to fail.
+func (w *world) calm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.countdown, w.failSync = -1, ""
+}
+
 func (w *world) opCut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

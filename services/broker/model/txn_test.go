@@ -230,6 +230,11 @@ func (w *world) end(who *producer, commit bool) {
 			continue
 		case resp.ErrorCode == invalidState && !t.asked && !who.modern:
 			// Nothing of it had reached the broker.
+		case resp.ErrorCode == fenced && w.full && who.modern && !t.asked:
+			// Nothing of it either, and the end before waits for room: Kafka's
+			// rules call that fenced. A client asks for a new epoch.
+			who.stale = true
+			return
 		case !w.stateCode("end "+who.name, resp.ErrorCode):
 			return
 		}

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -72,5 +74,47 @@ func null(f vfs.File, err error) func(name string) (vfs.File, error) {
 			return nullFile{f}, nil
 		}
 		return f, err
+	}
+}
+
+// BenchmarkCompact is a pass over 64 MiB in which each key comes four times.
+func BenchmarkCompact(b *testing.B) {
+	for codec := range codecs {
+		b.Run(codecs[codec].name, func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				fsys := vfs.OS(b.TempDir())
+				if err := store.Create(fsys, "p"); err != nil {
+					b.Fatal(err)
+				}
+				l, err := store.Open(fsys, "p", store.Options{Syncer: store.NewSyncer(1, nil), Settings: store.Settings{SegmentBytes: 8 << 20, Compaction: compacted}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				var last int64
+				noise := rand.New(rand.NewPCG(1, 1))
+				for i := range 6500 {
+					recs := make([]krec, 10)
+					for k := range recs {
+						recs[k] = krec{fmt.Sprintf("key-%d", (i*10+k)%16000), fmt.Sprint(noise.Perm(230))}
+					}
+					a, err := put(l, kbatch(b, spec{}, codec, recs...))
+					if err != nil {
+						b.Fatal(err)
+					}
+					last = a.Next
+				}
+				if err := l.Wait(b.Context(), last); err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(65000 * 1000)
+				b.StartTimer()
+				if _, err := l.Compact(b.Context(), noPace); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				l.Close()
+			}
+		})
 	}
 }

@@ -32,6 +32,7 @@ type checkpoint struct {
 
 	Transactional bool  `json:"txn,omitempty"`      // there are or were transactional batches
 	Aborted       int   `json:"aborted,omitempty"`  // entries of Segment's transaction index at Pos
+	MaxMs         int64 `json:"maxMs,omitempty"`    // largest timestamp of Segment up to Pos; 0 is not known
 	Age           int64 `json:"age,omitempty"`      // Log.age, which producers' t are measured by
 	AppendMs      int64 `json:"appendMs,omitempty"` // newest log append time
 	Kept          *kept `json:"kept,omitempty"`     // nil in memory, and from older releases
@@ -55,7 +56,7 @@ func (l *Log) point(start, seg, pos int64) checkpoint {
 		Transactional: l.transactional, Age: l.age, AppendMs: l.appendMs,
 	}
 	if pos > 0 {
-		c.Aborted = len(l.act.aborted)
+		c.Aborted, c.MaxMs = len(l.act.aborted), max(0, l.act.maxMs)
 	}
 	return c
 }

@@ -26,8 +26,10 @@ type keyed struct {
 // keyReader reads records for their keys, in a fixed amount of memory however
 // long keys and values are.
 type keyReader struct {
-	br  *bufio.Reader
-	sum hash.Hash
+	br   *bufio.Reader
+	left int64 // bytes of the record at hand
+	sum  hash.Hash
+	full [sha256.Size]byte
 	// Decompressors are dear to make and used again.
 	gzip *gzip.Reader
 	lz4  *lz4.Reader
@@ -106,41 +108,48 @@ func (k *keyReader) open(codec int16, src io.Reader) (err error) {
 // varint, offset delta varint, key length varint, key, value length varint,
 // and the rest.
 func (k *keyReader) record() (rec keyed, err error) {
-	n, err := binary.ReadVarint(k.br)
-	if err != nil {
+	if k.left, err = binary.ReadVarint(k.br); err != nil {
 		return rec, err
 	}
-	in := limitedBytes{k.br, &n}
-	if _, err = in.ReadByte(); err != nil {
+	if _, err = k.ReadByte(); err != nil {
 		return rec, err
 	}
-	if rec.deltaMs, err = binary.ReadVarint(in); err != nil {
+	if rec.deltaMs, err = binary.ReadVarint(k); err != nil {
 		return rec, err
 	}
-	if rec.deltaOffset, err = binary.ReadVarint(in); err != nil {
+	if rec.deltaOffset, err = binary.ReadVarint(k); err != nil {
 		return rec, err
 	}
-	size, err := binary.ReadVarint(in)
+	size, err := binary.ReadVarint(k)
 	if err != nil {
 		return rec, err
 	}
 	if rec.hasKey = size >= 0; rec.hasKey {
-		if size > n {
+		if size > k.left {
 			return rec, errRecord
 		}
 		if rec.key, err = k.hash(size); err != nil {
 			return rec, err
 		}
-		n -= size
+		k.left -= size
 	}
-	if size, err = binary.ReadVarint(in); err != nil {
+	if size, err = binary.ReadVarint(k); err != nil {
 		return rec, err
 	}
 	rec.tombstone = rec.hasKey && size < 0
-	if size > n {
+	if size > k.left {
 		return rec, errRecord
 	}
-	return rec, discard(k.br, n)
+	return rec, discard(k.br, k.left)
+}
+
+// ReadByte reads a byte of the record at hand.
+func (k *keyReader) ReadByte() (byte, error) {
+	if k.left <= 0 {
+		return 0, errRecord
+	}
+	k.left--
+	return k.br.ReadByte()
 }
 
 func (k *keyReader) hash(n int64) (out keyHash, err error) {
@@ -154,8 +163,7 @@ func (k *keyReader) hash(n int64) (out keyHash, err error) {
 		k.br.Discard(len(b))
 		n -= int64(len(b))
 	}
-	var full [sha256.Size]byte
-	copy(out[:], k.sum.Sum(full[:0]))
+	copy(out[:], k.sum.Sum(k.full[:0]))
 	return out, nil
 }
 

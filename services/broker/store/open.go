@@ -245,7 +245,9 @@ func (l *Log) recoverSegment(seg segment, first bool, r recovering) error {
 		l.act.aborted = l.saved.aborted
 	}
 	if first && l.saved.Pos > 0 && seg.size >= l.saved.Pos {
-		if x, err := loadIndex(l.fsys, seg, l.saved.Pos); err == nil {
+		// A time index of an earlier stop, whose successor's name did not reach
+		// the disk, would hide what is later.
+		if x, err := loadIndex(l.fsys, seg, l.saved.Pos); err == nil && x.maxMs >= l.saved.MaxMs {
 			x.aborted = l.act.aborted
 			l.act.index, from = x, l.saved.Pos
 			l.act.size, l.leo = from, l.saved.Offset

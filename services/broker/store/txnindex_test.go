@@ -46,3 +46,34 @@ func TestRollKeepsAborted(t *testing.T) {
 		l.Close()
 	}
 }
+
+// TestTimeIndexOfAnEarlierStop: the names of a checkpoint and of the index that
+// belongs to it reach the disk in any combination; no timestamp is forgotten.
+func TestTimeIndexOfAnEarlierStop(t *testing.T) {
+	for seed := range uint64(60) {
+		fsys := vfs.NewCrashable(seed)
+		l := open(t, fsys, store.Options{})
+		putDurable(t, l, spec{values: []string{"a"}, ms: 10})
+		must(t, l.Close())
+		l = open(t, fsys, store.Options{})
+		putDurable(t, l, spec{values: []string{"b"}, ms: 20})
+		var mu sync.Mutex
+		var cuts []*vfs.Crashable
+		fsys.SetHook(func(vfs.Op, string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			cuts = append(cuts, fsys.CrashClone())
+			return nil
+		})
+		must(t, l.Save())
+		fsys.SetHook(nil)
+		for i, cut := range cuts {
+			after := open(t, cut, store.Options{})
+			if got, ok, err := after.OffsetForTime(15); !ok || err != nil || got.Offset != 1 {
+				t.Fatalf("seed %d, cut %d of %d: got %+v, %v, %v, want offset 1", seed, i, len(cuts), got, ok, err)
+			}
+			after.Close()
+		}
+		l.Close()
+	}
+}
