@@ -86,6 +86,9 @@ func (d directory) find(user string, mechanism int8) (meta.Scram, bool) {
 		if c, ok := d.file.find(user, mechanism); ok {
 			return c, true
 		}
+		if d.file.knows(user) { // by another mechanism: the file counts
+			return meta.Scram{}, false
+		}
 	}
 	if d.state == nil {
 		return meta.Scram{}, false

@@ -151,7 +151,7 @@ func TestPasswords(t *testing.T) {
 	must(t, err)
 	enc := base64.StdEncoding.EncodeToString
 	verifier := "SCRAM-SHA-512$5000:" + enc(c.Salt) + "$" + enc(c.StoredKey) + ":" + enc(c.ServerKey)
-	must(t, os.WriteFile(path, []byte("# users\n\nfiled:se cret:x\nboth:of the file\nhashed:"+verifier+"\r\n"), 0o600))
+	must(t, os.WriteFile(path, []byte("# users\n\nfiled:se cret:x\nboth:of the file\nhashed:"+verifier+"\r\nhalf:"+verifier+"\n"), 0o600))
 	users, err := OpenUsers(path, quiet())
 	must(t, err)
 	s := &SASL{Mechanisms: []string{plain, scram256, scram512}, Users: users}
@@ -168,12 +168,14 @@ func TestPasswords(t *testing.T) {
 		{"both", "pencil", s.Mechanisms, false},
 		{"hashed", "pen:cil", []string{plain, scram512}, true},
 		{"hashed", "pen:cil", []string{scram256}, false}, // it has no such verifier
-		{"hashed", verifier, s.Mechanisms, false},        // the verifier is no password
+		{"half", "pen:cil", []string{plain, scram512}, true},
+		{"half", "pencil", []string{plain, scram256}, false}, // whom the file knows, the state does not
+		{"hashed", verifier, s.Mechanisms, false},            // the verifier is no password
 		{"nobody", "pencil", s.Mechanisms, false},
 		{"", "", []string{plain}, false},
 	} {
 		for _, m := range tt.mechanisms {
-			who, err := login(s, state(t, []byte("salt"), "kept", "both"), m, tt.user, tt.password)
+			who, err := login(s, state(t, []byte("salt"), "kept", "both", "half"), m, tt.user, tt.password)
 			if ok := err == nil; ok != tt.ok || ok && who.User != tt.user {
 				t.Errorf("%s by %s with %q: got %v, %v, want %v", tt.user, m, tt.password, who, err, tt.ok)
 			}

@@ -44,6 +44,22 @@ func (u *Users) find(user string, mechanism int8) (meta.Scram, bool) {
 	return u.file.get().find(user, mechanism)
 }
 
+// knows reports whether the file has a user, by whatever secret.
+func (u *Users) knows(user string) bool {
+	f := u.file.get()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.passwords[user]; ok {
+		return true
+	}
+	for _, mechanism := range scramNumber {
+		if _, ok := f.credentials[userKey{user, mechanism}]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 type userKey struct {
 	user      string
 	mechanism int8

@@ -8,8 +8,10 @@ package group
 import (
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -249,7 +251,7 @@ func (m *Manager) ready(id string) error {
 	switch {
 	case m.closed:
 		return kerr.CoordinatorNotAvailable
-	case len(id) > maxID:
+	case len(id) > maxID, !utf8.ValidString(id): // the journal keeps text
 		return kerr.InvalidGroupID
 	case m.deleting[id]:
 		return kerr.CoordinatorLoadInProgress
@@ -295,5 +297,5 @@ func (m *Manager) newGroup(id string) *group {
 }
 
 func newMemberID(client string) string {
-	return client[:min(len(client), maxID/2)] + "-" + uuid.NewString()
+	return strings.ToValidUTF8(client[:min(len(client), maxID/2)], "") + "-" + uuid.NewString()
 }

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -36,9 +37,40 @@ func (m *Manager) view() *topics {
 	return &m.topics
 }
 
-// maxRegex bounds a regular expression, in bytes. Ours (RE2) run in linear
-// time, but are larger in memory than in writing.
-const maxRegex = 8 << 10
+// Bounds of a regular expression: in bytes, and of what it becomes. Ours (RE2)
+// run in linear time, but a repetition is compiled as so many copies.
+const (
+	maxRegex   = 8 << 10
+	maxProgram = 10_000
+)
+
+// Regexp compiles an expression of a client for whole names, as Kafka does.
+func Regexp(expr string) (*regexp.Regexp, error) {
+	if len(expr) > maxRegex {
+		return nil, kerr.InvalidRegularExpression
+	}
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil || cost(tree) > maxProgram {
+		return nil, kerr.InvalidRegularExpression
+	}
+	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	if err != nil {
+		return nil, kerr.InvalidRegularExpression
+	}
+	return re, nil
+}
+
+// cost is about how many instructions an expression becomes.
+func cost(r *syntax.Regexp) int {
+	n := 1 + len(r.Rune)
+	for _, sub := range r.Sub {
+		n += cost(sub)
+	}
+	if r.Op == syntax.OpRepeat {
+		n *= max(r.Min, r.Max, 1)
+	}
+	return n
+}
 
 // resolve finds the topics that a regular expression stands for, if they may
 // have changed since it was resolved, and reports whether they have.
@@ -47,12 +79,9 @@ func (c *consumerGroup) resolve(expr string, may func(string) bool) (changed boo
 	if at, ok := c.resolved[expr]; expr == "" || ok && at == view.version {
 		return false, nil
 	}
-	if len(expr) > maxRegex {
-		return false, kerr.InvalidRegularExpression
-	}
-	re, err := regexp.Compile(`\A(?:` + expr + `)\z`) // the whole name, as in Kafka
+	re, err := Regexp(expr)
 	if err != nil {
-		return false, kerr.InvalidRegularExpression
+		return false, err
 	}
 	var names []string
 	for name := range view.byName {

@@ -41,6 +41,11 @@ func handleMetadata(s *Server, _ context.Context, r *request, req *kmsg.Metadata
 		}
 		return resp
 	}
+	type asked struct {
+		name string
+		id   meta.ID
+	}
+	req.Topics = once(req.Topics, func(t *kmsg.MetadataRequestTopic) asked { return asked{deref(t.Topic), t.TopicID} })
 	failed := map[string]error{}
 	if req.Version < 4 || req.AllowAutoTopicCreation {
 		failed = s.autoCreate(r, req.Topics)

@@ -26,7 +26,7 @@ const (
 func handleOffsetFetch(s *Server, _ context.Context, r *request, req *kmsg.OffsetFetchRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
 	if req.Version >= fetchGroups {
-		for _, g := range req.Groups {
+		for _, g := range once(req.Groups, func(g *kmsg.OffsetFetchRequestGroup) string { return g.Group }) {
 			resp.Groups = append(resp.Groups, s.fetchGroup(r, req, g))
 		}
 		return resp
@@ -79,7 +79,11 @@ func (s *Server) fetchGroup(r *request, req *kmsg.OffsetFetchRequest, g kmsg.Off
 		out.Topics = s.fetchAll(r, req, g.Group)
 		return out
 	}
-	for _, t := range g.Topics {
+	type asked struct {
+		name string
+		id   meta.ID
+	}
+	for _, t := range once(g.Topics, func(t *kmsg.OffsetFetchRequestGroupTopic) asked { return asked{t.Topic, t.TopicID} }) {
 		name, code := t.Topic, int16(0)
 		if req.Version >= fetchIDs {
 			if known := s.Catalog.ByID(t.TopicID); known == nil {
@@ -92,7 +96,7 @@ func (s *Server) fetchGroup(r *request, req *kmsg.OffsetFetchRequest, g kmsg.Off
 			code = kerr.TopicAuthorizationFailed.Code
 		}
 		st := kmsg.OffsetFetchResponseGroupTopic{Topic: t.Topic, TopicID: t.TopicID}
-		for _, p := range t.Partitions {
+		for _, p := range once(t.Partitions, itself) {
 			sp := uncommitted(p, code)
 			if o, ok := s.Meta.Offset(g.Group, name, p); code == 0 && ok {
 				sp = committed(o)

@@ -22,7 +22,7 @@ const (
 
 func handleFindCoordinator(s *Server, _ context.Context, r *request, req *kmsg.FindCoordinatorRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
-	host, port := s.Advertise(r.conn)
+	host, port := s.advertise(r)
 	one := func(key string) kmsg.FindCoordinatorResponseCoordinator {
 		if err := s.checkCoordinator(r, req, key); err != nil {
 			return kmsg.FindCoordinatorResponseCoordinator{Key: key, NodeID: -1, Port: -1, ErrorCode: code(err), ErrorMessage: message(err)}
@@ -30,7 +30,7 @@ func handleFindCoordinator(s *Server, _ context.Context, r *request, req *kmsg.F
 		return kmsg.FindCoordinatorResponseCoordinator{Key: key, NodeID: NodeID, Host: host, Port: port}
 	}
 	if req.Version >= 4 {
-		for _, key := range req.CoordinatorKeys {
+		for _, key := range once(req.CoordinatorKeys, itself) {
 			resp.Coordinators = append(resp.Coordinators, one(key))
 		}
 		return resp

@@ -16,7 +16,7 @@ var describeGroupsAPI = api{key: kmsg.DescribeGroups, min: 0, max: 6, handle: ty
 
 func handleDescribeGroups(s *Server, _ context.Context, r *request, req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeGroupsResponse)
-	for _, id := range req.Groups {
+	for _, id := range once(req.Groups, itself) {
 		g := kmsg.NewDescribeGroupsResponseGroup()
 		g.Group, g.AuthorizedOperations = id, noAuthorizedOperations
 		if err := s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, id); err != nil {

@@ -20,6 +20,13 @@ var describeConfigsAPI = api{key: kmsg.DescribeConfigs, min: 1, max: 4, handle: 
 
 func handleDescribeConfigs(s *Server, _ context.Context, r *request, req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	type resource struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	req.Resources = once(req.Resources, func(r *kmsg.DescribeConfigsRequestResource) resource {
+		return resource{r.ResourceType, r.ResourceName}
+	})
 	return &configsAnswer{DescribeConfigsResponse: *resp, resources: len(req.Resources), describe: func(i int) kmsg.DescribeConfigsResponseResource {
 		rr := req.Resources[i]
 		out := kmsg.NewDescribeConfigsResponseResource()

@@ -70,6 +70,9 @@ func (s *Server) refuseLogin(ctx context.Context, r *request, err error) {
 func (c *conn) prove(who *auth.Identity) error {
 	g, now := &c.guard, time.Now()
 	principal := auth.UserPrefix + who.User
+	if principal == auth.Box {
+		return errBox
+	}
 	if g.session.proved && principal != g.principal {
 		return fmt.Errorf("%s authenticates again as %s", g.principal, principal)
 	}
@@ -87,17 +90,23 @@ func (c *conn) prove(who *auth.Identity) error {
 
 // rawToken reads a message of a mechanism that comes without a header, and
 // makes of it the request that it stands for.
-func (c *conn) rawToken(size int32) (*request, func(), error) {
+func (c *conn) rawToken(ctx context.Context, size int32) (*request, func(), error) {
 	if size < 0 || size > strangerBytes {
 		return nil, nil, fmt.Errorf("authentication message of %d bytes, at most %d are allowed", size, strangerBytes)
 	}
+	n, err := c.s.memory.strangers.acquire(ctx, int64(size))
+	if err != nil {
+		return nil, nil, err
+	}
+	free := func() { c.s.memory.strangers.release(n) }
 	token := make([]byte, size)
 	if err := c.readBody(token, c.s.memory.strangers); err != nil {
+		free()
 		return nil, nil, fmt.Errorf("read an authentication message: %w", err)
 	}
 	msg := kmsg.NewPtrSASLAuthenticateRequest()
 	msg.SASLAuthBytes = token
-	return &request{conn: c.nc, from: c, key: kmsg.SASLAuthenticate.Int16(), raw: true, msg: msg}, func() {}, nil
+	return &request{conn: c.nc, from: c, key: kmsg.SASLAuthenticate.Int16(), raw: true, msg: msg}, free, nil
 }
 
 // appendRaw appends a message that has a length and no header.

@@ -13,7 +13,7 @@ var describeTransactionsAPI = api{key: kmsg.DescribeTransactions, min: 0, max: 0
 
 func handleDescribeTransactions(s *Server, _ context.Context, r *request, req *kmsg.DescribeTransactionsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
-	for _, id := range req.TransactionalIDs {
+	for _, id := range once(req.TransactionalIDs, itself) {
 		resp.TransactionStates = append(resp.TransactionStates, s.describeTransaction(r, id))
 	}
 	return resp

@@ -2,13 +2,13 @@ package server
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
 )
 
@@ -23,7 +23,7 @@ var txnStates = []meta.TxnState{
 
 func handleListTransactions(s *Server, _ context.Context, r *request, req *kmsg.ListTransactionsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListTransactionsResponse)
-	pattern, err := regexp.Compile("^(?:" + deref(req.TransactionalIDPattern) + ")$")
+	pattern, err := group.Regexp(deref(req.TransactionalIDPattern))
 	if err != nil {
 		resp.ErrorCode = kerr.InvalidRegularExpression.Code
 		return resp

@@ -18,7 +18,7 @@ const consumerMemberType = 1
 
 func handleConsumerGroupDescribe(s *Server, _ context.Context, r *request, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
-	for _, id := range req.Groups {
+	for _, id := range once(req.Groups, itself) {
 		g := s.describeConsumers(r, id)
 		if g.ErrorCode == 0 && req.IncludeAuthorizedOperations {
 			g.AuthorizedOperations = s.authorizedOperations(r, kmsg.ACLResourceTypeGroup, id)

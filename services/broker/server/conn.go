@@ -158,7 +158,7 @@ func (c *conn) next(ctx context.Context) (req *request, free func(), err error) 
 		return nil, nil, err
 	}
 	if c.guard.session.wantsRaw() {
-		return c.rawToken(size)
+		return c.rawToken(ctx, size)
 	}
 	if most := c.mostBytes(); size < minHeader || size > most {
 		return nil, nil, fmt.Errorf("request of %d bytes, %d to %d are allowed", size, minHeader, most)

@@ -54,6 +54,7 @@ func (s *session) wantsRaw() bool { return s.raw && s.talk != nil }
 
 var (
 	errTooOften = fmt.Errorf("the address connects more often than its quota allows: %w", net.ErrClosed)
+	errBox      = errors.New(auth.Box + " is the box itself, and logs in nowhere")
 	errStranger = errors.New("the client has to authenticate first")
 	errExpired  = errors.New("the client's session has expired and it did not authenticate again (KIP-368)")
 	// errRefused has been logged already, and needs no further word.
@@ -117,6 +118,9 @@ func (c *conn) handshake(ctx context.Context) error {
 		return nil
 	}
 	principal, err := c.guard.sec.TLS.Principal(certs[0])
+	if err == nil && principal == auth.Box {
+		err = errBox
+	}
 	if err != nil {
 		return err
 	}

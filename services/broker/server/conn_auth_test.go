@@ -146,6 +146,7 @@ func TestStrangers(t *testing.T) {
 // and while strangers hold all of their memory the others are served.
 func TestStrangersAreSmall(t *testing.T) {
 	s := newServer(t)
+	s.Connections = 100
 	addr := guardedListener(t, s)
 	known := talker{t, dial(t, addr)}
 	if code := known.login("ann", "secret"); code != 0 {

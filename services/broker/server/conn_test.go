@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -82,8 +83,8 @@ func TestLargeRequest(t *testing.T) {
 	c := dial(t, listen(t, s))
 	req := kmsg.NewPtrMetadataRequest()
 	req.Version, req.AllowAutoTopicCreation = 4, false
-	name := string(make([]byte, 200))
-	for range 15000 {
+	for i := range 15000 {
+		name := fmt.Sprintf("%0200d", i)
 		req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: &name})
 	}
 	go c.Write(frameOf(req, 1))

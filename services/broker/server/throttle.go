@@ -37,7 +37,7 @@ func (c *conn) throttle(r *request, took time.Duration) time.Duration {
 	if !waits[r.key] {
 		charge(quota.Request, 100*took.Seconds()) // a second of work is 100 % of one
 	}
-	if n := mutations(r.msg); n > 0 {
+	if n := mutations(r.msg, r.answer.msg); n > 0 {
 		charge(quota.Mutation, float64(n))
 	}
 	if d < time.Millisecond {
@@ -67,22 +67,29 @@ func (c *conn) mute(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// mutations is how many partitions a request makes, or topics it deletes.
-func mutations(msg kmsg.Request) (n int) {
-	switch m := msg.(type) {
-	case *kmsg.CreateTopicsRequest:
-		for _, t := range m.Topics {
-			n += max(int(t.NumPartitions), len(t.ReplicaAssignment), 1)
+// mutations is how many partitions a request made, or topics it changed or
+// deleted. What was refused costs nothing.
+func mutations(msg kmsg.Request, answer kmsg.Response) (n int) {
+	switch resp := answer.(type) {
+	case *kmsg.CreateTopicsResponse:
+		req := msg.(*kmsg.CreateTopicsRequest)
+		for i := range resp.Topics {
+			if resp.Topics[i].ErrorCode == 0 && i < len(req.Topics) && !req.ValidateOnly {
+				n += max(int(req.Topics[i].NumPartitions), len(req.Topics[i].ReplicaAssignment), 1)
+			}
 		}
-		if m.ValidateOnly {
-			n = 0
+	case *kmsg.CreatePartitionsResponse:
+		for i := range resp.Topics {
+			if resp.Topics[i].ErrorCode == 0 && !msg.(*kmsg.CreatePartitionsRequest).ValidateOnly {
+				n++
+			}
 		}
-	case *kmsg.CreatePartitionsRequest:
-		if !m.ValidateOnly {
-			n = len(m.Topics)
+	case *kmsg.DeleteTopicsResponse:
+		for i := range resp.Topics {
+			if resp.Topics[i].ErrorCode == 0 {
+				n++
+			}
 		}
-	case *kmsg.DeleteTopicsRequest:
-		n = len(m.Topics) + len(m.TopicNames)
 	}
 	return n
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,8 +38,10 @@ func newServer(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	txns := txn.Open(txn.Config{Meta: st, Logs: txn.Catalog(cat), Log: log})
+	logs := &lookedAt{Logs: txn.Catalog(cat), done: make(chan struct{})}
+	txns := txn.Open(txn.Config{Meta: st, Logs: logs, Log: log})
 	t.Cleanup(txns.Close)
+	<-logs.done
 	return New(Config{
 		Catalog: cat, Meta: st, Groups: group.New(group.Options{Meta: st}), Txns: txns, Metrics: m, Log: log,
 		Advertise:   func(net.Conn) (string, int32) { return "here", 9092 },
@@ -46,6 +49,19 @@ func newServer(t testing.TB) *Server {
 		Connections: 10, RequestBytes: 1 << 20, RequestMemory: 4 << 20, FetchBytes: 1 << 20,
 		IdleTimeout: 10 * time.Second, TransferTimeout: 300 * time.Millisecond,
 	})
+}
+
+// lookedAt tells when the coordinator has looked for transactions that hang:
+// one that a test puts into a log by itself afterwards is let be.
+type lookedAt struct {
+	txn.Logs
+	done chan struct{}
+	once sync.Once
+}
+
+func (l *lookedAt) Open() []txn.OpenTxn {
+	defer l.once.Do(func() { close(l.done) })
+	return l.Logs.Open()
 }
 
 // listen serves s on a port until the test ends.

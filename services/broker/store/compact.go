@@ -374,7 +374,9 @@ func (r *run) rewriteGroup(group []judged, left int64) error {
 	}
 	ok, err := r.l.replace(segs, w)
 	if err != nil || !ok {
-		w.drop()
+		if !errors.Is(err, ErrReadOnly) { // else the swap may be on the disk, and needs its files
+			w.drop()
+		}
 		return cmpErr(err, ErrClosed)
 	}
 	r.done.Written += w.size

@@ -69,7 +69,7 @@ func (s swap) run(fsys vfs.FS, dir string) error {
 	}
 	for _, base := range s.Replaces {
 		if base != s.Base {
-			removeSegment(fsys, segment{dir: dir, base: base})
+			removeSegment(fsys, segment{dir: dir, base: base, hasAborted: true})
 		}
 	}
 	return nil

@@ -134,7 +134,12 @@ type finder struct {
 	limit int64 // position up to which to look
 	// A batch counts only if its offsets lie in [first, below).
 	first, below int64
+	checked      int64 // bytes; at most searchBudget
 }
+
+// searchBudget bounds a search: values made to look like a thousand headers
+// must not keep a box from starting.
+const searchBudget = 1 << 30
 
 // next returns the first position from pos on where a whole batch lies that
 // is followed by another or by the limit: what a record's value holds may look
@@ -182,6 +187,9 @@ func (s *finder) header(pos int64) (Header, error) {
 func (s *finder) batch(pos int64) (Header, bool) {
 	h, err := s.header(pos)
 	if err != nil || h.BaseOffset < s.first || h.LastOffset() >= s.below || pos+h.Size() > s.limit {
+		return h, false
+	}
+	if s.checked += h.Size(); s.checked > searchBudget {
 		return h, false
 	}
 	return h, verify(s.f, "", pos, h) == nil

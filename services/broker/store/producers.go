@@ -110,11 +110,11 @@ func (ps producers) checkMarker(id int64, epoch int16, coordinator int32) error 
 func (ps producers) at(id int64, epoch int16) *producer {
 	p := ps[id]
 	if p == nil {
+		if len(ps) >= maxProducers*5/4 {
+			ps.shrink() // before p is one of them
+		}
 		p = &producer{ID: id, Epoch: epoch}
 		ps[id] = p
-		if len(ps) > maxProducers*5/4 {
-			ps.shrink()
-		}
 	}
 	if p.Epoch != epoch {
 		p.Epoch, p.Batches = epoch, p.Batches[:0]

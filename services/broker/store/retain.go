@@ -25,7 +25,7 @@ func (l *Log) Retain(r Retention) error {
 		if err := l.rollNow(); err != nil {
 			return err
 		}
-		n = min(n, len(l.sealed))
+		n = min(l.expired(r), len(l.sealed)) // others may have gone meanwhile
 	}
 	if n == 0 {
 		return nil
@@ -102,8 +102,8 @@ func (l *Log) Trim(offset int64) error {
 	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
 		l.syncOnce()
 	}
-	if l.err != nil {
-		return l.err
+	if l.err != nil || l.closed {
+		return cmpErr(l.err, ErrClosed)
 	}
 	return l.trim(offset)
 }

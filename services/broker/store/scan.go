@@ -38,8 +38,9 @@ func (l *Log) recovering(seg segment, first bool, after []segment) recovering {
 	}
 	// An empty segment may be left from a roll that failed.
 	if i := slices.IndexFunc(after, func(s segment) bool { return s.size > 0 }); i >= 0 {
-		r.durable, r.offset, r.gaps = seg.size, after[i].base, l.keep.gaps
+		r.durable, r.offset = seg.size, after[i].base
 	}
+	r.gaps = l.keep.gaps && len(after) > 0 // sealed, however little follows
 	return r
 }
 

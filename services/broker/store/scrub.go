@@ -26,7 +26,7 @@ func (l *Log) Scrub(ctx context.Context, pace Pace, from int64) (next int64, err
 	if !ok {
 		return -1, nil
 	}
-	return end, l.scrub(ctx, pace, seg, end)
+	return end, l.scrub(ctx, pace, seg)
 }
 
 // ScrubSuspect scrubs the segment in which a reader has met damage, or has
@@ -42,16 +42,15 @@ func (l *Log) ScrubSuspect(ctx context.Context, pace Pace) error {
 	l.work.Lock()
 	defer l.work.Unlock()
 	l.mu.Lock()
-	seg, end := l.act.segment, l.leo
-	i, ok := l.sealedAt(base)
-	if ok {
-		seg, end = l.sealed[i], l.nextBase(i)
+	seg := l.act.segment
+	if i, ok := l.sealedAt(base); ok {
+		seg = l.sealed[i]
 	}
 	l.mu.Unlock()
 	if seg.base != base {
 		return nil
 	}
-	return l.scrub(ctx, pace, seg, end)
+	return l.scrub(ctx, pace, seg)
 }
 
 // quietSegment finds a segment to scrub, and the offset at which it ends.
@@ -71,8 +70,8 @@ func (l *Log) quietSegment(from int64) (segment, int64, bool) {
 
 // scrub verifies one segment. A segment that is replaced meanwhile has been
 // verified by whoever rewrote it.
-func (l *Log) scrub(ctx context.Context, pace Pace, seg segment, end int64) error {
-	v, err := l.viewAny(seg)
+func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
+	v, end, err := l.viewAny(seg)
 	if err != nil || v == nil {
 		return err
 	}
@@ -147,17 +146,18 @@ func (l *Log) noteDamage(v *view, d Damage) error {
 }
 
 // viewAny opens a segment, sealed or active; nil when it is gone.
-func (l *Log) viewAny(seg segment) (*view, error) {
+func (l *Log) viewAny(seg segment) (v *view, end int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed && seg.base == l.act.base {
-		return l.activeView(), nil
+		return l.activeView(), l.hw, nil
 	}
 	i, ok := l.sealedAt(seg.base)
 	if l.closed || !ok || l.sealed[i].version != seg.version {
-		return nil, nil
+		return nil, 0, nil
 	}
-	return l.sealedView(i)
+	v, err = l.sealedView(i)
+	return v, l.nextBase(i), err
 }
 
 // scrubIndex compares the index files of a sealed segment with what its

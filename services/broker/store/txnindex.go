@@ -96,7 +96,7 @@ func (l *Log) Aborted(from, to int64) ([]AbortedTxn, error) {
 	for _, seg := range segs {
 		txns, err := readAborted(l.fsys, seg)
 		if err != nil {
-			if !l.holds(seg.base) {
+			if !l.holds(seg) {
 				return l.Aborted(from, to) // deleted or merged into another meanwhile
 			}
 			return nil, err
@@ -127,11 +127,12 @@ func (l *Log) abortedAfter(offset int64) (segs []segment, act []AbortedTxn) {
 	return segs, l.act.aborted
 }
 
-// holds reports whether a sealed segment is still part of the log.
-func (l *Log) holds(base int64) bool {
+// holds reports whether a sealed segment is still part of the log, and has not
+// been compacted meanwhile.
+func (l *Log) holds(seg segment) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.sealed, func(s segment) bool { return s.base == base })
+	return slices.ContainsFunc(l.sealed, func(s segment) bool { return s.base == seg.base && s.version == seg.version })
 }
 
 // overlapping appends the transactions that have records in [from, to). It is
