@@ -79,11 +79,8 @@ func (s *Server) fetchGroup(r *request, req *kmsg.OffsetFetchRequest, g kmsg.Off
 		out.Topics = s.fetchAll(r, req, g.Group)
 		return out
 	}
-	type asked struct {
-		name string
-		id   meta.ID
-	}
-	for _, t := range once(g.Topics, func(t *kmsg.OffsetFetchRequestGroupTopic) asked { return asked{t.Topic, t.TopicID} }) {
+	told := toldOf{}
+	for _, t := range g.Topics {
 		name, code := t.Topic, int16(0)
 		if req.Version >= fetchIDs {
 			if known := s.Catalog.ByID(t.TopicID); known == nil {
@@ -96,7 +93,10 @@ func (s *Server) fetchGroup(r *request, req *kmsg.OffsetFetchRequest, g kmsg.Off
 			code = kerr.TopicAuthorizationFailed.Code
 		}
 		st := kmsg.OffsetFetchResponseGroupTopic{Topic: t.Topic, TopicID: t.TopicID}
-		for _, p := range once(t.Partitions, itself) {
+		for _, p := range t.Partitions {
+			if code == 0 && !told.first(name, p) {
+				continue
+			}
 			sp := uncommitted(p, code)
 			if o, ok := s.Meta.Offset(g.Group, name, p); code == 0 && ok {
 				sp = committed(o)

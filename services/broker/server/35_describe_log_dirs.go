@@ -34,7 +34,7 @@ func handleDescribeLogDirs(s *Server, _ context.Context, r *request, req *kmsg.D
 			dir.Topics = append(dir.Topics, logSizes(t, nil))
 		}
 	}
-	for _, rt := range once(req.Topics, func(t *kmsg.DescribeLogDirsRequestTopic) string { return t.Topic }) {
+	for _, rt := range req.Topics {
 		if t := s.Catalog.Get(rt.Topic); t != nil {
 			dir.Topics = append(dir.Topics, logSizes(t, rt.Partitions))
 		}

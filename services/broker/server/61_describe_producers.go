@@ -16,12 +16,16 @@ var describeProducersAPI = api{key: kmsg.DescribeProducers, min: 0, max: 0, hand
 
 func handleDescribeProducers(s *Server, _ context.Context, r *request, req *kmsg.DescribeProducersRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeProducersResponse)
-	for _, rt := range once(req.Topics, func(t *kmsg.DescribeProducersRequestTopic) string { return t.Topic }) {
+	told := toldOf{}
+	for _, rt := range req.Topics {
 		t := s.Catalog.Get(rt.Topic)
 		refused := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeTopic, rt.Topic)
 		st := kmsg.NewDescribeProducersResponseTopic()
 		st.Topic = rt.Topic
-		for _, part := range once(rt.Partitions, itself) {
+		for _, part := range rt.Partitions {
+			if !told.first(rt.Topic, part) {
+				continue
+			}
 			sp := kmsg.NewDescribeProducersResponseTopicPartition()
 			sp.Partition = part
 			log, err := (*store.Log)(nil), refused

@@ -18,5 +18,21 @@ func once[T any, K comparable](all []T, key func(*T) K) []T {
 	})
 }
 
+// toldOf remembers which partitions an answer has told of: a topic may be named
+// more than once, with other partitions each time.
+type toldOf map[toldPart]bool
+
+type toldPart struct {
+	topic string
+	num   int32
+}
+
+func (s toldOf) first(topic string, num int32) bool {
+	p := toldPart{topic, num}
+	had := s[p]
+	s[p] = true
+	return !had
+}
+
 // itself is the key of what is its own name.
 func itself[T comparable](v *T) T { return *v }

@@ -39,9 +39,12 @@ func TestRepetitionsAreAnsweredOnce(t *testing.T) {
 	if got := ask[*configsAnswer](t, s, configs, 4).resources; got != 1 {
 		t.Errorf("configs: got %d answers, want 1", got)
 	}
-	got := ask[*kmsg.DescribeProducersResponse](t, s, producers, 0).Topics
-	if len(got) != 1 || len(got[0].Partitions) != 1 {
-		t.Errorf("producers: got %d topics, want one of one partition", len(got))
+	told := 0
+	for _, rt := range ask[*kmsg.DescribeProducersResponse](t, s, producers, 0).Topics {
+		told += len(rt.Partitions)
+	}
+	if told != 1 {
+		t.Errorf("producers: got %d partitions, want 1", told)
 	}
 }
 
