@@ -218,7 +218,7 @@ func (b *bench) clientMeasurements() (out []measurement) {
 		}
 	}
 	fill := func(b *bench, s *subject, topic string) {
-		client(b.t, "franz-produce", job{Addr: s.addr, Topic: topic, Size: 1000, Bytes: b.bytes / 4, Acks: -1})
+		client(b.t, "franz-produce", job{Addr: s.addr, Topic: topic, Size: 1000, Bytes: b.records, Acks: -1})
 	}
 	for _, c := range []struct {
 		partitions, acks int
