@@ -48,6 +48,7 @@ type Volume struct {
 	d    gpt.Disk
 	fat  []byte // the first copy
 	info uint32 // sector of FSInfo, 0 if there is none
+	free int64  // clusters
 
 	perCluster, reserved, copies, fatSectors, root, clusters uint32
 }
@@ -82,6 +83,11 @@ func Open(d gpt.Disk, size int64) (*Volume, error) {
 	if n, err := d.ReadAt(v.fat, int64(v.reserved)*sector); n < len(v.fat) {
 		return nil, fmt.Errorf("read the boot partition's FAT: %w", err)
 	}
+	for c := uint32(2); c < v.clusters+2; c++ {
+		if v.next(c) == 0 {
+			v.free++
+		}
+	}
 	return v, nil
 }
 
@@ -113,15 +119,7 @@ func (v *Volume) chain(first uint32) ([]uint32, error) {
 }
 
 // Free is the room for new files in bytes, Reclaim's not counted.
-func (v *Volume) Free() int64 {
-	var n int64
-	for c := uint32(2); c < v.clusters+2; c++ {
-		if v.next(c) == 0 {
-			n++
-		}
-	}
-	return n * v.clusterSize()
-}
+func (v *Volume) Free() int64 { return v.free * v.clusterSize() }
 
 // allocate picks n free clusters, lowest first, without writing.
 func (v *Volume) allocate(n int64) ([]uint32, error) {
@@ -146,6 +144,12 @@ func (v *Volume) link(set map[uint32]uint32) error {
 	dirty := map[int64]bool{}
 	for cluster, value := range set {
 		at := v.fat[cluster*entrySize:]
+		if v.next(cluster) == 0 {
+			v.free--
+		}
+		if value == 0 {
+			v.free++
+		}
 		le.PutUint32(at, le.Uint32(at)&^mask|value)
 		dirty[int64(cluster*entrySize/sector)] = true
 	}
@@ -188,11 +192,10 @@ func (v *Volume) noteFree() error {
 	if le.Uint32(s) != 0x41615252 || le.Uint32(s[484:]) != 0x61417272 {
 		return nil
 	}
-	free := uint32(v.Free() / v.clusterSize())
-	if le.Uint32(s[488:]) == free {
+	if le.Uint32(s[488:]) == uint32(v.free) {
 		return nil
 	}
-	le.PutUint32(s[488:], free)
+	le.PutUint32(s[488:], uint32(v.free))
 	if _, err := v.d.WriteAt(s, int64(v.info)*sector); err != nil {
 		return err
 	}

@@ -119,9 +119,22 @@ func planTry(b *Boot, next Entry, room int64) ([]op, error) {
 		}
 	}
 	if before := order(left)[0]; before.File != next.File {
-		return nil, refuse("the loader would start the foreign kernel image %s before version %s: remove it from EFI/Linux of the boot partition", before.File, next.Image.Version)
+		return nil, foreignError(before, next)
+	}
+	// When all tries are used, the running version must come next.
+	for i := range left {
+		if left[i].File == next.File {
+			left[i].Left, left[i].Done = 0, next.Left
+		}
+	}
+	if before := order(left)[0]; before.Base != b.Running.Base {
+		return nil, foreignError(before, *b.Running)
 	}
 	return plan, nil
+}
+
+func foreignError(before, ours Entry) error {
+	return refuse("the loader would start the foreign kernel image %s before version %s: remove it from EFI/Linux of the boot partition", before.File, ours.Image.Version)
 }
 
 // fullError says what takes the room.

@@ -112,6 +112,7 @@ func TestPlanTry(t *testing.T) {
 		{"foreign files stay", bootOf("wayside-1.efi", "wayside-1.efi:10", "arch.efi:1"), "wayside-2+3.efi:20", 50, []string{"create wayside-2+3.efi"}, ""},
 		{"full of foreign files", bootOf("wayside-1.efi", "wayside-1.efi:10", "arch.efi:1"), "wayside-2+3.efi:20", 60, nil, "arch.efi (100 bytes)"},
 		{"a foreign one would start", bootOf("wayside-1.efi", "wayside-1.efi:10", "arch.efi:99"), "wayside-2+3.efi:20", 50, nil, "remove it"},
+		{"a foreign one would start after a failed downgrade", bootOf("wayside-2.efi", "wayside-2.efi:20", "arch.efi:1"), "wayside-1+3.efi:10", 50, nil, "before version 2: remove it"},
 		{"on trial itself", bootOf("wayside-1+2-1.efi", "wayside-1+2-1.efi:10"), "wayside-2+3.efi:20", 50, nil, "itself on trial"},
 		{"the running one", bootOf("wayside-1.efi", "wayside-1.efi:10"), "wayside-1+3.efi:20", 50, nil, "the one that runs"},
 		{"nobody knows what runs", bootOf("", "wayside-1.efi:10"), "wayside-2+3.efi:20", 50, nil, ErrNotKnown.Error()},

@@ -20,6 +20,11 @@ type Store interface {
 	// Current finds the slot that runs. It waits for its disk as long as ctx
 	// allows.
 	Current(ctx context.Context) (*Slot, error)
+	Loader
+}
+
+// Loader is the boot loader as far as it can be told what to start.
+type Loader interface {
 	// Look reads what the loader could start, and which of it runs. It writes
 	// nothing.
 	Look() (*Boot, error)

@@ -23,7 +23,7 @@ const maxGivenBack = 5
 
 // Config is what a Keeper works with.
 type Config struct {
-	Store   slots.Store
+	Store   slots.Loader
 	State   vfs.FS // the state partition; nil if it could not be mounted
 	Running Release
 	Board   string
