@@ -79,6 +79,9 @@ func (l *Log) syncLoop() {
 		l.syncOnce()
 	}
 	l.syncing = false
+	if !l.fsyncing {
+		l.closeMark()
+	}
 	l.idle.Broadcast()
 }
 
