@@ -1,13 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
-
-	"github.com/waysideos/wayside/services/broker/frame"
 )
 
 // scrubQuietMs is how long nothing must have been appended to a segment before
@@ -77,7 +73,7 @@ func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
 	}
 	defer v.file.release()
 	src := &source{v: v, pace: pace, buf: make([]byte, 0, scanChunk), cold: true}
-	x := &index{maxMs: noTimestamp}
+	x := l.indexToScrub(v)
 	offset := seg.base
 	for pos := skip(v.bad, 0); pos < v.limit; pos = skip(v.bad, pos) {
 		if l.stop.Load() {
@@ -100,7 +96,7 @@ func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
 			pos, offset = d.End, d.To
 			continue
 		}
-		x.add(b.Header, int32(b.LastOffset()-seg.base), pos)
+		x.met(b.Header, int32(b.LastOffset()-seg.base), pos)
 		pos, offset = pos+b.Size(), b.LastOffset()+1
 	}
 	dropCache(v.file, 0, 0)
@@ -158,37 +154,6 @@ func (l *Log) viewAny(seg segment) (v *view, end int64, err error) {
 	}
 	v, err = l.sealedView(i)
 	return v, l.nextBase(i), err
-}
-
-// scrubIndex compares the index files of a sealed segment with what its
-// batches say, and replaces them if they differ.
-func (l *Log) scrubIndex(v *view, x *index) error {
-	pos, times := x.encode()
-	for _, f := range []struct {
-		name string
-		want []byte
-	}{{v.seg.indexName(), pos}, {v.seg.timeName(), times}} {
-		got, err := frame.ReadFile(l.fsys, f.name)
-		if err == nil && bytes.Equal(got, f.want) {
-			continue
-		}
-		l.mu.Lock()
-		i, ok := l.sealedAt(v.seg.base)
-		if ok = ok && !l.closed && l.sealed[i].version == v.seg.version; ok {
-			l.opts.Log.Warn("index does not match its segment; made anew", "file", f.name)
-			err = frame.Replace(l.fsys, f.name, f.want)
-		}
-		l.mu.Unlock()
-		if ok && err != nil {
-			return fmt.Errorf("replace %s: %v", f.name, err)
-		}
-	}
-	if v.seg.hasAborted {
-		if _, err := readAborted(l.fsys, v.seg); errors.Is(err, ErrCorrupt) {
-			l.opts.Log.Error("transaction index is damaged", "err", err)
-		}
-	}
-	return nil
 }
 
 // rereads notices a reader that does not get on: a client that finds a wrong
