@@ -16,8 +16,8 @@ const scrubQuietMs = 10 * 60 * 1000
 // index that does not match is made anew. It returns where to go on; -1 when
 // the rest of the log need not be scrubbed now.
 func (l *Log) Scrub(ctx context.Context, pace Pace, from int64) (next int64, err error) {
-	l.work.Lock()
-	defer l.work.Unlock()
+	ctx, done := l.working(ctx)
+	defer done()
 	seg, end, ok := l.quietSegment(from)
 	if !ok {
 		return -1, nil
@@ -35,8 +35,8 @@ func (l *Log) ScrubSuspect(ctx context.Context, pace Pace) error {
 	if base < 0 {
 		return nil
 	}
-	l.work.Lock()
-	defer l.work.Unlock()
+	ctx, done := l.working(ctx)
+	defer done()
 	l.mu.Lock()
 	seg := l.act.segment
 	if i, ok := l.sealedAt(base); ok {
@@ -65,8 +65,16 @@ func (l *Log) quietSegment(from int64) (segment, int64, bool) {
 }
 
 // scrub verifies one segment. A segment that is replaced meanwhile has been
-// verified by whoever rewrote it.
+// verified by whoever rewrote it; a log that is closed is left alone.
 func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
+	err := l.verifySegment(ctx, pace, seg)
+	if l.stop.Load() {
+		return nil
+	}
+	return err
+}
+
+func (l *Log) verifySegment(ctx context.Context, pace Pace, seg segment) error {
 	v, end, err := l.viewAny(seg)
 	if err != nil || v == nil {
 		return err
@@ -90,6 +98,9 @@ func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
 		}
 		if b == nil || b.BaseOffset < offset || b.LastOffset() >= end {
 			d := l.extent(v, pos, offset, end)
+			if l.stop.Load() {
+				return nil // it may go on for less
+			}
 			if err := l.noteDamage(v, d); err != nil {
 				return err
 			}
@@ -114,7 +125,7 @@ func (s *source) again(ctx context.Context, pos int64) (*stored, error) {
 
 // extent finds out how far damage at pos goes.
 func (l *Log) extent(v *view, pos, offset, end int64) Damage {
-	s := finder{f: v.file, limit: whole(v.bad, pos, v.limit), first: offset, below: end}
+	s := finder{f: v.file, limit: whole(v.bad, pos, v.limit), first: offset, below: end, stop: l.stop.Load}
 	d := Damage{Segment: v.seg.base, Pos: pos, From: offset}
 	if at, h, ok := s.next(pos); ok {
 		d.End, d.To = at, h.BaseOffset
@@ -128,6 +139,7 @@ func (l *Log) extent(v *view, pos, offset, end int64) Damage {
 func (l *Log) noteDamage(v *view, d Damage) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	if i, ok := l.sealedAt(v.seg.base); l.closed || (!v.active && (!ok || l.sealed[i].version != v.seg.version)) {
 		return nil
 	}
@@ -135,7 +147,7 @@ func (l *Log) noteDamage(v *view, d Damage) error {
 	if l.err != nil {
 		return nil
 	}
-	if err := l.saveCheckpoint(l.saved); err != nil {
+	if err := l.save(l.saved); err != nil {
 		return fmt.Errorf("note damage in %s: %v", l.dir, err)
 	}
 	return nil
