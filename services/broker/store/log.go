@@ -25,6 +25,8 @@ var (
 	ErrReadOnly = errors.New("partition is read-only after a storage error")
 	// ErrFull: the disk is full; try again when there is room.
 	ErrFull = errors.New("disk is full")
+	// ErrFiles: the process has as many files open as it may; try again.
+	ErrFiles = errors.New("too many files are open")
 	// ErrOutOfRange: the offset is before the start or after the end.
 	ErrOutOfRange = errors.New("offset out of range")
 	// ErrClosed: the log is closed.

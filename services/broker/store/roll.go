@@ -81,8 +81,11 @@ func (l *Log) rollFailed(err error, f vfs.File, next segment) error {
 			err = fmt.Errorf("%v; and then: %v", err, e)
 		}
 	}
-	if errors.Is(err, syscall.ENOSPC) {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("roll segment in %s: %w", l.dir, ErrFull)
+	case f == nil && (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)): // the checkpoint was not begun
+		return fmt.Errorf("roll segment in %s: %w", l.dir, ErrFiles)
 	}
 	l.fail(fmt.Errorf("roll segment in %s: %v", l.dir, err))
 	return l.err

@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,5 +180,33 @@ func TestCloseDoesNotWaitForPace(t *testing.T) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 		}
+	}
+}
+
+// TestRollWithoutFiles: a process that may open no more files has lost
+// nothing; the next append tries again.
+func TestRollWithoutFiles(t *testing.T) {
+	for _, ext := range []string{".index.tmp", ".log"} {
+		t.Run(ext, func(t *testing.T) {
+			fsys := vfs.NewCrashable(1)
+			l := open(t, fsys, store.Options{Settings: store.Settings{SegmentBytes: 500}})
+			defer l.Close()
+			putDurable(t, l, spec{values: []string{strings.Repeat("a", 300)}})
+			fsys.SetHook(func(op vfs.Op, name string) error {
+				if op == vfs.OpCreate && strings.HasSuffix(name, ext) {
+					return syscall.EMFILE
+				}
+				return nil
+			})
+			next := batch(spec{values: []string{strings.Repeat("b", 300)}})
+			if _, err := put(l, next); !errors.Is(err, store.ErrFiles) {
+				t.Fatalf("append: got %v, want ErrFiles", err)
+			}
+			fsys.SetHook(nil)
+			putDurable(t, l, spec{values: []string{strings.Repeat("b", 300)}})
+			if s := l.Stats(); s.Segments != 2 || s.HighWatermark != 2 {
+				t.Errorf("after that: %+v, want two segments of a record each", s)
+			}
+		})
 	}
 }

@@ -106,7 +106,7 @@ func (c *Coordinator) write(markers []meta.TxnMarker) (w written) {
 		case errors.Is(err, ErrGone), errors.Is(err, store.ErrProducerEpoch):
 			c.warn("skip the end of a transaction in a partition", m, err)
 			w.done = append(w.done, m)
-		case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
+		case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrFiles), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
 			w.again = append(w.again, m)
 		default:
 			c.warn("put off the end of a transaction in a partition until the next start", m, err)
