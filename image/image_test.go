@@ -235,7 +235,7 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"1.0.0", "test-board", "EFI/Linux/wayside-1.0.0.efi", imagetest.KernelRelease, res.RootHash, "Wayside development key",
+		"1.0.0", "test-board", "EFI/Linux/wayside-1.0.0.efi", imagetest.KernelRelease, res.RootHash, "Wayside development db",
 		"linux-image-test", "wayside-root-a", layout.TypeESP, "Kafka broker", "wayside/site.yaml", "console=ttyS0",
 	} {
 		if !strings.Contains(text.String(), want) {

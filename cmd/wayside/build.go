@@ -28,10 +28,11 @@ const defaultVersion = "0.1.0-dev"
 
 // buildOptions is what a build is asked for.
 type buildOptions struct {
-	board, site, keys, source, out, version string
-	epoch                                   int64 // Unix seconds; 0: the lock's date
-	counter                                 uint64
-	archive                                 archiveFlags
+	board, site, source, out, version string
+	epoch                             int64 // Unix seconds; 0: the lock's date
+	counter                           uint64
+	keys                              keyFlags
+	archive                           archiveFlags
 }
 
 func (o *buildOptions) add(cmd *cobra.Command) {
@@ -42,7 +43,7 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 	fl.StringVar(&o.version, "version", defaultVersion, "release `version`")
 	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `seconds`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
 	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
-	addKeysFlag(cmd, &o.keys)
+	o.keys.add(cmd)
 	o.archive.add(cmd)
 }
 
@@ -191,11 +192,15 @@ func (o *buildOptions) input() (image.Input, error) {
 	if in.Overlays, err = overlayEntries("base"); err != nil {
 		return in, err
 	}
-	dir, err := keysDir(o.keys)
+	dir, err := keysDir(o.keys.dir)
 	if err != nil {
 		return in, err
 	}
-	if in.Keys, _, err = keys.LoadOrCreate(dir); err != nil {
+	pass, err := o.keys.passphrase()
+	if err != nil {
+		return in, err
+	}
+	if in.Keys, _, err = keys.LoadOrCreate(dir, pass); err != nil {
 		return in, err
 	}
 	if in.UpdateRoot, err = keys.UpdateRoot(dir); err != nil {
