@@ -39,6 +39,9 @@ func baseTree(in *Input, p *Plan) ([]rootfs.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.components, err = list.components(); err != nil {
+		return nil, err
+	}
 	packages, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
 		return nil, err

@@ -186,6 +186,9 @@ key stays in the folder with a number, and firmware must be told of the new one.
   wayside keys rotate db`,
 		Args: want("one ROLE: root, targets, snapshot, timestamp, PK, KEK or db", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := k.encryptAs(args[0]); err != nil {
+				return err
+			}
 			f, err := k.open()
 			if err != nil {
 				return err
@@ -205,10 +208,25 @@ key stays in the folder with a number, and firmware must be told of the new one.
 		},
 	}
 	k.add(cmd)
-	cmd.Flags().BoolVar(&k.encrypt, "encrypt", false, "ask for a passphrase and encrypt the new key's file (implied by a passphrase that is given)")
+	cmd.Flags().BoolVar(&k.encrypt, "encrypt", false, "ask for a passphrase and encrypt the new key's file (default: as the old one's)")
 	cmd.Flags().StringVar(&which, "key", "", "`name` of the key to replace (default: the role's oldest)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// encryptAs has a new key encrypted where an old one of its role is.
+func (k *keyFlags) encryptAs(role string) error {
+	f, err := k.open()
+	if err != nil {
+		return err
+	}
+	l, err := f.List()
+	for _, key := range l.Keys {
+		if key.Role == role && key.Kept == keys.KeptEncrypted {
+			k.encrypt = true
+		}
+	}
+	return err
 }
 
 func newKeysRenewCmd() *cobra.Command {

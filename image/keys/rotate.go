@@ -172,6 +172,9 @@ func exists(file string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
+// KeptEncrypted says of a private key that it lies in an encrypted file.
+const KeptEncrypted = "encrypted file"
+
 // Info is what can be told of a key without its private half.
 type Info struct {
 	Name string `json:"name"`
@@ -179,8 +182,8 @@ type Info struct {
 	// Fingerprint is SHA-256, hex: of the certificate, or the TUF key id.
 	Fingerprint string `json:"fingerprint"`
 	Algorithm   string `json:"algorithm"`
-	// Kept says where the private key is: "file", "encrypted file", "signer"
-	// or "not here".
+	// Kept says where the private key is: KeptEncrypted, "file", "signer" or
+	// "not here".
 	Kept    string     `json:"kept"`
 	Current bool       `json:"current"`
 	Expires *time.Time `json:"expires,omitempty"` // of a certificate
@@ -246,7 +249,7 @@ func (f *Folder) kept(name string) string {
 	case !exists(f.keyFile(name)):
 		return "not here"
 	case f.isEncrypted(name):
-		return "encrypted file"
+		return KeptEncrypted
 	}
 	return "file"
 }

@@ -2,6 +2,8 @@ package rootfs_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -178,4 +180,34 @@ func discard(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// Wherever the last inode falls within its block, the image can be read.
+func TestOpenReadsTheLastInode(t *testing.T) {
+	var entries []rootfs.Entry
+	for n := range rootfs.BlockSize / 32 {
+		entries = append(entries, rootfs.Bytes(fmt.Sprintf("/d/file-%03d", n), 0o644, []byte("x")), rootfs.Dir(fmt.Sprintf("/dir-%03d", n), 0o755))
+		file, err := os.Create(filepath.Join(t.TempDir(), "root"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := rootfs.Write(file, entries, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := rootfs.Open(io.NewSectionReader(file, 0, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = fs.WalkDir(root, ".", func(_ string, d fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = d.Info()
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("%d files: %v", n+1, err)
+		}
+		file.Close()
+	}
 }
