@@ -48,6 +48,10 @@ func (p *Profile) fill() {
 			p.Broker.Topics[i].Partitions = 1
 		}
 	}
+	for i := range p.Links {
+		orString(&p.Links[i].Direction, Up)
+		orString(&p.Links[i].Compression, "zstd")
+	}
 	if p.Connect.MQTT != nil {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
 	}
