@@ -19,6 +19,8 @@ type Input struct {
 	Name    string
 	Version string // release version: letters, digits and . - _ ~
 	Epoch   int64  // Unix seconds; every time stamp in the image, and the lowest time a box trusts
+	// Counter orders releases; 0 means release.DefaultCounter of the epoch.
+	Counter uint64
 	Board   boards.Board
 
 	// Kernel and Loader are the unpacked Debian packages that
@@ -40,6 +42,9 @@ type Input struct {
 	Site []byte
 
 	Keys keys.Pair
+	// UpdateRoot is the signed TUF root that boxes of this image trust at
+	// first, as JSON; nil for an image that takes no updates.
+	UpdateRoot []byte
 	// CacheDir keeps what is costly to derive from the kernel package, by
 	// content. It never changes what is built.
 	CacheDir string

@@ -9,7 +9,7 @@ import (
 func (r *Report) Print(w io.Writer) error {
 	out := &printer{w: w}
 	if r.Release != nil {
-		out.line("release", "%s for %s (%s), epoch %d", r.Release.Version, r.Release.Board, r.Release.Arch, r.Release.Epoch)
+		out.line("release", "%s", releaseText(*r.Release))
 	}
 	out.line("disk", "%s, %s", r.DiskGUID, bytesText(r.Size))
 	for _, p := range r.Partitions {

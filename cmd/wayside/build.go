@@ -30,6 +30,7 @@ const defaultVersion = "0.1.0-dev"
 type buildOptions struct {
 	board, site, keys, source, out, version string
 	epoch                                   int64 // Unix seconds; 0: the lock's date
+	counter                                 uint64
 	archive                                 archiveFlags
 }
 
@@ -40,6 +41,7 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 	fl.StringVar(&o.source, "source", "", "Wayside's source `folder` (default: the module of this folder)")
 	fl.StringVar(&o.version, "version", defaultVersion, "release `version`")
 	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `seconds`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
+	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
 	addKeysFlag(cmd, &o.keys)
 	o.archive.add(cmd)
 }
@@ -169,7 +171,7 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 // input is what needs no network and no compiler; a mistake in it shows at
 // once.
 func (o *buildOptions) input() (image.Input, error) {
-	in := image.Input{Version: o.version, Epoch: o.epoch}
+	in := image.Input{Version: o.version, Epoch: o.epoch, Counter: o.counter}
 	var err error
 	if in.Board, err = boards.Get(o.board); err != nil {
 		return in, err
@@ -194,6 +196,9 @@ func (o *buildOptions) input() (image.Input, error) {
 		return in, err
 	}
 	if in.Keys, _, err = keys.LoadOrCreate(dir); err != nil {
+		return in, err
+	}
+	if in.UpdateRoot, err = keys.UpdateRoot(dir); err != nil {
 		return in, err
 	}
 	if in.CacheDir, err = o.archive.cacheDir(); err != nil {
