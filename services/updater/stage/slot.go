@@ -57,13 +57,11 @@ func (s Slot) clearHeader() error {
 	return s.putHeader(make([]byte, manifest.StagedHeader))
 }
 
+// writeHeader has init take the slot. All else was settled when the root was
+// verified.
 func (s Slot) writeHeader(h manifest.Staged) error {
 	b, err := h.Encode()
 	if err != nil {
-		return err
-	}
-	// Whatever was written to the area must be there first.
-	if err := s.settle(); err != nil {
 		return err
 	}
 	return s.putHeader(append(b, make([]byte, manifest.StagedHeader-len(b))...))

@@ -2,12 +2,13 @@ package stage
 
 import "fmt"
 
-const (
+// Variables for the tests, which cannot write a whole slot a thousand times.
+var (
 	// chunk is what one write takes, and all that is held of a download.
 	chunk = 1 << 20
 	// syncEvery bounds what a power cut costs, and how much of the page cache
 	// waits for the disk.
-	syncEvery = 16 << 20
+	syncEvery = int64(16 << 20)
 )
 
 // slotWriter writes content into the slot in large pieces and syncs now and
