@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
@@ -23,6 +24,9 @@ import (
 	"github.com/waysideos/wayside/services/updater/trust"
 	"github.com/waysideos/wayside/services/vfs"
 )
+
+// RootFile is where a release carries the TUF root to trust at first.
+const RootFile = layout.RootTUF
 
 // Config is what an updater needs to run.
 type Config struct {
