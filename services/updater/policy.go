@@ -75,7 +75,7 @@ func (u *Updater) advance(ctx context.Context, now time.Time) {
 	case u.slots.Pending != nil && install:
 		what, do = "reboot", u.reboot
 	case u.slots.Pending != nil:
-	case ours && install && refusal(u.st.Prepared, u.slots) == "":
+	case ours && install:
 		what, do = "activate", func(ctx context.Context) error {
 			if err := u.activate(ctx); err != nil {
 				return err

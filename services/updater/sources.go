@@ -3,9 +3,11 @@ package updater
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
@@ -70,18 +72,34 @@ func (u *Updater) sticks() string {
 // blocks and verity superblock as they are. Nothing signs it but the root hash.
 const rootRaw = "root.raw"
 
-// content says how a release is fetched from a source.
-func (u *Updater) content(s named, t release.Target, uki trust.File) (stage.Content, error) {
+// content says how a release is fetched from a source; have is the slot that
+// runs.
+func (u *Updater) content(s named, t release.Target, uki trust.File, have []delta.Source) (stage.Content, error) {
 	steady := &source.Steady{Source: s, Patience: u.pace.patience, Log: u.log, Got: u.m.got}
 	if s.box {
 		return stage.Whole{Source: steady, Root: path.Join("targets", t.Path(rootRaw)), UKI: uki.Name}, nil
 	}
-	pack, ok := u.catalog.File(t, release.TargetPack)
-	if !ok {
-		return nil, errors.New("release " + t.Version + " has no " + release.TargetPack + " in the signed metadata")
+	pack, okPack := u.catalog.File(t, release.TargetPack)
+	index, okIndex := u.catalog.File(t, release.TargetIndex)
+	if !okPack || !okIndex {
+		return nil, fmt.Errorf("release %s lacks %s or %s in the signed metadata", t.Version, release.TargetPack, release.TargetIndex)
 	}
-	return stage.Whole{Source: steady, Root: pack.Name, UKI: uki.Name}, nil
+	return stage.Delta{Source: steady, Index: index, Pack: pack.Name, Have: have}, nil
 }
+
+// running opens the slot that runs, for what the next release shares with it.
+// Without it more is fetched, and that is all.
+func (u *Updater) running() (have []delta.Source, done func()) {
+	slot, err := stage.OpenSlot(u.cfg.Dev, node(u.slots.Running))
+	if err != nil {
+		u.log.Warn("what the running slot holds cannot be used", "error", err)
+		return nil, func() {}
+	}
+	return slot.Held(), func() { slot.Close() }
+}
+
+// node is the name of a slot's device in Config.Dev.
+func node(s manifest.Slot) string { return strings.TrimPrefix(s.Device, "/dev/") }
 
 // reachable is nil when a source on the network answers, whatever it says.
 func (u *Updater) reachable(ctx context.Context) error {

@@ -91,7 +91,7 @@ type pace struct {
 
 var defaultPace = pace{
 	tick: 5 * time.Second, look: time.Minute, refresh: time.Hour, gate: 3 * time.Second,
-	blame: 3 * time.Minute, margin: 20 * time.Second,
+	blame: 3 * time.Minute, margin: 30 * time.Second,
 	quick:    source.Patience{Tries: 3, Low: time.Second, High: 5 * time.Second},
 	patience: source.DefaultPatience,
 }
@@ -244,8 +244,10 @@ func (u *Updater) phase() string {
 	return manifest.UpdateIdle
 }
 
-// prepared says whether a release waits, whole, in the other slot.
-func (u *Updater) prepared() bool { return u.st.Prepared != nil && u.st.Progress.Done }
+// whole says whether a release is in the other slot, verified; prepared, that
+// it may be installed too.
+func (u *Updater) whole() bool    { return u.st.Prepared != nil && u.st.Progress.Done }
+func (u *Updater) prepared() bool { return u.whole() && refusal(u.st.Prepared, u.slots) == "" }
 
 func brief(t *release.Target) *manifest.UpdateRelease {
 	if t == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
@@ -167,7 +166,7 @@ func (u *Updater) stage(ctx context.Context, t release.Target) error {
 	if !ok {
 		return fmt.Errorf("release %s has no kernel image in the signed metadata", t.Version)
 	}
-	slot, err := stage.OpenSlot(u.cfg.Dev, strings.TrimPrefix(u.slots.Other.Device, "/dev/"))
+	slot, err := stage.OpenSlot(u.cfg.Dev, node(u.slots.Other))
 	if err != nil {
 		return err
 	}
@@ -175,9 +174,11 @@ func (u *Updater) stage(ctx context.Context, t release.Target) error {
 	if err := stage.Check(t, uki, slot.Size); err != nil {
 		return err
 	}
+	have, done := u.running()
+	defer done()
 	var errs []error
 	for _, s := range u.sources() {
-		content, err := u.content(s, t, uki)
+		content, err := u.content(s, t, uki, have)
 		if err == nil {
 			j := &stage.Job{Target: t, UKI: uki, Content: content, Slot: slot, Step: u.step, Log: u.log,
 				Save: func(p stage.Progress) error {
@@ -219,7 +220,7 @@ func (u *Updater) activate(ctx context.Context) error {
 	switch {
 	case u.slots.Trial != nil:
 		return errOnTrial
-	case !u.prepared():
+	case !u.whole():
 		return errors.New("no release is prepared")
 	case u.slots.Pending != nil && u.slots.Pending.Version == p.Version:
 		return nil

@@ -84,6 +84,10 @@ type Gate struct {
 	Seen func([]manifest.Check)
 }
 
+// lookLimit bounds one look; a Limit leaves at least that long before init's
+// own deadline.
+const lookLimit = 25 * time.Second
+
 // Verdict is what a trial came to.
 type Verdict struct {
 	Good   bool
@@ -101,7 +105,7 @@ func (g *Gate) Run(ctx context.Context) (Verdict, error) {
 	tick := time.NewTicker(g.Every)
 	defer tick.Stop()
 	for {
-		look, cancel := context.WithTimeout(ctx, max(g.Limit-time.Since(begin), time.Second))
+		look, cancel := context.WithTimeout(ctx, lookLimit)
 		checks := g.look(look, restarts)
 		cancel()
 		if ctx.Err() != nil {

@@ -32,7 +32,7 @@ type Steady struct {
 
 // Open implements Source: the reader asks again for what is missing.
 func (s *Steady) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	r := &steadyReader{s: s, ctx: ctx, name: name, offset: offset, length: length}
+	r := &steadyReader{s: s, ctx: ctx, name: name, start: offset, offset: offset, length: length}
 	if err := r.connect(); err != nil {
 		return nil, err
 	}
@@ -43,6 +43,7 @@ type steadyReader struct {
 	s              *Steady
 	ctx            context.Context
 	name           string
+	start          int64 // where the caller began
 	offset, length int64 // of what is still to be read
 	failed         int   // tries in a row
 	now            io.ReadCloser
@@ -52,6 +53,9 @@ type steadyReader struct {
 func (r *steadyReader) connect() error {
 	for {
 		in, err := r.s.Source.Open(r.ctx, r.name, r.offset, r.length)
+		if KindOf(err) == NoRanges && r.offset > r.start {
+			in, err = r.s.Source.Open(r.ctx, r.name, r.offset, Rest) // what was read is passed over
+		}
 		if err == nil {
 			r.now = in
 			return nil
@@ -87,6 +91,9 @@ func (r *steadyReader) Read(p []byte) (int, error) {
 	for {
 		if r.length == 0 {
 			return 0, io.EOF
+		}
+		if r.length > 0 && int64(len(p)) > r.length {
+			p = p[:r.length]
 		}
 		n, err := r.now.Read(p)
 		if n > 0 {

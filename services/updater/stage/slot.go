@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -91,4 +92,20 @@ func (s Slot) settle() error {
 // Kernel reads the kernel image that h says is staged.
 func (s Slot) Kernel(h manifest.Staged) *io.SectionReader {
 	return io.NewSectionReader(s, s.kernelAt(), h.Length)
+}
+
+// rootSize is how far the file system of the slot reaches, in bytes: EROFS has
+// its magic at byte 1024, log2 of its block size at 12 behind that and its
+// blocks at 36 (fs/erofs/erofs_fs.h). Without one it is all before the staged
+// area: the size only bounds where the like of a release is looked for.
+func (s Slot) rootSize() int64 {
+	most := s.Size - manifest.StagedArea
+	b := make([]byte, 128)
+	if _, err := s.ReadAt(b, 1024); err != nil || binary.LittleEndian.Uint32(b) != 0xe0f5e1e2 || b[12] > 16 {
+		return most
+	}
+	if size := int64(binary.LittleEndian.Uint32(b[36:])) << b[12]; size > 0 {
+		return min(size, most)
+	}
+	return most
 }

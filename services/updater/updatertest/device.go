@@ -1,6 +1,7 @@
 package updatertest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/image/verity"
@@ -98,11 +100,17 @@ func NewRelease(t testing.TB, version string, counter uint64, blocks int64, uki 
 	return r
 }
 
-// AddTo publishes the release; its pack is the content as it is.
+// AddTo publishes the release.
 func (r Release) AddTo(repo *Repo) {
 	repo.t.Helper()
+	var index, pack bytes.Buffer
+	_, err := delta.Write(context.Background(), &index, &pack,
+		delta.Content{Name: delta.Root, Data: bytes.NewReader(r.Content), Size: int64(len(r.Content))},
+		delta.Content{Name: delta.UKI, Data: bytes.NewReader(r.UKI), Size: int64(len(r.UKI))})
+	repo.must(err)
 	repo.Add(r.Target.Path(release.TargetUKI), r.UKI, &r.Target)
-	repo.Add(r.Target.Path(release.TargetPack), r.Content, nil)
+	repo.Add(r.Target.Path(release.TargetIndex), index.Bytes(), nil)
+	repo.Add(r.Target.Path(release.TargetPack), pack.Bytes(), nil)
 }
 
 // memory is a file that grows.
