@@ -34,6 +34,7 @@ func checkProfile(p *Profile, r *report) {
 		c.routeTopics("connect.mqtt", p.Connect.MQTT, &p.Broker)
 	}
 	c.text("console.listen", p.Console.Listen, listenAddress)
+	c.update("update", &p.Update)
 }
 
 func (c checker) text(path, value string, rule rule) {

@@ -56,6 +56,7 @@ func (p *Profile) fill() {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
 	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
+	p.Update.fill()
 }
 
 func (i *Interface) fill() {

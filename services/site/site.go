@@ -17,6 +17,7 @@ type Profile struct {
 	Links       []Link  `yaml:"links,omitempty"`
 	Connect     Connect `yaml:"connect,omitempty"`
 	Console     Console `yaml:"console,omitempty"`
+	Update      Update  `yaml:"update,omitempty"`
 }
 
 // Network is how the box reaches others.
