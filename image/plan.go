@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/modules"
 	"github.com/waysideos/wayside/image/release"
@@ -40,9 +41,12 @@ type Plan struct {
 	initramfs []modules.Module
 	modules   []modules.Module
 	kernel    []byte
-	loader    []byte // systemd-boot, unsigned
-	stub      []byte
-	root      []rootfs.Entry // without the modules' own files, which the build extracts
+
+	components []attest.Component // what the image is made of
+	sbom       []byte
+	loader     []byte // systemd-boot, unsigned
+	stub       []byte
+	root       []rootfs.Entry // without the modules' own files, which the build extracts
 }
 
 // efiArch is how UEFI and systemd write an architecture in file names.
@@ -172,6 +176,9 @@ func (p *Plan) planRoot(_ context.Context, in *Input) error {
 		return err
 	}
 	p.root = append(p.root, rootfs.Bytes(layout.RootRelease, 0o644, data))
+	if p.sbom, err = attest.SPDX(p.Release, p.components); err != nil {
+		return err
+	}
 	for _, e := range p.root {
 		p.Bytes += e.Size
 	}

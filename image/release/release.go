@@ -38,6 +38,8 @@ func (r Release) Validate() error {
 		return fmt.Errorf("release version %q: want letters, digits and . _ ~ -, beginning with a letter or digit, at most 63", r.Version)
 	case !versionWords.MatchString(r.Board):
 		return fmt.Errorf("release board %q: want letters, digits and . _ ~ -, beginning with a letter or digit, at most 63", r.Board)
+	case r.Counter >= 1<<53:
+		return fmt.Errorf("release counter %d: want less than 2^53, which every reader of JSON can hold", r.Counter)
 	case r.Epoch <= 0:
 		return fmt.Errorf("release epoch %d: want Unix seconds after 1970", r.Epoch)
 	}

@@ -68,7 +68,7 @@ func DecodeTarget(data []byte) (Target, error) {
 }
 
 func (t Target) validate() error {
-	r := Release{Version: t.Version, Board: t.Board, Epoch: 1}
+	r := Release{Version: t.Version, Board: t.Board, Epoch: 1, Counter: t.Counter}
 	if err := r.Validate(); err != nil {
 		return err
 	}
