@@ -163,7 +163,11 @@ func (m *Machine) runTrial(ctx context.Context) error {
 		return nil
 	}
 	k.Reached("services started")
-	return k.Run(ctx, trial.DefaultWindow)
+	window := trial.DefaultWindow
+	if m.profile != nil {
+		window = time.Duration(m.profile.Profile.Update.TrialMinutes) * time.Minute
+	}
+	return k.Run(ctx, window)
 }
 
 // servicesReady commits a trial of a release without an updater: nobody else
