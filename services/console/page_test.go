@@ -50,7 +50,7 @@ func TestPage(t *testing.T) {
 			s.Update = &manifest.Update{Phase: "idle", Running: "0.1.0", Auto: "install", Window: "02:00-04:00 UTC", Blame: "version",
 				Refused: []manifest.Fact{{Name: "0.2.0", Value: "it failed on this box (canary: produce: no answer); retry makes it forgotten"}},
 				Sources: []manifest.UpdateSource{{Name: "https://updates.example.com", OK: true, Checked: now}, {Name: "usb sda1", Error: "timestamp metadata: is older than what this box has seen"}},
-				Last: &manifest.Outcome{Version: "0.2.0", Check: "canary", Reason: "produce: no answer", ResetCause: "watchdog", Log: []string{"broker: <panic>"}}}
+				Last:    &manifest.Outcome{Version: "0.2.0", Check: "canary", Reason: "produce: no answer", ResetCause: "watchdog", Log: []string{"broker: <panic>"}}}
 		}, "warn"},
 		{"update-preparing", func(s *Snapshot) {
 			s.Update = &manifest.Update{Phase: "preparing", Running: "0.1.0", Auto: "prepare", Step: "downloading", Done: 3_000_000, Total: 60_000_000,
