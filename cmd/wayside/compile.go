@@ -39,12 +39,18 @@ func orHere(dir string) string {
 	return dir
 }
 
+// linkFlags keep a program small and, from one release to the next, alike:
+// no build ID, and sections that begin at multiples of 64 KiB (-R), so that
+// code which grows a little does not move the data that all other code names.
+// That alone takes a third off the delta of a small change.
+const linkFlags = "-s -w -buildid= -R=65536"
+
 // compile builds a static program of the tree for linux on goarch. Of the
 // host's environment only what names folders and module sources is kept, so
 // that the bytes depend on source, toolchain and architecture alone.
 func compile(ctx context.Context, source, pkg, goarch, out string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags=-s -w -buildid=", "-o", out, "./"+pkg)
+		"-ldflags="+linkFlags, "-o", out, "./"+pkg)
 	cmd.Dir = source
 	cmd.Env = append(keptEnv(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch,
 		"GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off")

@@ -1,5 +1,5 @@
 // Package initramfs writes the kernel's first file system: a cpio archive in
-// newc format, compressed with zstd.
+// newc format.
 package initramfs
 
 import (
@@ -9,41 +9,20 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/waysideos/wayside/image/rootfs"
 )
 
-// windowSize is the zstd window, in bytes. The kernel allots it while it
-// unpacks and refuses more than 128 MiB (lib/decompress_unzstd.c); 8 MiB costs
-// little memory on a small box and nothing in size.
-const windowSize = 8 << 20
-
-// Write writes the entries, which rootfs.Complete orders and completes, as
-// one compressed archive. Every file belongs to root and is of time 0.
+// Write writes the entries, which rootfs.Complete orders and completes, as one
+// archive. Every file belongs to root and is of time 0.
+//
+// It is not compressed. init and modules are files of the root too, byte for
+// byte: an update finds them there and fetches nothing, where any compression
+// would make one changed file a change of all that follow. The UKI is some 20
+// MiB larger for it on the boot partition, and smaller by as much as that
+// compresses in every download.
 func Write(w io.Writer, entries []rootfs.Entry) error {
-	// One goroutine: with more, block borders depend on timing.
-	z, err := zstd.NewWriter(w,
-		zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(windowSize),
-		zstd.WithEncoderCRC(true))
-	if err != nil {
-		return fmt.Errorf("write initramfs: %v", err)
-	}
-	if err := WriteArchive(z, entries); err != nil {
-		z.Close()
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return fmt.Errorf("write initramfs: %w", err)
-	}
-	return nil
-}
-
-// WriteArchive writes the archive without compression.
-func WriteArchive(w io.Writer, entries []rootfs.Entry) error {
 	all, err := rootfs.Complete(entries)
 	if err != nil {
 		return err
