@@ -73,7 +73,7 @@ func TestPublishCommand(t *testing.T) {
 	if first.Board != "test-board" || first.Counter != 1 || first.MinCounter != 1 || first.Notes != "first" || first.PackBytes == 0 || first.RootHash == "" {
 		t.Errorf("first release: %+v", first)
 	}
-	for _, name := range []string{"wayside.efi", "root.pack", "sbom.spdx.json", "provenance.json"} {
+	for _, name := range []string{"wayside.efi", "root.pack", "root.index", "sbom.spdx.json", "provenance.json"} {
 		if first.Files[name] == 0 {
 			t.Errorf("%s is not published: %v", name, first.Files)
 		}
@@ -144,7 +144,7 @@ func TestPublishCommandRefuses(t *testing.T) {
 	if _, err := wayside(t, "publish", "--repo", repo, "--keys", keyDir, img); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("an altered image: got %v", err)
 	}
-	if _, err := publish.Open(repo, keysFolder(t, keyDir), publish.Plain, keysTime); err != nil {
+	if _, err := publish.Open(repo, keysFolder(t, keyDir), publish.Delta, keysTime); err != nil {
 		t.Errorf("a refusal left the repository locked or broken: %v", err)
 	}
 }
