@@ -50,6 +50,7 @@ func boxBroker(given []string, profile *site.Profile) []string {
 }
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
+	trustPublicAuthorities()
 	profile, err := f.profile()
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	_ "time/tzdata" // the box has no time zones either
 
 	"github.com/spf13/cobra"
-	_ "golang.org/x/crypto/x509roots/fallback" // the box has no folder of authorities
 
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/updater"
@@ -52,6 +51,7 @@ sources offer.`,
 }
 
 func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
+	trustPublicAuthorities()
 	profile, err := f.profile()
 	if err != nil {
 		return err
