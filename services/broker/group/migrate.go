@@ -35,8 +35,8 @@ func (m *Manager) migration() (up, down bool) {
 }
 
 // upgrade turns a classic group into one of the consumer protocol, with its
-// members and what they are assigned. It is refused as a group of another kind
-// if somebody else than this broker could not go on with what they say.
+// members and what they are assigned. It is refused, as a group of another
+// kind, if they are no consumers or what they say cannot be taken over.
 func (m *Manager) upgrade(g *group) (*consumerGroup, error) {
 	up, _ := m.migration()
 	if len(g.members) > 0 && (!up || g.protocolType != consumerType) {
