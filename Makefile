@@ -11,7 +11,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm bench-broker bench-delta clients soak clean
+.PHONY: help run build test check unit vm bench-broker bench-delta clients soak soak-links clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,11 +40,11 @@ check: ## formatting, vet, also for macOS
 unit: ## unit tests of every package but test/
 	@$(GO) test $$($(GO) list ./... | grep -v /test/) ./test/rules
 
-clients: ## other people's Kafka clients against the broker
-	@WAYSIDE_CLIENTS=1 $(GO) test -count 1 -timeout 15m -v ./test/clients
+clients: ## other people's Kafka clients against the broker, and links to a real Kafka
+	@WAYSIDE_CLIENTS=1 $(GO) test -count 1 -timeout 20m -v ./test/clients ./test/replication
 
 vm: ## what an outsider may rely on, in virtual machines
-	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $$($(GO) list ./test/... | grep -v /test/clients)
+	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)
@@ -55,6 +55,9 @@ bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
 SOAK ?= 1h
 soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker
 	@$(GO) test ./test/soak -run 'TestSoak$$' -count 1 -timeout 0 -v -soak $(SOAK)
+
+soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills at both ends, every record compared
+	@$(GO) test ./test/replication -run 'TestNothingLostNothingTwice$$' -count 1 -timeout 0 -v -soak-link $(SOAK)
 
 clean: ## remove what was built
 	@rm -rf out

@@ -34,6 +34,8 @@ type build struct {
 	initramfs []byte
 	uki       []byte // signed
 	loader    []byte // signed
+
+	provenance []byte // of the image; the root has its own
 }
 
 // steps is what a build does, in order.
@@ -42,11 +44,13 @@ var steps = []struct {
 	do   func(*build, context.Context) (detail string, err error)
 }{
 	{"modules", (*build).extractModules},
+	{"attest", (*build).attestRoot},
 	{"root", (*build).writeRoot},
 	{"verity", (*build).writeVerity},
 	{"initramfs", (*build).makeInitramfs},
 	{"uki", (*build).makeUKI},
 	{"sign", (*build).sign},
+	{"provenance", (*build).attestImage},
 	{"esp", (*build).writeESP},
 	{"gpt", (*build).writeGPT},
 }
@@ -165,8 +169,14 @@ func (w *build) makeUKI(context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if room := layout.StagedUKISize - layout.StagedUKIHeader - maxSignature; int64(len(w.uki)) > room {
+		return "", fmt.Errorf("kernel image of %s: an update stages it in %s of a slot", bytesText(int64(len(w.uki))), bytesText(room))
+	}
 	return fmt.Sprintf("%s, %s", layout.UKIName(r.Version), bytesText(int64(len(w.uki)))), nil
 }
+
+// maxSignature is more than signing adds to a kernel image.
+const maxSignature = 16 << 10
 
 func (w *build) sign(context.Context) (detail string, err error) {
 	at := time.Unix(w.plan.Release.Epoch, 0)
@@ -209,6 +219,13 @@ func (w *build) finish(name string) (Result, error) {
 	if err == nil {
 		err = w.out.Chmod(0o644)
 	}
+	sbom, provenance := Beside(name, SBOMSuffix), Beside(name, ProvenanceSuffix)
+	if err == nil {
+		err = w.writeBeside(sbom, w.plan.sbom)
+	}
+	if err == nil {
+		err = w.writeBeside(provenance, w.provenance)
+	}
 	if closeErr := w.out.Close(); err == nil {
 		err = closeErr
 	}
@@ -219,7 +236,7 @@ func (w *build) finish(name string) (Result, error) {
 		return Result{}, fmt.Errorf("write image: %w", err)
 	}
 	return Result{
-		Path: name, Size: w.size, Stored: stored,
+		Path: name, SBOM: sbom, Provenance: provenance, Size: w.size, Stored: stored,
 		RootHash: hex.EncodeToString(w.tree.RootHash), UKIBytes: int64(len(w.uki)), RootBytes: w.tree.Size,
 	}, nil
 }

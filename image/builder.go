@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/waysideos/wayside/boards"
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/rootfs"
 )
@@ -19,6 +20,8 @@ type Input struct {
 	Name    string
 	Version string // release version: letters, digits and . - _ ~
 	Epoch   int64  // Unix seconds; every time stamp in the image, and the lowest time a box trusts
+	// Counter orders releases; 0 means release.DefaultCounter of the epoch.
+	Counter uint64
 	Board   boards.Board
 
 	// Kernel and Loader are the unpacked Debian packages that
@@ -39,7 +42,14 @@ type Input struct {
 	// Site is the site profile put on the boot partition; nil for none.
 	Site []byte
 
+	// Source says, for the provenance, what Init and Services were compiled
+	// from; empty if nobody knows.
+	Source attest.Source
+
 	Keys keys.Pair
+	// UpdateRoot is the signed TUF root that boxes of this image trust at
+	// first, as JSON; nil for an image that takes no updates.
+	UpdateRoot []byte
 	// CacheDir keeps what is costly to derive from the kernel package, by
 	// content. It never changes what is built.
 	CacheDir string
@@ -65,12 +75,14 @@ type Event struct {
 
 // Result says what Build wrote.
 type Result struct {
-	Path      string `json:"path"`
-	Size      int64  `json:"size_bytes"`   // apparent size of the sparse file
-	Stored    int64  `json:"stored_bytes"` // bytes that are not holes
-	RootHash  string `json:"root_hash"`    // hex
-	UKIBytes  int64  `json:"uki_bytes"`
-	RootBytes int64  `json:"root_bytes"` // file system and hash tree
+	Path       string `json:"path"`
+	SBOM       string `json:"sbom"` // files beside the image
+	Provenance string `json:"provenance"`
+	Size       int64  `json:"size_bytes"`   // apparent size of the sparse file
+	Stored     int64  `json:"stored_bytes"` // bytes that are not holes
+	RootHash   string `json:"root_hash"`    // hex
+	UKIBytes   int64  `json:"uki_bytes"`
+	RootBytes  int64  `json:"root_bytes"` // file system and hash tree
 }
 
 // Builder builds one image. It may be used again; each Build starts afresh.

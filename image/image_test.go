@@ -32,7 +32,7 @@ func input(t testing.TB) image.Input {
 	return image.Input{
 		Version: "1.0.0", Epoch: 1_760_000_000, Board: imagetest.Board(),
 		Kernel: imagetest.Kernel(t), Loader: imagetest.Loader(),
-		Packages: []image.Package{{Name: "linux-image-test", Version: "6.0.0-1", Arch: "amd64", SHA256: "00"}},
+		Packages: []image.Package{{Name: "linux-image-test", Version: "6.0.0-1", Arch: "amd64", SHA256: strings.Repeat("00", 32)}},
 		Init:     binary, Services: binary,
 		Overlays: []rootfs.Entry{
 			rootfs.Bytes(layout.RootUnits+"/broker.service", 0o644, []byte(unit)),
@@ -60,7 +60,7 @@ func build(t testing.TB, in image.Input, dir string) (*os.File, image.Result) {
 // The promise of the builder: nothing but its inputs shows in the image.
 func TestTwoBuildsAreEqual(t *testing.T) {
 	in := input(t)
-	first, _ := build(t, in, filepath.Join(t.TempDir(), "a"))
+	first, firstRes := build(t, in, filepath.Join(t.TempDir(), "a"))
 	old := syscall.Umask(0o077)
 	local := time.Local
 	t.Cleanup(func() { syscall.Umask(old); time.Local = local })
@@ -69,6 +69,8 @@ func TestTwoBuildsAreEqual(t *testing.T) {
 	in.CacheDir = t.TempDir()
 	second, res := build(t, in, filepath.Join(t.TempDir(), "another", "folder"))
 	imagetest.Run(t, "cmp", first.Name(), second.Name())
+	imagetest.Run(t, "cmp", firstRes.SBOM, res.SBOM)
+	imagetest.Run(t, "cmp", firstRes.Provenance, res.Provenance)
 	info, err := second.Stat()
 	if err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("mode of the image: %v, %v; want 0644 whatever the umask", info.Mode(), err)
@@ -235,7 +237,7 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"1.0.0", "test-board", "EFI/Linux/wayside-1.0.0.efi", imagetest.KernelRelease, res.RootHash, "Wayside development key",
+		"1.0.0", "test-board", "EFI/Linux/wayside-1.0.0.efi", imagetest.KernelRelease, res.RootHash, "Wayside development db",
 		"linux-image-test", "wayside-root-a", layout.TypeESP, "Kafka broker", "wayside/site.yaml", "console=ttyS0",
 	} {
 		if !strings.Contains(text.String(), want) {
@@ -245,8 +247,8 @@ func TestInspect(t *testing.T) {
 			t.Errorf("the report as JSON does not say %q", want)
 		}
 	}
-	if got := strings.Count(text.String(), ", valid\n"); got != 2 {
-		t.Errorf("%d valid signatures shown, want 2:\n%s", got, text.String())
+	if got := strings.Count(text.String(), ", valid\n"); got != 3 {
+		t.Errorf("%d valid signatures shown, want those of loader, kernel and provenance:\n%s", got, text.String())
 	}
 	if r.Root.Modules != 8 || r.Root.Units != 1 {
 		t.Errorf("the root holds %d modules and %d services, want 8 and 1", r.Root.Modules, r.Root.Units)

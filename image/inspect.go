@@ -10,7 +10,9 @@ import (
 	"path"
 	"strings"
 
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/disk"
+	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/image/uki"
@@ -27,6 +29,14 @@ type Report struct {
 	Root       *RootReport      `json:"root,omitempty"`
 	Release    *release.Release `json:"release,omitempty"`
 	Packages   *PackageList     `json:"packages,omitempty"`
+	// UpdateRoot is the version of the TUF root that the image trusts at
+	// first; 0 if it takes no updates.
+	UpdateRoot int64 `json:"update_root,omitempty"`
+	// Provenance tells of the statement in the root: whether the certificates
+	// given have signed it.
+	Provenance *SignatureReport `json:"provenance,omitempty"`
+
+	sbom, provenance []byte
 	// Problems are what could not be read or does not fit, in words. An image
 	// with problems is still shown; Verify is what refuses.
 	Problems []string `json:"problems,omitempty"`
@@ -88,7 +98,7 @@ func Inspect(img io.ReaderAt, size int64, certs ...*x509.Certificate) (*Report, 
 	for _, u := range p.ukis {
 		r.addKernel(u)
 	}
-	r.addRoot(p)
+	r.addRoot(p, certs)
 	return r, nil
 }
 
@@ -140,7 +150,7 @@ func (r *Report) addKernel(u bootImage) {
 
 // addRoot looks into the slot with the words of the first kernel image that
 // has any.
-func (r *Report) addRoot(p *parts) {
+func (r *Report) addRoot(p *parts, certs []*x509.Certificate) {
 	_, blocks, err := p.ukis[0].pin()
 	if err != nil {
 		return // said already
@@ -171,7 +181,42 @@ func (r *Report) addRoot(p *parts) {
 	} else {
 		r.Packages = &list
 	}
+	r.addAttested(root, certs)
 }
+
+// addAttested reads what the root says of how it was made and of updates.
+func (r *Report) addAttested(root fs.FS, certs []*x509.Certificate) {
+	r.sbom, r.provenance = file(root, layout.RootSBOM), file(root, layout.RootProvenance)
+	if r.provenance != nil {
+		r.Provenance = &SignatureReport{Signers: []string{}}
+		_, err := attest.Payload(r.provenance)
+		if err == nil && len(certs) > 0 {
+			var signer *x509.Certificate
+			signer, err = attest.SignedBy(r.provenance, certs...)
+			valid := err == nil
+			if r.Provenance.Valid = &valid; valid {
+				r.Provenance.Signers = append(r.Provenance.Signers, signer.Subject.String())
+			}
+		}
+		if err != nil {
+			r.Provenance.Error = err.Error()
+		}
+	}
+	if data := file(root, layout.RootTUF); data != nil {
+		update, err := (&keys.Root{}).FromBytes(data)
+		if err != nil {
+			r.problem(fmt.Errorf("update root %s: %v", layout.RootTUF, err))
+			return
+		}
+		r.UpdateRoot = update.Signed.Version
+	}
+}
+
+// SBOM is the SPDX document in the root, nil if there is none.
+func (r *Report) SBOM() []byte { return r.sbom }
+
+// Envelope is the signed provenance in the root, nil if there is none.
+func (r *Report) Envelope() []byte { return r.provenance }
 
 func (c *RootReport) count(root fs.FS) error {
 	units := strings.TrimPrefix(layout.RootUnits, "/")

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/modules"
 	"github.com/waysideos/wayside/image/release"
@@ -39,9 +41,12 @@ type Plan struct {
 	initramfs []modules.Module
 	modules   []modules.Module
 	kernel    []byte
-	loader    []byte // systemd-boot, unsigned
-	stub      []byte
-	root      []rootfs.Entry // without the modules' own files, which the build extracts
+
+	components []attest.Component // what the image is made of
+	sbom       []byte
+	loader     []byte // systemd-boot, unsigned
+	stub       []byte
+	root       []rootfs.Entry // without the modules' own files, which the build extracts
 }
 
 // efiArch is how UEFI and systemd write an architecture in file names.
@@ -54,7 +59,8 @@ const loaderDir = "usr/lib/systemd/boot/efi"
 func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	in := &b.Input
 	p := &Plan{Name: in.Name, Packages: in.Packages}
-	p.Release = release.Release{Version: in.Version, Board: in.Board.Slug, Arch: in.Board.Arch, Epoch: in.Epoch}
+	p.Release = release.Release{Version: in.Version, Board: in.Board.Slug, Arch: in.Board.Arch, Epoch: in.Epoch,
+		Counter: cmp.Or(in.Counter, release.DefaultCounter(in.Epoch))}
 	if p.Name == "" {
 		p.Name = "wayside-" + in.Board.Slug + "-" + in.Version
 	}
@@ -170,6 +176,9 @@ func (p *Plan) planRoot(_ context.Context, in *Input) error {
 		return err
 	}
 	p.root = append(p.root, rootfs.Bytes(layout.RootRelease, 0o644, data))
+	if p.sbom, err = attest.SPDX(p.Release, p.components); err != nil {
+		return err
+	}
 	for _, e := range p.root {
 		p.Bytes += e.Size
 	}
@@ -187,8 +196,8 @@ func (p *Plan) checkFit(root int64) error {
 		if part.Role != layout.RootA {
 			continue
 		}
-		if need := verity.Size(root/layout.VerityBlock + 1); need > part.Size {
-			return fmt.Errorf("root of %s with its hash tree does not fit in a slot of %s", bytesText(root), bytesText(part.Size))
+		if room := layout.StagedUKI(part.Size); verity.Size(root/layout.VerityBlock+1) > room {
+			return fmt.Errorf("root of %s with its hash tree does not fit into the %s that a slot has for it", bytesText(root), bytesText(room))
 		}
 	}
 	return nil
@@ -223,6 +232,7 @@ func cmdline(board []string, r release.Release, rootHash string, dataBlocks int6
 		layout.CmdVersion + "=" + r.Version,
 		layout.CmdBoard + "=" + r.Board,
 		layout.CmdEpoch + "=" + strconv.FormatInt(r.Epoch, 10),
+		layout.CmdCounter + "=" + strconv.FormatUint(r.Counter, 10),
 	}
 	if rootHash != "" {
 		words = append(words, layout.CmdRootHash+"="+rootHash, layout.CmdDataBlocks+"="+strconv.FormatInt(dataBlocks, 10))
@@ -238,7 +248,7 @@ func (b *Builder) Explain(ctx context.Context, w io.Writer) error {
 	}
 	out := &printer{w: w}
 	out.line("image", "%s.img", p.Name)
-	out.line("release", "%s for %s (%s), epoch %d", p.Release.Version, p.Release.Board, p.Release.Arch, p.Release.Epoch)
+	out.line("release", "%s", releaseText(p.Release))
 	out.line("kernel", "%s", p.Release.Kernel)
 	out.line("cmdline", "%s", strings.Join(p.Cmdline, " "))
 	out.line("signed by", "%s", b.Input.Keys.Cert.Subject)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/waysideos/wayside/image/release"
 )
 
 // printer writes labelled lines and keeps the first error.
@@ -24,6 +26,10 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	}
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+func releaseText(r release.Release) string {
+	return fmt.Sprintf("%s for %s (%s), epoch %d, counter %d", r.Version, r.Board, r.Arch, r.Epoch, r.Counter)
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -9,7 +9,7 @@ import (
 func (r *Report) Print(w io.Writer) error {
 	out := &printer{w: w}
 	if r.Release != nil {
-		out.line("release", "%s for %s (%s), epoch %d", r.Release.Version, r.Release.Board, r.Release.Arch, r.Release.Epoch)
+		out.line("release", "%s", releaseText(*r.Release))
 	}
 	out.line("disk", "%s, %s", r.DiskGUID, bytesText(r.Size))
 	for _, p := range r.Partitions {
@@ -32,11 +32,29 @@ func (r *Report) Print(w io.Writer) error {
 			out.line("service", "%-16s %s", name, r.Release.Services[name])
 		}
 	}
+	r.printUpdates(out)
 	r.printPackages(out)
 	for _, p := range r.Problems {
 		out.line("PROBLEM", "%s", p)
 	}
 	return out.err
+}
+
+func (r *Report) printUpdates(out *printer) {
+	if r.UpdateRoot > 0 {
+		out.line("updates", "by update root %d", r.UpdateRoot)
+	} else {
+		out.line("updates", "none: the image has no update root")
+	}
+	switch p := r.Provenance; {
+	case p == nil:
+	case p.Error != "":
+		out.line("provenance", "BAD SIGNATURE: %s", p.Error)
+	case p.Valid == nil:
+		out.line("provenance", "signed, not checked")
+	default:
+		out.line("provenance", "%s", p.text())
+	}
 }
 
 func (r *Report) printPackages(out *printer) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/waysideos/wayside/image/layout"
@@ -38,6 +39,9 @@ func baseTree(in *Input, p *Plan) ([]rootfs.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.components, err = list.components(); err != nil {
+		return nil, err
+	}
 	packages, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
 		return nil, err
@@ -50,6 +54,9 @@ func baseTree(in *Input, p *Plan) ([]rootfs.Entry, error) {
 		rootfs.Symlink("/etc/os-release", "../usr/lib/os-release"),
 		rootfs.Bytes(layout.RootPackages, 0o644, append(packages, '\n')),
 		rootfs.Bytes(layout.RootModulesLoad, 0o644, lines(p.Load)),
+	}
+	if in.UpdateRoot != nil {
+		entries = append(entries, rootfs.Bytes(layout.RootTUF, 0o644, in.UpdateRoot))
 	}
 	for _, program := range []struct{ name, host string }{{layout.RootInit, in.Init}, {layout.RootServices, in.Services}} {
 		e, err := rootfs.HostFile(program.name, 0o755, program.host)
@@ -134,6 +141,9 @@ func osRelease(r release.Release) []byte {
 		`PRETTY_NAME="Wayside ` + r.Version + `"`,
 		`VERSION_ID="` + r.Version + `"`,
 		`VARIANT_ID="` + r.Board + `"`,
+		// systemd-boot starts the highest of these, before it looks at
+		// VERSION_ID (Boot Loader Specification, "Sorting").
+		`IMAGE_VERSION="` + strconv.FormatUint(r.Counter, 10) + `"`,
 		``,
 	}, "\n"))
 }

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -113,6 +114,7 @@ func (p *parts) verifyIdentity(r release.Release, boot bootImage, dataBlocks int
 		{"version", r.Version, boot.cmdline[layout.CmdVersion]},
 		{"board", r.Board, boot.cmdline[layout.CmdBoard]},
 		{"epoch", fmt.Sprint(r.Epoch), boot.cmdline[layout.CmdEpoch]},
+		{"counter", fmt.Sprint(r.Counter), cmp.Or(boot.cmdline[layout.CmdCounter], "0")},
 		{"kernel", r.Kernel, string(uki.Find(boot.sections, uki.Uname))},
 		{"file name", layout.UKIName(r.Version), path.Base(boot.path)},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waysideos/wayside/boards"
 	"github.com/waysideos/wayside/image"
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/debian"
 	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/release"
@@ -28,9 +29,12 @@ const defaultVersion = "0.1.0-dev"
 
 // buildOptions is what a build is asked for.
 type buildOptions struct {
-	board, site, keys, source, out, version string
-	epoch                                   int64 // Unix seconds; 0: the lock's date
-	archive                                 archiveFlags
+	board, site, source, out, version string
+	epoch                             int64 // Unix seconds; 0: the lock's date
+	counter                           uint64
+	sourceURI, sourceCommit           string // of Wayside's source, for the provenance
+	keys                              keyFlags
+	archive                           archiveFlags
 }
 
 func (o *buildOptions) add(cmd *cobra.Command) {
@@ -40,7 +44,10 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 	fl.StringVar(&o.source, "source", "", "Wayside's source `folder` (default: the module of this folder)")
 	fl.StringVar(&o.version, "version", defaultVersion, "release `version`")
 	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `seconds`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
-	addKeysFlag(cmd, &o.keys)
+	fl.StringVar(&o.sourceURI, "source-uri", "https://github.com/waysideos/wayside", "repository of the source, as the provenance shall name it")
+	fl.StringVar(&o.sourceCommit, "source-commit", "", "git `commit` of the source, for the provenance (default: it names none)")
+	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
+	o.keys.add(cmd)
 	o.archive.add(cmd)
 }
 
@@ -169,12 +176,13 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 // input is what needs no network and no compiler; a mistake in it shows at
 // once.
 func (o *buildOptions) input() (image.Input, error) {
-	in := image.Input{Version: o.version, Epoch: o.epoch}
+	in := image.Input{Version: o.version, Epoch: o.epoch, Counter: o.counter,
+		Source: attest.Source{URI: o.sourceURI, Commit: o.sourceCommit}}
 	var err error
 	if in.Board, err = boards.Get(o.board); err != nil {
 		return in, err
 	}
-	r := release.Release{Version: o.version, Board: in.Board.Slug, Epoch: cmp.Or(o.epoch, 1)}
+	r := release.Release{Version: o.version, Board: in.Board.Slug, Epoch: cmp.Or(o.epoch, 1), Counter: o.counter}
 	if err := r.Validate(); err != nil {
 		return in, err
 	}
@@ -189,11 +197,18 @@ func (o *buildOptions) input() (image.Input, error) {
 	if in.Overlays, err = overlayEntries("base"); err != nil {
 		return in, err
 	}
-	dir, err := keysDir(o.keys)
+	dir, err := keysDir(o.keys.dir)
 	if err != nil {
 		return in, err
 	}
-	if in.Keys, _, err = keys.LoadOrCreate(dir); err != nil {
+	pass, err := o.keys.passphrase()
+	if err != nil {
+		return in, err
+	}
+	if in.Keys, _, err = keys.LoadOrCreate(dir, pass); err != nil {
+		return in, err
+	}
+	if in.UpdateRoot, err = keys.UpdateRoot(dir); err != nil {
 		return in, err
 	}
 	if in.CacheDir, err = o.archive.cacheDir(); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -8,16 +9,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/image"
+	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/keys"
 )
 
 func newInspectCmd() *cobra.Command {
-	var verify, asJSON bool
+	var verify, asJSON, sbom, provenance bool
 	var cert, dir string
 	cmd := &cobra.Command{
 		Use:   "inspect IMAGE",
@@ -27,7 +29,9 @@ func newInspectCmd() *cobra.Command {
 of which boot loader, kernel image or root was altered.`,
 		Example: `  wayside inspect out/wayside-qemu-x86_64-0.1.0-dev.img
   wayside inspect --verify --cert db.crt out/*.img
-  wayside inspect --json out/*.img | jq .partitions`,
+  wayside inspect --json out/*.img | jq .partitions
+  wayside inspect --sbom --json IMAGE > image.spdx.json
+  wayside inspect --provenance IMAGE`,
 		Args: want("one IMAGE", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			certs, err := trusted(cert, dir, verify)
@@ -47,7 +51,9 @@ of which boot loader, kernel image or root was altered.`,
 			if err != nil {
 				return fmt.Errorf("inspect %s: %w", args[0], err)
 			}
-			if asJSON {
+			if sbom || provenance {
+				err = printAttested(cmd.OutOrStdout(), report, sbom, asJSON)
+			} else if asJSON {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 			} else {
 				err = report.Print(cmd.OutOrStdout())
@@ -64,9 +70,52 @@ of which boot loader, kernel image or root was altered.`,
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "refuse an image that was altered or is signed by another key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().BoolVar(&sbom, "sbom", false, "print what the image is made of; with --json the SPDX document itself")
+	cmd.Flags().BoolVar(&provenance, "provenance", false, "print how it was made, an in-toto statement; with --json the signed envelope itself")
+	cmd.MarkFlagsMutuallyExclusive("sbom", "provenance")
 	cmd.Flags().StringVar(&cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
 	addKeysFlag(cmd, &dir)
 	return cmd
+}
+
+// printAttested prints the SBOM or the provenance in an image's root.
+func printAttested(out io.Writer, r *image.Report, sbom, raw bool) error {
+	data, what := r.Envelope(), "provenance"
+	if sbom {
+		data, what = r.SBOM(), "SBOM"
+	}
+	if data == nil {
+		return fmt.Errorf("the image holds no %s", what)
+	}
+	if raw {
+		_, err := out.Write(data)
+		return err
+	}
+	if sbom {
+		return printSBOM(out, data)
+	}
+	statement, err := attest.Payload(data)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, statement, "", "  "); err != nil {
+		return fmt.Errorf("read provenance: %v", err)
+	}
+	_, err = fmt.Fprintf(out, "%s\n", text.Bytes())
+	return err
+}
+
+func printSBOM(out io.Writer, data []byte) error {
+	parts, err := attest.ReadSPDX(data)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, c := range parts {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Version, c.SHA256)
+	}
+	return w.Flush()
 }
 
 // imageSize is the size of an image in a file or on a disk, which stat(2)
@@ -80,23 +129,27 @@ func imageSize(f *os.File) (int64, error) {
 	return f.Seek(0, io.SeekEnd)
 }
 
-// trusted returns the certificates that signatures are checked against.
-// Without any, an image can be looked at but not verified.
+// trusted returns the certificates that signatures are checked against: the
+// one given, or those of the key folder, retired ones too. Without any, an
+// image can be looked at but not verified.
 func trusted(cert, dir string, needed bool) ([]*x509.Certificate, error) {
-	needed = needed || cert != ""
-	if cert == "" {
-		dir, err := keysDir(dir)
-		if err != nil {
-			return nil, err
+	var certs []*x509.Certificate
+	var err error
+	if cert != "" {
+		var c *x509.Certificate
+		c, err = keys.LoadCert(cert)
+		certs, needed = []*x509.Certificate{c}, true
+	} else {
+		var f *keys.Folder
+		if f, err = (&keyFlags{dir: dir}).open(); err == nil {
+			certs, err = f.Certs("db")
 		}
-		cert = filepath.Join(dir, keys.CertFile)
 	}
-	c, err := keys.LoadCert(cert)
 	if errors.Is(err, fs.ErrNotExist) && !needed {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the signer's certificate: %w; give --cert FILE", err)
 	}
-	return []*x509.Certificate{c}, nil
+	return certs, nil
 }

@@ -17,7 +17,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
-		newBuildCmd(), newRunCmd(), newInspectCmd(), newKeysCmd(),
+		newBuildCmd(), newRunCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
 		newSiteCmd(), newLockCmd(), newHostCmd(),
 	)
 	return root

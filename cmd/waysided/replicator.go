@@ -11,22 +11,24 @@ import (
 
 type replicatorFlags struct {
 	common
-	broker []string
+	broker  []string
+	secrets string
 }
 
 func newReplicatorCmd(env environment) *cobra.Command {
 	var f replicatorFlags
 	cmd := &cobra.Command{
 		Use:   "replicator",
-		Short: "Carries topics to the central Kafka",
-		Long: `replicator carries the topics of the profile's links from the box's broker to a
-central Kafka: in order, at least once, for as long as the centre is away.`,
+		Short: "Carries topics to the central Kafka and from it",
+		Long: `replicator carries the topics of the profile's links between the box's broker
+and a central Kafka: in order, exactly once, however often the uplink fails.`,
 		Example: `  waysided replicator --site shop.yaml
   waysided replicator --site shop.yaml --broker 127.0.0.1:9092`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runReplicator(cmd, env, f) },
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's links name: certificates, keys, passwords")
 	return cmd
 }
 
@@ -48,6 +50,7 @@ func boxBroker(given []string, profile *site.Profile) []string {
 }
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
+	trustPublicAuthorities()
 	profile, err := f.profile()
 	if err != nil {
 		return err
@@ -57,6 +60,7 @@ func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error
 		Links:      profile.Links,
 		Site:       profile.Site,
 		Source:     boxBroker(f.broker, profile),
+		Secrets:    f.secrets,
 		Registerer: reg,
 		Log:        log,
 	})

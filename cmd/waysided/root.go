@@ -25,13 +25,13 @@ starts each by a unit file; each also runs by itself on a laptop.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConsoleCmd(env))
+	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConsoleCmd(env), newUpdaterCmd(env))
 	return root
 }
 
 // serviceNames are the services this binary holds, which is also where the
 // console looks when there is no init to ask.
-var serviceNames = []string{"broker", "replicator", "mqtt", "console"}
+var serviceNames = []string{"broker", "replicator", "mqtt", "console", "updater"}
 
 // serviceArgs returns the arguments after the program's name, with the
 // service put first when the program is called by its name.

@@ -28,21 +28,30 @@ type statusServer struct {
 // and the console is in it.
 const statusMode fs.FileMode = 0o660
 
-func serveStatus(path string, svc service, reg prometheus.Gatherer, log *slog.Logger) (*statusServer, error) {
+// listenUnix makes a unix socket of statusMode, and its folder.
+func listenUnix(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("make folder of the status socket: %v", err)
+		return nil, fmt.Errorf("make folder of socket: %v", err)
 	}
 	// What a killed process left; its supervisor runs only one of us.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove old status socket: %v", err)
+		return nil, fmt.Errorf("remove old socket: %v", err)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on status socket: %v", err)
+		return nil, fmt.Errorf("listen on socket: %v", err)
 	}
 	if err := os.Chmod(path, statusMode); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("set mode of status socket: %v", err)
+		return nil, fmt.Errorf("set mode of socket: %v", err)
+	}
+	return l, nil
+}
+
+func serveStatus(path string, svc service, reg prometheus.Gatherer, log *slog.Logger) (*statusServer, error) {
+	l, err := listenUnix(path)
+	if err != nil {
+		return nil, err
 	}
 	s := &statusServer{
 		http: &http.Server{

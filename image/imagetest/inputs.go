@@ -146,7 +146,7 @@ func XZ(t testing.TB, data []byte) []byte {
 // Keys returns a fresh signing key.
 func Keys(t testing.TB) keys.Pair {
 	t.Helper()
-	pair, _, err := keys.LoadOrCreate(filepath.Join(t.TempDir(), "keys"))
+	pair, _, err := keys.LoadOrCreate(filepath.Join(t.TempDir(), "keys"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

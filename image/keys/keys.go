@@ -1,5 +1,6 @@
-// Package keys holds the keys that sign what firmware starts. Development
-// keys are made once, on first use, and live outside every build folder.
+// Package keys holds the keys that sign what firmware starts and what boxes
+// update to, in files or behind a signer program. Development keys are made
+// once, on first use, and live outside every build folder.
 package keys
 
 import (
@@ -13,7 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"time"
 )
 
 // Names of the files in a key folder, both PEM.
@@ -52,35 +53,19 @@ func (p Pair) Check() error {
 	return nil
 }
 
-// Load reads the pair in dir. The error matches fs.ErrNotExist if there is
-// none.
+// Load reads the pair in dir, which is not encrypted. The error matches
+// fs.ErrNotExist if there is none.
 func Load(dir string) (Pair, error) {
-	keyDER, err := readPEM(filepath.Join(dir, KeyFile), "PRIVATE KEY")
+	f, err := Open(dir, nil)
 	if err != nil {
 		return Pair{}, err
 	}
-	cert, err := LoadCert(filepath.Join(dir, CertFile))
-	if err != nil {
-		return Pair{}, err
-	}
-	key, err := x509.ParsePKCS8PrivateKey(keyDER)
-	if err != nil {
-		return Pair{}, fmt.Errorf("read signing key %s: %v", filepath.Join(dir, KeyFile), err)
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return Pair{}, fmt.Errorf("read signing key %s: %T cannot sign", filepath.Join(dir, KeyFile), key)
-	}
-	p := Pair{Key: signer, Cert: cert}
-	if err := p.Check(); err != nil {
-		return Pair{}, fmt.Errorf("%s: %w", dir, err)
-	}
-	return p, nil
+	return f.Pair("db")
 }
 
 // LoadCert reads a certificate in PEM.
 func LoadCert(file string) (*x509.Certificate, error) {
-	der, err := readPEM(file, "CERTIFICATE")
+	der, err := readPEM(file, pemCert)
 	if err != nil {
 		return nil, err
 	}
@@ -103,22 +88,26 @@ func readPEM(file, kind string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// LoadOrCreate reads the pair in dir and makes one if there is none; created
-// tells which. A folder that holds half a pair is an error, never completed.
-func LoadOrCreate(dir string) (p Pair, created bool, err error) {
-	p, err = Load(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
+// LoadOrCreate reads the pair in dir and makes a development key set if there
+// is none; created tells which. A folder that holds half a pair is an error,
+// never completed. pass may be nil.
+func LoadOrCreate(dir string, pass Passphrase) (p Pair, created bool, err error) {
+	f, err := Open(dir, pass)
+	if err != nil {
+		return Pair{}, false, err
+	}
+	if p, err = f.Pair("db"); !errors.Is(err, fs.ErrNotExist) {
 		return p, false, err
 	}
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
-		return Pair{}, false, fmt.Errorf("make keys in %s: the folder holds other files and no whole key pair; move them away or give another folder", dir)
+		return Pair{}, false, fmt.Errorf("%s holds files and no whole db key pair; make what it lacks with wayside keys init, or give another folder", dir)
 	}
-	if err := create(dir); err != nil {
-		if p, loadErr := Load(dir); loadErr == nil { // another process was first
+	if _, err := Init(dir, Options{}, pass, time.Now()); err != nil {
+		if p, loadErr := f.Pair("db"); loadErr == nil { // another process was first
 			return p, false, nil
 		}
 		return Pair{}, false, err
 	}
-	p, err = Load(dir)
+	p, err = f.Pair("db")
 	return p, err == nil, err
 }

@@ -16,11 +16,11 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	if _, err := keys.Load(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load of no keys: got %v, want fs.ErrNotExist", err)
 	}
-	first, created, err := keys.LoadOrCreate(dir)
+	first, created, err := keys.LoadOrCreate(dir, nil)
 	if err != nil || !created {
 		t.Fatalf("got created %v, %v; want keys made", created, err)
 	}
-	again, created, err := keys.LoadOrCreate(dir)
+	again, created, err := keys.LoadOrCreate(dir, nil)
 	if err != nil || created || again.Fingerprint() != first.Fingerprint() {
 		t.Errorf("second time: created %v, fingerprint %s, %v; want the first keys, %s", created, again.Fingerprint(), err, first.Fingerprint())
 	}
@@ -45,13 +45,13 @@ func TestKeysAreMadeOnce(t *testing.T) {
 func TestHalfAPairIsNeverCompleted(t *testing.T) {
 	for _, lost := range []string{keys.KeyFile, keys.CertFile} {
 		dir := filepath.Join(t.TempDir(), "keys")
-		if _, _, err := keys.LoadOrCreate(dir); err != nil {
+		if _, _, err := keys.LoadOrCreate(dir, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(filepath.Join(dir, lost)); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := keys.LoadOrCreate(dir); err == nil {
+		if _, _, err := keys.LoadOrCreate(dir, nil); err == nil {
 			t.Errorf("without %s: keys were made anew beside the old half", lost)
 		}
 	}
@@ -60,7 +60,7 @@ func TestHalfAPairIsNeverCompleted(t *testing.T) {
 func TestKeyOfAnotherCertificateIsRefused(t *testing.T) {
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	for _, dir := range []string{a, b} {
-		if _, _, err := keys.LoadOrCreate(dir); err != nil {
+		if _, _, err := keys.LoadOrCreate(dir, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

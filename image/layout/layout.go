@@ -83,6 +83,18 @@ const (
 	DeviceRoot  = "wayside-root" // device-mapper name of the opened root
 )
 
+// A downloaded release waits in the slot it will run from: its root from the
+// partition's start on, as above, and its UKI in the last StagedUKISize bytes.
+// There lie StagedUKIHeader bytes of header (package image/release), then the
+// UKI as it will lie on the ESP. A root must not reach into that area.
+const (
+	StagedUKISize   = 64 * MiB
+	StagedUKIHeader = 4096
+)
+
+// StagedUKI is where that area begins in a root partition of so many bytes.
+func StagedUKI(partition int64) int64 { return partition - StagedUKISize }
+
 // Paths on the ESP, relative to its root, with forward slashes.
 const (
 	ESPLoader     = "EFI/BOOT" // + LoaderFile(goarch)
@@ -111,7 +123,8 @@ const (
 	CmdDataBlocks = "wayside.datablocks" // EROFS size in VerityBlock blocks, decimal
 	CmdVersion    = "wayside.version"
 	CmdBoard      = "wayside.board"
-	CmdEpoch      = "wayside.epoch" // build epoch, Unix seconds: lowest trusted time
+	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
+	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
 )
 
 // Paths inside the root file system.
@@ -121,7 +134,12 @@ const (
 	RootUnits    = "/usr/lib/wayside/units"        // *.service, *.socket
 	RootRelease  = "/usr/lib/wayside/release.json" // see image/release
 	RootPackages = "/usr/share/wayside/packages.json"
-	RootModules  = "/usr/lib/modules" // + /<kernel release>
+	// RootTUF is the update root that a box trusts at first (TUF, section
+	// 5.2). An image built without update keys lacks it and takes no updates.
+	RootTUF        = "/usr/lib/wayside/tuf/root.json"
+	RootSBOM       = "/usr/share/wayside/sbom.spdx.json"  // SPDX 2.3
+	RootProvenance = "/usr/share/wayside/provenance.json" // DSSE envelope of an in-toto statement
+	RootModules    = "/usr/lib/modules"                   // + /<kernel release>
 	// RootModulesLoad names modules that are loaded whether or not a device
 	// asks for them, one a line; in the initramfs too.
 	RootModulesLoad = "/usr/lib/wayside/modules.load"

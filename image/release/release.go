@@ -17,8 +17,11 @@ import (
 type Release struct {
 	Version string `json:"version"`
 	Board   string `json:"board"`
-	Arch    string `json:"arch"`   // GOARCH
-	Epoch   int64  `json:"epoch"`  // Unix seconds
+	Arch    string `json:"arch"`  // GOARCH
+	Epoch   int64  `json:"epoch"` // Unix seconds
+	// Counter orders the releases of a board, whatever their versions say: a
+	// box does not go back below the highest it has committed.
+	Counter uint64 `json:"counter,omitempty"`
 	Kernel  string `json:"kernel"` // uname -r
 	// Services holds the unit names of the services in the root, each with
 	// its description.
@@ -35,11 +38,17 @@ func (r Release) Validate() error {
 		return fmt.Errorf("release version %q: want letters, digits and . _ ~ -, beginning with a letter or digit, at most 63", r.Version)
 	case !versionWords.MatchString(r.Board):
 		return fmt.Errorf("release board %q: want letters, digits and . _ ~ -, beginning with a letter or digit, at most 63", r.Board)
+	case r.Counter >= 1<<53:
+		return fmt.Errorf("release counter %d: want less than 2^53, which every reader of JSON can hold", r.Counter)
 	case r.Epoch <= 0:
 		return fmt.Errorf("release epoch %d: want Unix seconds after 1970", r.Epoch)
 	}
 	return nil
 }
+
+// DefaultCounter is the counter of a release that is given none: its epoch,
+// so that a build from a newer archive counts as newer without anybody's care.
+func DefaultCounter(epoch int64) uint64 { return uint64(max(epoch, 0)) }
 
 // Encode returns the stored form.
 func (r Release) Encode() ([]byte, error) {

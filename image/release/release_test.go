@@ -70,6 +70,7 @@ func TestValidate(t *testing.T) {
 		"blank":                 func(r *release.Release) { r.Version = "1.0 beta" },
 		"folder":                func(r *release.Release) { r.Version = "../1" },
 		"no board":              func(r *release.Release) { r.Board = "" },
+		"counter beyond JSON":   func(r *release.Release) { r.Counter = 1 << 53 },
 		"before time began":     func(r *release.Release) { r.Epoch = 0 },
 		"too long for a kernel": func(r *release.Release) { r.Version = string(make([]byte, 64)) },
 	} {

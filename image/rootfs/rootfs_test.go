@@ -2,6 +2,7 @@ package rootfs_test
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -178,4 +179,29 @@ func discard(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// Wherever the last inode falls within its block, the image can be read.
+func TestOpenReadsTheLastInode(t *testing.T) {
+	dir := t.TempDir()
+	for n := range rootfs.BlockSize / 32 {
+		file, err := os.Create(filepath.Join(dir, "root"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What lies between the first inode and the last grows by 32 bytes.
+		entries := []rootfs.Entry{rootfs.Symlink("/a", strings.Repeat("x", 32*n+1)), rootfs.Dir("/z", 0o755)}
+		size, err := rootfs.Write(file, entries, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := rootfs.Open(io.NewSectionReader(file, 0, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fs.ReadDir(root, "z"); err != nil {
+			t.Errorf("%d bytes between: %v", 32*n, err)
+		}
+		file.Close()
+	}
 }

@@ -125,7 +125,7 @@ func TestSignedFileIsAcceptedByAll(t *testing.T) {
 
 func TestSignedFileForeignCheck(t *testing.T) {
 	dir := t.TempDir()
-	pair, _, err := keys.LoadOrCreate(filepath.Join(dir, "keys"))
+	pair, _, err := keys.LoadOrCreate(filepath.Join(dir, "keys"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestSignedFileForeignCheck(t *testing.T) {
 // The other way round: what sbsign signs, Verify accepts.
 func TestVerifyAcceptsSbsign(t *testing.T) {
 	dir := t.TempDir()
-	pair, _, err := keys.LoadOrCreate(filepath.Join(dir, "keys"))
+	pair, _, err := keys.LoadOrCreate(filepath.Join(dir, "keys"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

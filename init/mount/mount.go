@@ -104,14 +104,10 @@ func Is(dir string) bool {
 	return here.Dev != above.Dev
 }
 
-// WithESP mounts the boot partition while use runs, read-only unless write
-// is set.
-func WithESP(node string, write bool, use func(dir string) error) (err error) {
-	flags := uintptr(noFiles | unix.MS_RDONLY)
-	if write {
-		flags = noFiles | unix.MS_SYNCHRONOUS
-	}
-	if err := unix.Mount(node, layout.MountESP, "vfat", flags, "umask=0077,shortname=mixed"); err != nil {
+// WithESP mounts the boot partition, read-only, while use runs. It is written
+// by init/fat only.
+func WithESP(node string, use func(dir string) error) (err error) {
+	if err := unix.Mount(node, layout.MountESP, "vfat", noFiles|unix.MS_RDONLY, "umask=0077,shortname=mixed"); err != nil {
 		return fmt.Errorf("mount the boot partition %s: %w", node, err)
 	}
 	defer func() {

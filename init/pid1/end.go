@@ -31,7 +31,7 @@ func (m *Machine) end(r request) {
 		command, words = unix.LINUX_REBOOT_CMD_POWER_OFF, "power off"
 	}
 	m.Log().Info(words, "reason", r.reason)
-	m.Feeder.Last(stopServices + stopOwned + 2*m.resort.limit + 4*grace)
+	m.Feeder.Last(stopServices + stopOwned + 3*m.resort.limit + 4*grace)
 	m.endServe()
 	select {
 	case err := <-m.served:
@@ -43,6 +43,8 @@ func (m *Machine) end(r request) {
 	}
 	m.stop()
 	wait(stopOwned, &m.owned)
+	// Late: a version that cannot end in order has not earned its try back.
+	m.resort.stage("give the try back", m.giveBack)
 	m.resort.stage("release", m.resort.release)
 	m.resort.stage("sync", m.resort.sync)
 	m.Log().Info(words + " now")

@@ -30,10 +30,21 @@ const (
 	fwcfgService = "opt/io.wayside/test.service"
 )
 
+// forVersion is an item's word if it is for the running version: one that ends
+// in "@VERSION" is for that alone, so that a test can hurt an update and leave
+// what it falls back to.
+func (m *Machine) forVersion(item string) string {
+	word, version, only := strings.Cut(item, "@")
+	if only && version != m.cmd[layout.CmdVersion] {
+		return ""
+	}
+	return word
+}
+
 // testEnv is the environment of first starts that the hypervisor asks for.
-func testEnv() (map[string][]string, error) {
+func (m *Machine) testEnv() (map[string][]string, error) {
 	item, err := fwcfgItem(fwcfgService)
-	name, word, ok := strings.Cut(item, ":")
+	name, word, ok := strings.Cut(m.forVersion(item), ":")
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -53,7 +64,8 @@ func fwcfgItem(name string) (string, error) {
 }
 
 func readHang(_ context.Context, m *Machine) (err error) {
-	m.hang, err = fwcfgItem(fwcfgHang)
+	item, err := fwcfgItem(fwcfgHang)
+	m.hang = m.forVersion(item)
 	return err
 }
 

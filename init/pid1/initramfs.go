@@ -55,9 +55,7 @@ func (m *Machine) self() string {
 
 func (m *Machine) store() (*slots.SystemdBoot, error) {
 	pin, err := verity.ParsePin(m.cmd[layout.CmdRootHash], m.cmd[layout.CmdDataBlocks])
-	return &slots.SystemdBoot{Log: m.Log(), EFIVars: mount.EFIVars, Pin: pin, ESP: func(use func(string) error) error {
-		return mount.WithESP(m.nodes[layout.ESP], true, use)
-	}}, err
+	return &slots.SystemdBoot{Log: m.Log(), EFIVars: mount.EFIVars, Pin: pin, ESP: m.rawESP}, err
 }
 
 func findSlot(ctx context.Context, m *Machine) error {

@@ -24,6 +24,7 @@ import (
 	"github.com/waysideos/wayside/init/reap"
 	"github.com/waysideos/wayside/init/slots"
 	"github.com/waysideos/wayside/init/supervise"
+	"github.com/waysideos/wayside/init/trial"
 	"github.com/waysideos/wayside/init/uevent"
 	"github.com/waysideos/wayside/init/watchdog"
 	"github.com/waysideos/wayside/services/manifest"
@@ -56,7 +57,9 @@ type Machine struct {
 	disk  string
 	role  string
 	nodes map[layout.Role]string
-	state bool // the state partition is mounted
+	state bool       // the state partition is mounted
+	esp   sync.Mutex // the boot partition is mounted, or changed
+	trial atomic.Pointer[trial.Keeper]
 
 	profile  *profile.Result
 	network  *network.Network
@@ -82,7 +85,7 @@ func newMachine(phase string) *Machine {
 	m.Feeder = watchdog.NewFeeder(slog.New(relay{m}))
 	m.resort = &lastResort{
 		log: m.Log, lease: m.Feeder.Last, release: m.release,
-		sync: unix.Sync, reboot: reboot, forever: func() { select {} },
+		note: m.noteFailure, sync: unix.Sync, reboot: reboot, forever: func() { select {} },
 		delay: 10 * time.Second, limit: 15 * time.Second,
 	}
 	m.reaper = reap.New(slog.New(relay{m}))
@@ -152,7 +155,10 @@ func (m *Machine) Box() manifest.Box {
 	}
 	m.mu.Unlock()
 	if box.Version == "" {
-		box.Version = releaseVersion(layout.RootRelease)
+		box.Version = m.runs().Version
+	}
+	if k := m.trial.Load(); k != nil {
+		box.Problems = append(box.Problems, k.Problems()...)
 	}
 	// The clock may have been set since the boot: count back from now.
 	up := uptime()
@@ -176,14 +182,17 @@ func (m *Machine) Box() manifest.Box {
 	return box
 }
 
-func releaseVersion(file string) string {
-	var r struct {
-		Version string `json:"version"`
-	}
-	if b, err := os.ReadFile(file); err == nil {
+// runs is the running release's own word on itself, from the verified root.
+func (m *Machine) runs() (r struct {
+	Version string `json:"version"`
+	Counter uint64 `json:"counter"`
+	Board   string `json:"board"`
+	Arch    string `json:"arch"`
+}) {
+	if b, err := os.ReadFile(layout.RootRelease); err == nil {
 		_ = json.Unmarshal(b, &r)
 	}
-	return r.Version
+	return r
 }
 
 func uptime() time.Duration {

@@ -3,7 +3,6 @@
 package pid1
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -99,7 +98,7 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 		case <-ready:
 			ready = nil
 			m.Log().Info("ready", "uptime", fmt.Sprintf("%.1fs", uptime().Seconds()))
-			m.Go("commit", m.commit)
+			m.Go("trial", m.servicesReady)
 		case r := <-m.requests:
 			m.end(r)
 		case s := <-signals:
@@ -115,22 +114,6 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 			m.resort.fail("supervision of the services ended", fmt.Sprint(err))
 		}
 	}
-}
-
-// commit tells the boot loader that this slot works.
-func (m *Machine) commit(ctx context.Context) error {
-	store, err := m.store()
-	if err != nil {
-		return err
-	}
-	was, err := store.Commit(ctx)
-	if err != nil {
-		return err
-	}
-	if was {
-		m.Log().Info("slot " + m.role + " committed")
-	}
-	return nil
 }
 
 // verityState asks the kernel whether it has met a bad block.

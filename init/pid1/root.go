@@ -39,6 +39,8 @@ var Root = append(early[:len(early):len(early)],
 	Step{"state partition", mountState, false, 120 * time.Second},
 	Step{"data partition", mountData, false, 180 * time.Second},
 	Step{"clock", startClock, false, 5 * time.Second},
+	// Before anything that may write what the version before cannot read.
+	Step{"trial", openTrial, true, 60 * time.Second},
 	Step{"site profile", loadProfile, false, 30 * time.Second},
 	Step{"site secrets", loadSecrets, false, 30 * time.Second},
 	Step{"network", startNetwork, false, 10 * time.Second},
@@ -128,11 +130,13 @@ func (m *Machine) bootProfile() (text []byte, err error) {
 
 // withESP mounts the boot partition while read runs.
 func (m *Machine) withESP(read func(dir string) error) error {
+	m.esp.Lock()
+	defer m.esp.Unlock()
 	node, ok := m.nodes[layout.ESP]
 	if !ok {
 		return errors.New("the boot partition is not known")
 	}
-	return mount.WithESP(node, false, read)
+	return mount.WithESP(node, read)
 }
 
 // secretsDir is where services find the files that the profile names, and
@@ -190,7 +194,8 @@ func serveStatus(_ context.Context, m *Machine) error {
 func (m *Machine) api() status.Config {
 	return status.Config{
 		Box: m.Box, Log: m.Log(),
-		Reboot:   func(reason string) { m.request(actionReboot, reason) },
+		Reboot: func(reason string) { m.request(actionReboot, reason) },
+		Update: m.update(), Updater: m.updaterUID(),
 		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
 	}
 }
@@ -250,13 +255,13 @@ func startServices(_ context.Context, m *Machine) error {
 	if mount.Is(mount.Cgroups) {
 		cgroups = mount.Cgroups
 	}
-	first, err := testEnv()
+	first, err := m.testEnv()
 	if err != nil {
 		m.problem(err.Error())
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: serviceEnv, FirstEnv: first,
+		Env: append(serviceEnv[:len(serviceEnv):len(serviceEnv)], m.formatLevel()), FirstEnv: first,
 	})
 	if err != nil {
 		return err
@@ -264,5 +269,6 @@ func startServices(_ context.Context, m *Machine) error {
 	// The reaper lives as long as the process: orphans come at any time.
 	m.forever("reaper", func() { m.reaper.Run(context.Background()) })
 	m.forever("services", func() { m.served <- m.services.Run(m.serving) })
+	m.Go("trial window", m.runTrial)
 	return nil
 }

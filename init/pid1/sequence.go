@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -99,6 +100,7 @@ func caught(do func() error) (err error) {
 type lastResort struct {
 	log     func() *slog.Logger
 	lease   func(time.Duration)     // the watchdog's last
+	note    func(reason string)     // keep why, for a trial: may hang
 	release func()                  // end processes, unmount: may hang
 	sync    func()                  // may hang
 	reboot  func(command int) error // LINUX_REBOOT_CMD_*; does not return if it works
@@ -118,11 +120,12 @@ func (l *lastResort) fail(reason, detail string) {
 			_ = l.reboot(unix.LINUX_REBOOT_CMD_RESTART)
 		}
 	}()
-	l.lease(l.delay + 2*l.limit + 4*grace)
+	l.lease(l.delay + 3*l.limit + 4*grace)
 	if detail != "" {
 		l.log().Error(detail)
 	}
 	l.log().Error("reboot: "+reason, "in", l.delay.String())
+	l.stage("keep the reason", func() { l.note(strings.TrimSuffix(reason+": "+detail, ": ")) })
 	time.Sleep(l.delay)
 	l.stage("release", l.release)
 	l.stage("sync", l.sync)

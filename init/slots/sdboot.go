@@ -4,13 +4,12 @@ package slots
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -25,9 +24,8 @@ type SystemdBoot struct {
 	Log     *slog.Logger
 	EFIVars string // where efivarfs is mounted, or would be
 	Pin     verity.Pin
-	// ESP calls use with the boot partition mounted for writing; only Commit
-	// needs it.
-	ESP func(use func(dir string) error) error
+	// ESP calls use with the boot partition, which is not mounted meanwhile.
+	ESP func(use func(d gpt.Disk, size int64) error) error
 }
 
 var _ Store = (*SystemdBoot)(nil)
@@ -71,32 +69,6 @@ func (s *SystemdBoot) Current(ctx context.Context) (*Slot, error) {
 	}
 }
 
-// Commit implements Store.
-func (s *SystemdBoot) Commit(context.Context) (bool, error) {
-	words, err := ReadWords(os.DirFS(s.EFIVars))
-	if err != nil {
-		return false, err
-	}
-	from, to, counted := words.Bless()
-	if !counted {
-		return false, nil
-	}
-	return true, s.ESP(func(dir string) error {
-		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
-			return fmt.Errorf("commit the slot: %w", err)
-		}
-		d, err := os.Open(filepath.Join(dir, path.Dir(to)))
-		if err != nil {
-			return fmt.Errorf("commit the slot: %w", err)
-		}
-		defer d.Close()
-		if err := d.Sync(); err != nil {
-			return fmt.Errorf("commit the slot: sync: %w", err)
-		}
-		return nil
-	})
-}
-
 // virtual are block devices that no machine boots from, by prefix.
 var virtual = []string{"loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"}
 
@@ -133,4 +105,37 @@ func readTable(node string) (*gpt.Table, error) {
 		return nil, err
 	}
 	return gpt.Read(f, uint64(size)/gpt.Sector)
+}
+
+// partition is the boot partition with what this boot's words say of it.
+func (s *SystemdBoot) partition() (Partition, error) {
+	words, err := ReadWords(os.DirFS(s.EFIVars))
+	return Partition{ESP: s.ESP, Running: words.RunningFile(), RootHash: hex.EncodeToString(s.Pin.RootHash)}, err
+}
+
+// Look implements Store.
+func (s *SystemdBoot) Look() (*Boot, error) {
+	p, err := s.partition()
+	if err != nil {
+		return nil, err
+	}
+	return p.Look()
+}
+
+// Try implements Store.
+func (s *SystemdBoot) Try(c Candidate) error {
+	p, err := s.partition()
+	if err != nil {
+		return err
+	}
+	return p.Try(c)
+}
+
+// Settle implements Store.
+func (s *SystemdBoot) Settle(v Verdict) error {
+	p, err := s.partition()
+	if err != nil {
+		return err
+	}
+	return p.Settle(v)
 }

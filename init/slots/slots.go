@@ -1,5 +1,6 @@
 // Package slots answers which slot was booted, in the firmware's words rather
-// than our own notes, and tells the boot loader that it proved good.
+// than our own notes, puts another version beside it for the boot loader to
+// try, and tells the loader how that went.
 package slots
 
 import (
@@ -14,16 +15,26 @@ import (
 	"github.com/waysideos/wayside/init/verity"
 )
 
-// Store is a boot back end. Trials and their outcome (Try, Revert, Failed)
-// come with the updater.
+// Store is a boot back end: what the boot loader of a board has to be told.
 type Store interface {
 	// Current finds the slot that runs. It waits for its disk as long as ctx
 	// allows.
 	Current(ctx context.Context) (*Slot, error)
-	// Commit makes the running slot the one that boots from now on, if it is
-	// on trial, and says whether it was. A committed slot's boot writes
+	Loader
+}
+
+// Loader is the boot loader as far as it can be told what to start.
+type Loader interface {
+	// Look reads what the loader could start, and which of it runs. It writes
 	// nothing.
-	Commit(ctx context.Context) (was bool, err error)
+	Look() (*Boot, error)
+	// Try has the loader start a version next, for some boots at most, until
+	// Settle calls it good. Whenever the power goes meanwhile, the next boot
+	// is of the running version or of the new one.
+	Try(c Candidate) error
+	// Settle tells the loader how the running version is. The last write that
+	// it makes is the one that counts.
+	Settle(v Verdict) error
 }
 
 // Slot is a booted slot.

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/waysideos/wayside/image/layout"
 )
 
 // Words is what the boot loader left in EFI variables (Boot Loader Interface
@@ -17,7 +18,6 @@ import (
 type Words struct {
 	PartUUID string // of the partition that the loader, or else the UKI, came from
 	Stub     string // path of the UKI that runs, with its boot counter: StubImageIdentifier
-	Counted  string // path of an entry whose tries are counted: LoaderBootCountPath
 }
 
 const loaderGUID = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -30,7 +30,6 @@ func ReadWords(efivars fs.FS) (Words, error) {
 		"LoaderDevicePartUUID": &w.PartUUID,
 		"StubDevicePartUUID":   &stubPart,
 		"StubImageIdentifier":  &w.Stub,
-		"LoaderBootCountPath":  &w.Counted,
 	} {
 		b, err := fs.ReadFile(efivars, name+"-"+loaderGUID)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -66,26 +65,18 @@ func text(b []byte) (string, error) {
 	return string(utf16.Decode(units)), nil
 }
 
-// counter is the boot counter in an entry's name: "+LEFT" or "+LEFT-DONE"
-// before the suffix (Boot Loader Specification, Automatic Boot Assessment).
-var counter = regexp.MustCompile(`\+[0-9]+(-[0-9]+)?(\.[^.]*)$`)
-
-// Bless gives the rename that commits the running entry, as slash-separated
-// paths on the boot partition. There is none when no tries are counted.
+// RunningFile is the name below EFI/Linux of the kernel image that runs, as
+// it was when it was started; "" if it is not known, or lies elsewhere.
 //
-// LoaderBootCountPath may name another entry than the one that runs: after
-// one that could not be started the firmware goes on to the next within the
-// same boot. Only what runs may be called good.
-func (w Words) Bless() (from, to string, ok bool) {
-	if w.Counted == "" || !strings.EqualFold(slashed(w.Counted), slashed(w.Stub)) {
-		return "", "", false
+// LoaderBootCountPath is no help: it may name another entry than the one that
+// runs. After one that could not be started the firmware goes on to the next
+// within the same boot.
+func (w Words) RunningFile() string {
+	dir, file := path.Split(slashed(w.Stub))
+	if !strings.EqualFold(strings.TrimSuffix(dir, "/"), layout.ESPUKIDir) {
+		return ""
 	}
-	from = slashed(w.Stub)
-	to = counter.ReplaceAllString(from, "$2")
-	if from == to || !fs.ValidPath(from) {
-		return "", "", false
-	}
-	return from, to, true
+	return file
 }
 
 // slashed makes an EFI path one of ours: relative, with forward slashes.

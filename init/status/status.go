@@ -1,5 +1,5 @@
 // Package status serves the box's own API on a unix socket: what init knows
-// of the machine, and the two things it can be asked to do.
+// of the machine and its versions, and what it can be asked to do with them.
 package status
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,7 +29,12 @@ type Config struct {
 	Box func() manifest.Box
 	// Reboot and PowerOff start an orderly end and return at once.
 	Reboot, PowerOff func(reason string)
-	Log              *slog.Logger
+	Slots            func() manifest.Slots
+	// Update holds what can be done with versions, by verb. An error with a
+	// method Refused is one that asking again does not change.
+	Update  map[string]func(body []byte) error
+	Updater int // user who, besides root, may ask for these and a reboot
+	Log     *slog.Logger
 }
 
 // Serve answers on the unix socket path until ctx ends.
@@ -49,7 +55,7 @@ func Serve(ctx context.Context, path string, c Config) error {
 	}
 	s := &http.Server{
 		Handler:        Handler(c),
-		ConnContext:    noteOwner,
+		ConnContext:    notePeer,
 		ReadTimeout:    5 * time.Second,
 		WriteTimeout:   10 * time.Second,
 		IdleTimeout:    30 * time.Second,
@@ -65,21 +71,61 @@ func Serve(ctx context.Context, path string, c Config) error {
 	return nil
 }
 
-// Handler is the API: GET /status gives a manifest.Box as JSON; POST /reboot
-// and POST /poweroff answer 202 to root, 403 to others.
+// Handler is the API: GET /status gives a manifest.Box as JSON, GET /update a
+// manifest.Slots. POST /reboot, /poweroff and /update/VERB answer root, and all
+// but /poweroff the updater; others get 403.
 func Handler(c Config) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(c.Box()); err != nil {
-			c.Log.Warn("answer status", "err", err)
-		}
-	})
-	for path, act := range map[string]func(string){"/reboot": c.Reboot, "/poweroff": c.PowerOff} {
-		mux.Handle("POST "+path, ownerOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.Box()) })
+	if c.Slots != nil {
+		mux.HandleFunc("GET /update", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.Slots()) })
+	}
+	end := func(act func(string)) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusAccepted)
 			act("asked for over the API")
-		})))
+		})
+	}
+	mux.Handle("POST /poweroff", only(end(c.PowerOff), owner))
+	mux.Handle("POST /reboot", only(end(c.Reboot), owner, c.Updater))
+	for verb, do := range c.Update {
+		mux.Handle("POST /update/"+verb, only(c.verb(do), owner, c.Updater))
 	}
 	return mux
+}
+
+func (c Config) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		c.Log.Warn("answer status", "err", err)
+	}
+}
+
+// maxBody bounds a request, in bytes; verbTime is what a verb may take: a
+// kernel image is read, written to a slow card and read again.
+const (
+	maxBody  = 64 << 10
+	verbTime = 5 * time.Minute
+)
+
+func (c Config) verb(do func([]byte) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(verbTime))
+		err = do(body)
+		var refusal interface{ Refused() bool }
+		switch {
+		case err == nil:
+			w.WriteHeader(http.StatusNoContent)
+		case errors.As(err, &refusal):
+			http.Error(w, err.Error(), http.StatusConflict)
+		default:
+			c.Log.Warn("update", "err", err)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 }

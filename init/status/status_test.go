@@ -3,6 +3,8 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -85,14 +87,54 @@ func TestOnlyTheOwnerActs(t *testing.T) {
 		Box:      func() (b manifest.Box) { return b },
 		Reboot:   func(string) { t.Error("rebooted for a stranger") },
 		PowerOff: func(string) { t.Error("powered off for a stranger") },
+		Slots:    func() (s manifest.Slots) { return s },
+		Update:   map[string]func([]byte) error{"fail": func([]byte) error { t.Error("failed for a stranger"); return nil }},
+		Updater:  nobody,
 		Log:      slog.New(slog.DiscardHandler),
 	})
-	for path, want := range map[string]int{"POST /reboot": 403, "POST /poweroff": 403, "GET /status": 200} {
+	for path, want := range map[string]int{"POST /reboot": 403, "POST /poweroff": 403, "POST /update/fail": 403, "GET /status": 200, "GET /update": 200} {
 		method, path, _ := strings.Cut(path, " ")
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 		if w.Code != want {
 			t.Errorf("%s %s: got %d, want %d", method, path, w.Code, want)
 		}
+	}
+}
+
+type refusal struct{ error }
+
+func (refusal) Refused() bool { return true }
+
+// The updater may ask for what concerns versions, and gets told what to think
+// of an error.
+func TestUpdaterActs(t *testing.T) {
+	const updater = 205
+	rebooted := 0
+	h := Handler(Config{
+		Reboot:   func(string) { rebooted++ },
+		PowerOff: func(string) { t.Error("powered off for the updater") },
+		Update: map[string]func([]byte) error{
+			"commit": func(body []byte) error {
+				if string(body) != "{}" {
+					t.Errorf("got body %q", body)
+				}
+				return nil
+			},
+			"activate": func([]byte) error { return fmt.Errorf("no: %w", refusal{errors.New("failed before")}) },
+			"fail":     func([]byte) error { return errors.New("disk gone") },
+		},
+		Updater: updater, Log: slog.New(slog.DiscardHandler),
+	})
+	for path, want := range map[string]int{"/reboot": 202, "/poweroff": 403, "/update/commit": 204, "/update/activate": 409, "/update/fail": 500, "/update/none": 404} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", path, strings.NewReader("{}"))
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, updater)))
+		if w.Code != want {
+			t.Errorf("%s: got %d %q, want %d", path, w.Code, w.Body, want)
+		}
+	}
+	if rebooted != 1 {
+		t.Errorf("rebooted %d times, want once", rebooted)
 	}
 }

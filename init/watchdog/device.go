@@ -74,6 +74,13 @@ func (d *Device) Timeout() (time.Duration, error) {
 	return time.Duration(s) * time.Second, err
 }
 
+// Fired says whether the machine started because this watchdog was not fed, as
+// far as its driver can tell.
+func (d *Device) Fired() bool {
+	status, err := unix.IoctlGetInt(d.fd, unix.WDIOC_GETBOOTSTATUS)
+	return err == nil && status&unix.WDIOF_CARDRESET != 0
+}
+
 // Leave prepares the descriptor to survive exec and returns it. Closing it
 // could disarm the watchdog.
 func (d *Device) Leave() (int, error) {

@@ -59,13 +59,13 @@ type Config struct {
 type Limits struct {
 	Connections     int           // open at once; default 4096
 	RequestBytes    int32         // one request's size; default 32 MiB
-	RequestMemory   int64         // all requests being read or handled; default 48 MiB
+	RequestMemory   int64         // all requests being read or handled; default 32 MiB
 	FetchBytes      int32         // one fetch response's records; default 8 MiB
 	DiskReserve     int64         // bytes of free disk that records may not use; default 32 MiB
 	IdleTimeout     time.Duration // a connection without a request; default 10 min
 	TransferTimeout time.Duration // one request's body, or one write, without progress; default 30 s
 	JournalBytes    int64         // size of the state's journal at which it is written anew; default 4 MiB
-	SyncLinger      time.Duration // how long records of acks=0/1 wait for their fdatasync; default 5 ms
+	SyncLinger      time.Duration // how long records of acks=0/1 wait for their fdatasync, four times as long under load; default 5 ms
 	RebalanceDelay  time.Duration // how long a new consumer group waits for more members; default 200 ms
 }
 
@@ -96,7 +96,7 @@ func (c *Config) setDefaults() error {
 func (l *Limits) setDefaults() {
 	orInt(&l.Connections, 4096)
 	orInt(&l.RequestBytes, 32<<20)
-	orInt(&l.RequestMemory, 48<<20)
+	orInt(&l.RequestMemory, 32<<20)
 	orInt(&l.FetchBytes, 8<<20)
 	orInt(&l.DiskReserve, 32<<20)
 	orInt(&l.IdleTimeout, 10*time.Minute)

@@ -20,8 +20,9 @@ type Config struct {
 	ClientID  string   // as the cluster's logs and quotas see it
 	// Remote is true at the far end of an uplink: patient time-outs, long-lived
 	// connections and rare metadata, since every packet may be metered.
-	Remote bool
-	Log    *slog.Logger
+	Remote   bool
+	Security Security
+	Log      *slog.Logger
 }
 
 // profile is what differs between the broker on the box and a distant one.
@@ -42,8 +43,10 @@ var (
 	// The longest backoff bounds how long a link lies idle after its uplink is
 	// back. Kafka closes idle connections after ten minutes
 	// (connections.max.idle.ms); closing first avoids a race with a produce.
+	// A request of a megabyte takes two minutes at 64 kbit/s, and must not be
+	// given up and sent again; a dead peer is noticed by the dialer's limits.
 	remote = profile{
-		dial: 5 * time.Second, overhead: 10 * time.Second,
+		dial: 10 * time.Second, overhead: 3 * time.Minute,
 		backoffMin: 250 * time.Millisecond, backoffMax: 5 * time.Second,
 		metaMin: time.Second, metaMax: 5 * time.Minute,
 		idle: 5 * time.Minute,
@@ -52,7 +55,7 @@ var (
 
 // options returns the options every client shares; a caller adds its own
 // after them.
-func options(cfg Config) []kgo.Opt {
+func options(cfg Config) ([]kgo.Opt, error) {
 	p := local
 	if cfg.Remote {
 		p = remote
@@ -62,12 +65,17 @@ func options(cfg Config) []kgo.Opt {
 		// A peer that vanished without a word (cut uplink, lost NAT entry) is
 		// noticed after 30 s on a connection that waits for an answer.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Control:         unansweredLimit,
 	}
-	return []kgo.Opt{
+	login, err := cfg.Security.options()
+	if err != nil {
+		return nil, err
+	}
+	return append(login,
 		kgo.SeedBrokers(cfg.Bootstrap...),
 		kgo.ClientID(cfg.ClientID),
 		kgo.WithLogger(newLogger(cfg.Log)),
-		kgo.Dialer(dialer.DialContext),
+		kgo.Dialer(cfg.Security.dial(dialer)),
 		kgo.RequestTimeoutOverhead(p.overhead),
 		kgo.RetryBackoffFn(func(tries int) time.Duration { return Backoff(tries, p.backoffMin, p.backoffMax) }),
 		kgo.MetadataMinAge(p.metaMin),
@@ -75,7 +83,7 @@ func options(cfg Config) []kgo.Opt {
 		kgo.ConnIdleTimeout(p.idle),
 		kgo.AlwaysRetryEOF(),
 		kgo.DisableClientMetrics(), // KIP-714 would push bytes nobody asked for over a metered link
-	}
+	), nil
 }
 
 // NewClient opens a client with the shared options and then extra; nothing is dialled
@@ -84,7 +92,11 @@ func NewClient(cfg Config, extra ...kgo.Opt) (*kgo.Client, error) {
 	if len(cfg.Bootstrap) == 0 {
 		return nil, errors.New("open kafka client: no bootstrap server is given")
 	}
-	cl, err := kgo.NewClient(append(options(cfg), extra...)...)
+	opts, err := options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open kafka client for %v: %w", cfg.Bootstrap, err)
+	}
+	cl, err := kgo.NewClient(append(opts, extra...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open kafka client for %v: %w", cfg.Bootstrap, err)
 	}

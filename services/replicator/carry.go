@@ -1,65 +1,124 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// carry takes one lot from source to destination.
-func (l *link) carry(ctx context.Context) {
-	poll, cancel := context.WithTimeout(ctx, pollWait)
-	if l.held() {
-		<-poll.Done()
-		cancel()
-		return
+// carry takes one lot from source to destination. It is false when there is
+// nothing to carry, or nothing can be carried now.
+func (l *link) carry(ctx context.Context) bool {
+	if ctx.Err() != nil || !l.opened || l.ledger.held() {
+		return false
 	}
-	lot := l.src.PollRecords(poll, lotRecords)
-	cancel()
-	unreadable := map[string]error{}
-	lot.EachError(func(topic string, num int32, err error) {
-		unreadable[topic] = fmt.Errorf("read %s/%d from the box's broker: %v", topic, num, err)
+	l.fetch()
+	ps, outs := l.takeLot()
+	if len(ps) == 0 {
+		return false
+	}
+	began := time.Now()
+	if len(outs) > 0 {
+		if err := l.ledger.begin(); err != nil {
+			l.broke(err)
+			return true
+		}
+		l.flush(ctx, outs)
+		if l.dst.BufferedProduceRecords() > 0 {
+			return false // ctx has ended, and the answers do not come
+		}
+	}
+	if l.settle(ctx, ps) && len(outs) > 0 {
+		l.adapt(time.Since(began))
+	}
+	return true
+}
+
+// out is a record to produce and where it comes from.
+type out struct {
+	p      *partition
+	offset int64 // of the source record
+	r      *kgo.Record
+}
+
+// takeLot takes from all queues, one lane after the other, up to l.lotSize
+// bytes together.
+func (l *link) takeLot() (ps []*partition, outs []out) {
+	left, records := l.lotSize, lotRecords
+	for _, p := range l.waiting() {
+		if left <= 0 || records <= 0 {
+			break
+		}
+		rs := p.take(left)
+		for _, r := range rs {
+			left -= sizeOf(r)
+			if o := l.convert(p, r); o != nil {
+				outs = append(outs, out{p, r.Offset, o})
+			}
+		}
+		records -= len(rs)
+		ps = append(ps, p)
+	}
+	return ps, outs
+}
+
+// waiting are the partitions that have something queued, the one first that
+// was carried the longest time ago.
+func (l *link) waiting() []*partition {
+	var ps []*partition
+	for _, p := range l.parts {
+		if p.active && len(p.queue) > 0 {
+			ps = append(ps, p)
+		}
+	}
+	slices.SortFunc(ps, func(a, b *partition) int {
+		return cmp.Or(a.turn.Compare(b.turn), cmp.Compare(a.topic, b.topic), cmp.Compare(a.num, b.num))
 	})
-	for topic, err := range unreadable {
-		if topic != "" && ctx.Err() == nil { // without a topic: the poll's own time-out
-			l.stopTopic(topic, err)
-		}
-	}
-	var sent []*partition
-	lot.EachPartition(func(f kgo.FetchTopicPartition) {
-		p := l.parts[key{f.Topic, f.Partition}]
-		if p == nil || !p.active || len(f.Records) == 0 {
-			return // fetched before it was stopped
-		}
-		sent = append(sent, p)
-		for _, r := range f.Records {
-			l.produce(p, r)
-		}
-	})
-	if len(sent) == 0 {
-		return
-	}
-	l.flush(ctx)
-	if ctx.Err() == nil {
-		l.settle(sent)
+	return ps
+}
+
+// convert is the record as it is produced: unchanged but for the topic's
+// name and the header that says where it has been.
+func (l *link) convert(p *partition, r *kgo.Record) *kgo.Record {
+	return &kgo.Record{
+		Topic: p.to, Partition: r.Partition,
+		Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
 	}
 }
 
-// produce sends one record, unchanged but for the topic's name.
-func (l *link) produce(p *partition, r *kgo.Record) {
-	if r.Offset < p.next {
-		return // fetched again by the client; already acknowledged
+// flush produces all and waits until it is answered, for ever while ctx
+// lasts and a moment longer: what is on its way then would have to come again.
+func (l *link) flush(ctx context.Context, outs []out) {
+	for _, o := range outs {
+		size := int64(len(o.r.Key) + len(o.r.Value))
+		l.dst.Produce(context.Background(), o.r, func(r *kgo.Record, err error) {
+			l.answered(o.p, o.offset, size, r.Offset, err)
+		})
 	}
-	offset, size := r.Offset, int64(len(r.Key)+len(r.Value))
-	out := &kgo.Record{
-		Topic: l.rules.destination(r.Topic), Partition: r.Partition,
-		Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
-	}
-	l.dst.Produce(context.Background(), out, func(out *kgo.Record, err error) {
-		l.answered(p, offset, size, out.Offset, err)
+	wait, cancel := l.lasting(ctx)
+	defer cancel()
+	l.state.waiting(true)
+	_ = l.dst.Flush(wait)
+	l.state.waiting(false)
+}
+
+// lasting is a context that outlives ctx by the time of grace, or not at all
+// while the centre is away.
+func (l *link) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	wait, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if up, _, _, _ := l.state.now(); !up {
+			cancel()
+		}
+		time.AfterFunc(l.pace.grace, cancel)
 	})
+	return wait, func() { stop(); cancel() }
 }
 
 // answered is called by franz-go in the order of a partition's records.
@@ -67,69 +126,134 @@ func (l *link) answered(p *partition, offset, size, dest int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case err != nil && p.err == nil:
-		p.err = err
+	case err != nil && p.lot.err == nil:
+		p.lot.err = err
 	case err != nil:
-	case p.err != nil: // behind a refused record; not seen in franz-go
+	case p.lot.err != nil: // behind a refused record; not seen in franz-go
 		p.again++
 	default:
-		p.next, p.dest = offset+1, dest+1
-		if p.again > 0 {
-			p.again--
-			l.countResent(1)
-		}
-		f := l.flows[p.topic]
-		if f == nil {
-			f = &flow{}
-			l.flows[p.topic] = f
-		}
-		f.records++
-		f.bytes += size
-		l.metrics.acked(p.topic, size)
-		l.state.ok()
-		if l.unsaved++; l.unsaved == 1 {
-			l.unsavedAt = time.Now()
+		p.lot.acked, p.lot.dest = offset+1, dest+1
+		p.lot.sent.records++
+		p.lot.sent.bytes += size
+		if !l.down {
+			l.state.ok()
 		}
 	}
 }
 
-// flush waits until the whole lot is answered, for ever while ctx lasts and a
-// moment longer: what is on its way then would come again after a restart.
-func (l *link) flush(ctx context.Context) {
-	wait, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
-		if up, _, _, _ := l.state.now(); !up {
-			cancel()
+// settle ends the lot: positions move, or what failed is set back.
+func (l *link) settle(ctx context.Context, ps []*partition) bool {
+	var failed []*partition
+	var fatal error
+	for _, p := range ps {
+		switch {
+		case p.lot.err == nil:
+		case ofPartition(p.lot.err):
+			failed = append(failed, p)
+		default:
+			fatal = cmp.Or(fatal, l.ledger.why(p.lot.err))
 		}
-		time.AfterFunc(l.pace.grace, cancel)
-	})
-	defer stop()
-	l.state.waiting(true)
-	_ = l.dst.Flush(wait)
-	l.state.waiting(false)
-}
-
-// settle stops the partitions of which a record was refused.
-func (l *link) settle(sent []*partition) {
-	for _, p := range sent {
-		if p.err == nil {
-			p.fails = 0
-			continue
-		}
-		l.replaceDst = true
-		l.stop(p, fmt.Errorf("%s/%d is stopped before offset %d: %v", p.topic, p.num, p.next, p.err))
 	}
+	if !l.ledger.exact || fatal == nil && len(failed) == 0 {
+		err := l.ledger.commit(ctx, ps)
+		fatal = cmp.Or(fatal, err)
+		if err == nil {
+			l.moved(ps)
+		}
+	}
+	for _, p := range failed {
+		l.stop(p, fmt.Errorf("%s/%d is stopped before offset %d: %w", p.topic, p.num, p.next, p.lot.err))
+	}
+	for _, p := range ps {
+		p.lot = lot{}
+	}
+	switch {
+	case fatal != nil:
+		l.broke(fatal)
+	case len(failed) > 0:
+		l.opened = false // the producer has failed records: a new one has no sequence numbers to disagree about
+	default:
+		l.fails = 0
+	}
+	return fatal == nil && len(failed) == 0
 }
 
-// stop ends the fetching of a partition until its next try. Everything the
-// client has fetched of it is forgotten, so that it goes on at p.next.
-func (l *link) stop(p *partition, err error) {
-	l.src.RemoveConsumePartitions(map[string][]int32{p.topic: {p.num}})
+// moved makes the lot's positions those of its partitions.
+func (l *link) moved(ps []*partition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.active, p.err = false, err
-	p.fresh = true // what was refused may be there: an answer got lost, its repetition was refused
+	for _, p := range ps {
+		p.position = p.after()
+		if p.lot.err == nil {
+			p.fails, p.err, p.turn = 0, nil, time.Now()
+		}
+		l.count(p)
+		p.done()
+	}
+}
+
+// count adds what a partition has carried to flows and metrics, under l.mu.
+func (l *link) count(p *partition) {
+	if p.lot.sent.records == 0 {
+		return
+	}
+	k := flowKey{p.topic, p.to}
+	f := l.flows[k]
+	if f == nil {
+		f = &flow{}
+		l.flows[k] = f
+	}
+	f.records += p.lot.sent.records
+	f.bytes += p.lot.sent.bytes
+	l.metrics.acked(p.topic, p.lot.sent)
+	if n := min(p.again, p.lot.sent.records); n > 0 {
+		p.again -= n
+		l.countResent(n)
+	}
+}
+
+// adapt makes lots as large as the uplink carries in lotTime.
+func (l *link) adapt(took time.Duration) {
+	switch {
+	case took > 2*lotTime:
+		l.lotSize = max(l.lotSize/2, lotMin)
+	case took < lotTime:
+		l.lotSize = min(l.lotSize*2, lotMax)
+	}
+}
+
+// ofPartition is true for errors that are about one partition's records, and
+// not about the producer or the way to the destination.
+func ofPartition(err error) bool {
+	for _, of := range []error{
+		kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException,
+		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation,
+		kerr.CorruptMessage, kerr.UnsupportedCompressionType,
+	} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+// broke notes that the producer cannot go on. A new one learns from the
+// destination what has arrived.
+func (l *link) broke(err error) {
+	l.dstFailed(err)
+	l.opened = false
+	l.fails++
+	l.retry = time.Now().Add(l.pace.backoff(l.fails))
+}
+
+// stop ends the fetching of a partition until its next try.
+func (l *link) stop(p *partition, err error) {
+	l.halt(p.lane)
+	p.lane.src.RemoveConsumePartitions(map[string][]int32{p.topic: {p.num}})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.reset()
+	p.err, p.fresh = err, true // what was refused may be there: an answer got lost, its repetition was refused
 	p.fails++
 	p.retry = time.Now().Add(l.pace.backoff(p.fails))
 	l.metrics.stops.Inc()
@@ -138,21 +262,8 @@ func (l *link) stop(p *partition, err error) {
 	}
 }
 
-// stopTopic stops all partitions of a topic that cannot be read and makes the
-// client forget it: franz-go never accepts the new id of a topic that was
-// deleted and made again.
-func (l *link) stopTopic(topic string, err error) {
-	for _, p := range l.parts {
-		if p.topic == topic && p.active {
-			l.stop(p, err)
-		}
-	}
-	l.src.PurgeTopicsFromConsuming(topic)
-}
-
 // onDataLoss is franz-go's word for a destination that has lost what it had
-// acknowledged: the producer goes on under a new epoch, and the lot that was
-// on its way may be there twice.
+// acknowledged.
 func (l *link) onDataLoss(topic string, num int32) {
 	l.log.Warn("the destination lost acknowledged records", "topic", topic, "partition", num)
 	l.note(topic, fmt.Sprintf("%s/%d: the destination lost acknowledged records", topic, num))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,41 +16,43 @@ type destTopic struct {
 }
 
 // ensure makes the destination's topics, with at least as many partitions as
-// the source has. An error means that the destination did not answer.
-func (l *link) ensure(ctx context.Context, names []string) (map[string]destTopic, error) {
-	adm := kadm.NewClient(l.dst)
+// the source has; grown is that one has more than it had. An error means that
+// the destination did not answer.
+func (l *link) ensure(ctx context.Context, adm *kadm.Client, due []*partition) (all map[string]destTopic, grown bool, err error) {
+	from := map[string]string{} // destination name to source
+	for _, p := range due {
+		from[p.to] = p.topic
+	}
 	want := map[string]int{} // partitions by destination name
-	for k := range l.parts {
-		if slices.Contains(names, k.topic) {
-			want[l.rules.destination(k.topic)]++
+	for _, p := range l.parts {
+		if _, ok := from[p.to]; ok {
+			want[p.to] = max(want[p.to], int(p.num)+1)
 		}
 	}
-	var dests []string
-	for name := range want {
-		dests = append(dests, name)
-	}
+	dests := sortedKeys(want)
 	have, err := adm.ListTopicsWithInternal(ctx, dests...)
 	if err != nil {
-		return nil, fmt.Errorf("list topics of the destination: %w", err)
+		return nil, false, fmt.Errorf("list topics of the destination: %w", err)
 	}
-	all := map[string]destTopic{}
+	all = map[string]destTopic{}
 	for name, n := range want {
-		all[name] = l.makeTopic(ctx, adm, name, n, have[name])
+		t, more := l.makeTopic(ctx, adm, name, n, have[name])
+		all[name], grown = t, grown || more
 	}
 	ends, err := adm.ListEndOffsets(ctx, dests...)
 	if err != nil {
-		return nil, fmt.Errorf("list offsets of the destination: %w", err)
+		return nil, false, fmt.Errorf("list offsets of the destination: %w", err)
 	}
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Err == nil {
 			all[o.Topic].end[o.Partition] = o.Offset
 		}
 	})
-	return all, nil
+	return all, grown, nil
 }
 
-func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n int, have kadm.TopicDetail) destTopic {
-	t := destTopic{end: map[int32]int64{}}
+func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n int, have kadm.TopicDetail) (t destTopic, grown bool) {
+	t = destTopic{end: map[int32]int64{}}
 	switch known := len(have.Partitions); {
 	case have.Err != nil && !errors.Is(have.Err, kerr.UnknownTopicOrPartition):
 		t.err = fmt.Errorf("look up topic %s at the destination: %v", name, have.Err)
@@ -66,7 +67,6 @@ func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n i
 			t.err = fmt.Errorf("create topic %s at the destination: %v", name, err)
 		}
 	case known < n:
-		l.replaceDst = true
 		got, err := adm.UpdatePartitions(ctx, n, name)
 		if err == nil {
 			err = got.Error()
@@ -74,6 +74,7 @@ func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n i
 		if err != nil {
 			t.err = fmt.Errorf("grow topic %s at the destination to %d partitions: %v", name, n, err)
 		}
+		grown = err == nil
 	}
-	return t
+	return t, grown
 }

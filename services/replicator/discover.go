@@ -8,25 +8,31 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// discover finds topics and partitions the link should carry and begins those
-// that are new or due for another try. The source comes first, so that the
-// lag is known while the destination is away.
+// discover finds topics and partitions the link should carry, makes the
+// producer if there is none, and begins what is new or due for another try.
+// The source comes first, so that the lag is known while the destination is
+// away.
 func (l *link) discover(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, adminWait)
+	within, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
 	if time.Since(l.discovered) >= l.pace.discover {
-		err := l.findPartitions(ctx)
-		if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err := l.findPartitions(within)
+		if ctx.Err() != nil {
 			return
 		}
-		l.state.source(err)
+		l.srcFailed(err)
 		if err != nil {
+			l.pause(ctx)
 			return
 		}
 		l.discovered = time.Now()
+	}
+	if !l.opened && !l.open(ctx) {
+		return
 	}
 	var due []*partition
 	for _, p := range l.parts {
@@ -35,192 +41,256 @@ func (l *link) discover(ctx context.Context) {
 		}
 	}
 	if len(due) > 0 {
-		l.begin(ctx, due)
+		l.begin(within, due)
+	}
+	for _, n := range l.lanes {
+		n.read(ctx)
+	}
+}
+
+// pause keeps a source that answers with errors from being asked in a circle.
+func (l *link) pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(l.pace.backoffMin):
+	}
+}
+
+// open makes the producer anew, when it is time to.
+func (l *link) open(ctx context.Context) bool {
+	if time.Now().Before(l.retry) || len(l.parts) == 0 {
+		return false
+	}
+	wait, cancel := l.lasting(ctx)
+	defer cancel()
+	wait, cancel2 := context.WithTimeout(wait, openWait)
+	defer cancel2()
+	l.state.waiting(true)
+	defer l.state.waiting(false)
+	err := l.ledger.start(wait)
+	if errors.Is(err, errNoTransactions) && l.cfg.Guarantee == "" {
+		l.log.Warn("records are carried at least once, not exactly once", "error", err)
+		l.note("", err.Error())
+		l.ledger.exact = false
+		err = l.ledger.start(wait)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			l.broke(err)
+		}
+		return false
+	}
+	l.opened = true
+	l.mu.Lock()
+	l.promise = atLeastOnce
+	if l.ledger.exact {
+		l.promise = exactlyOnce
+	}
+	l.mu.Unlock()
+	l.reconcile()
+	return true
+}
+
+const (
+	exactlyOnce = "exactly once"
+	atLeastOnce = "at least once"
+)
+
+// reconcile brings partitions under way in line with what the destination
+// says it has: a commit whose answer was lost may have happened.
+func (l *link) reconcile() {
+	if !l.ledger.exact {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.parts {
+		at, ok := l.ledger.known[l.positionKey(p)]
+		switch {
+		case !p.active:
+		case ok && at.position == p.saved:
+		case ok && at.next > p.next && at.next <= p.read:
+			p.position, p.saved = at.position, at.position
+			p.done()
+		default:
+			p.reset()
+			p.position, p.fresh = unknown, true
+		}
 	}
 }
 
 // findPartitions brings l.parts in line with the source.
 func (l *link) findPartitions(ctx context.Context) error {
-	topics, err := l.srcAdm.ListTopicsWithInternal(ctx)
-	if err != nil {
-		return fmt.Errorf("list topics of the box's broker: %v", err)
-	}
-	found := map[key]bool{}
-	for _, t := range topics {
-		for num := range t.Partitions {
-			if t.Err == nil && l.rules.match(t.Topic) {
-				found[key{t.Topic, num}] = true
-			}
-		}
-	}
-	for k := range l.parts {
-		if !found[k] {
-			l.forget(k.topic)
-		}
-	}
-	var added []key
-	for k := range found {
-		if l.parts[k] == nil {
-			added = append(added, k)
-		}
-	}
-	if len(added) == 0 {
-		return nil
-	}
-	known, err := l.positions.load(ctx)
+	topics, err := l.sourceTopics(ctx)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, k := range added {
-		p := &partition{key: k, position: position{next: -1, dest: -1}, fresh: true}
-		p.saved = p.position
-		if at, ok := known[k]; ok {
-			p.position, p.saved = at, at
+	found := map[key]kadm.TopicID{}
+	for _, n := range l.lanes {
+		for _, t := range topics {
+			if t.Err != nil || !n.rules.match(t.Topic) {
+				continue
+			}
+			for num := range t.Partitions {
+				found[key{n, t.Topic, num}] = t.ID
+			}
 		}
-		l.parts[k] = p
+	}
+	for k, p := range l.parts {
+		if id, ok := found[k]; !ok || id != p.id {
+			l.forget(k.lane, k.topic)
+		}
+	}
+	added := map[*lane][]key{}
+	for k := range found {
+		if l.parts[k] == nil {
+			added[k.lane] = append(added[k.lane], k)
+		}
+	}
+	for n, ks := range added {
+		mirror, err := l.mirrored(ctx, n)
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		for _, k := range ks {
+			p := &partition{key: k, position: unknown, saved: unknown, mirrored: unknown, id: found[k], to: n.rules.destination(k.topic), fresh: true}
+			if at, ok := mirror[k]; ok {
+				p.onBox, p.mirrored = &at, at.position
+			}
+			l.parts[k] = p
+		}
+		l.mu.Unlock()
 	}
 	return nil
 }
 
-// forget drops a topic that is gone from the source, or has lost partitions:
-// it was made anew.
-func (l *link) forget(topic string) {
-	l.log.Info("topic is gone from the box's broker", "topic", topic)
-	l.src.PurgeTopicsFromConsuming(topic)
+// sourceTopics are the topics of the source; it learns its cluster id too.
+func (l *link) sourceTopics(ctx context.Context) (kadm.TopicDetails, error) {
+	var names []string
+	for _, n := range l.lanes {
+		names = append(names, n.rules.topics...)
+	}
+	if !l.down || slices.ContainsFunc(names, isPattern) {
+		names = nil // all
+	}
+	got, err := l.srcAdm.Metadata(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics of the source: %w", err)
+	}
+	if l.source != "" && l.source != got.Cluster {
+		return nil, fmt.Errorf("the source is cluster %q, it was %q when the link began: restart the replicator if that is right", got.Cluster, l.source)
+	}
+	l.source = got.Cluster
+	return got.Topics, nil
+}
+
+// forget drops a topic that is gone from the source, or was made anew.
+func (l *link) forget(n *lane, topic string) {
+	l.log.Info("topic is gone from the source", "topic", topic)
+	l.halt(n)
+	n.src.PurgeTopicsFromConsuming(topic)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.parts, func(k key, _ *partition) bool { return k.topic == topic })
+	maps.DeleteFunc(l.parts, func(k key, p *partition) bool {
+		gone := k.lane == n && k.topic == topic
+		if gone {
+			p.reset()
+		}
+		return gone
+	})
+}
+
+// halt stops a lane's reader; discover starts it again.
+func (l *link) halt(n *lane) {
+	for _, lot := range n.halt() {
+		l.queue(n, lot)
+	}
+}
+
+// stopTopic stops all partitions of a topic that cannot be read and makes the
+// client forget it: franz-go never accepts the new id of a topic that was
+// deleted and made again.
+func (l *link) stopTopic(n *lane, topic string, err error) {
+	for _, p := range l.parts {
+		if p.lane == n && p.topic == topic && p.active {
+			l.stop(p, err)
+		}
+	}
+	n.src.PurgeTopicsFromConsuming(topic)
 }
 
 // begin starts partitions at their positions: the source range is checked,
 // the topics are there at the destination, then they are fetched.
 func (l *link) begin(ctx context.Context, due []*partition) {
-	names := topicsOf(due)
-	start, err1 := l.srcAdm.ListStartOffsets(ctx, names...)
-	end, err2 := l.srcAdm.ListEndOffsets(ctx, names...)
-	if err := errors.Join(err1, err2); err != nil {
-		l.state.source(fmt.Errorf("list offsets of the box's broker: %v", err))
-		return
-	}
-	ready, err := l.ensure(ctx, names)
-	if err == nil {
-		err = l.restartProducer()
-	}
+	logs, err := l.sourceLogs(ctx, due)
 	if err != nil {
-		l.state.failed(err)
+		l.srcFailed(err)
 		l.postpone(due, nil)
 		return
 	}
-	l.state.ok()
+	l.mu.Lock()
+	dst := l.dst
+	l.mu.Unlock()
+	ready, grown, err := l.ensure(ctx, kadm.NewClient(dst), due)
+	if err != nil {
+		l.dstFailed(err)
+		l.postpone(due, nil)
+		return
+	}
+	if grown { // a new producer, which knows the new partitions
+		l.opened = false
+	}
+	l.dstFailed(nil)
 	var placed []*partition
 	for _, p := range due {
-		dest := l.rules.destination(p.topic)
-		if err := ready[dest].err; err != nil {
+		if err := ready[p.to].err; err != nil {
 			l.postpone([]*partition{p}, err)
 			continue
 		}
-		from, ok1 := start.Lookup(p.topic, p.num)
-		to, ok2 := end.Lookup(p.topic, p.num)
-		at, ok3 := ready[dest].end[p.num]
-		if !ok1 || !ok2 || !ok3 || from.Err != nil || to.Err != nil { // a new topic takes a moment
+		log, ok1 := logs[p]
+		end, ok2 := ready[p.to].end[p.num]
+		if !ok1 || !ok2 { // a new topic takes a moment
 			l.postpone([]*partition{p}, nil)
 			continue
 		}
-		l.place(p, from.Offset, to.Offset)
-		l.compare(p, at)
+		l.place(p, log, end)
 		placed = append(placed, p)
 	}
-	// Where a partition begins is committed first, so that a crash before its
-	// first regular commit is counted too.
-	if err := l.commit(ctx, placed); err != nil {
-		l.state.source(err)
-		l.postpone(placed, nil)
-		return
+	// Without transactions, where a partition begins is committed first, so
+	// that a crash before its first regular commit is counted too.
+	if !l.ledger.exact {
+		if err := l.mirror(ctx, false); err != nil {
+			l.state.box(err)
+			l.postpone(placed, nil)
+			return
+		}
 	}
 	l.activate(placed)
 }
 
-// restartProducer replaces a client that has failed records, or that knows
-// fewer partitions than there are. A new one has no sequence numbers to
-// disagree about and no stale topic ids; nothing is on its way between two
-// lots, so nothing is lost by it.
-func (l *link) restartProducer() error {
-	if !l.replaceDst {
-		return nil
-	}
-	dst, err := l.newDst()
-	if err != nil {
-		return err
-	}
-	l.dst.Close()
-	l.mu.Lock()
-	l.dst, l.replaceDst = dst, false
-	l.mu.Unlock()
-	return nil
-}
-
-// place puts a partition's position inside the source's log.
-func (l *link) place(p *partition, start, end int64) {
-	l.mu.Lock()
-	next := p.next
-	switch {
-	case next < 0: // never carried: everything there is
-		p.next = start
-	case next < start:
-		p.next = start
-		l.notes[p.topic] = fmt.Sprintf("%s/%d: offsets %d to %d were deleted on the box before they were carried", p.topic, p.num, next, start-1)
-		l.metrics.lost.Add(float64(start - next))
-	case next > end:
-		p.position = position{next: start, dest: -1}
-		l.notes[p.topic] = fmt.Sprintf("%s/%d: the box's log was made anew; carried from its start", p.topic, p.num)
-	}
-	changed := next >= 0 && p.next != next
-	l.mu.Unlock()
-	if changed {
-		l.log.Warn("position is outside the box's log", "topic", p.topic, "partition", p.num, "position", next, "start", start, "end", end)
-	}
-}
-
-// compare looks, after a start or a stop, at what the destination holds
-// beyond the last acknowledged record: the records that are about to be sent
-// again, as long as nobody else writes there.
-func (l *link) compare(p *partition, end int64) {
-	if !p.fresh {
-		return
-	}
-	p.fresh = false
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case p.dest < 0 || end == p.dest:
-	case end > p.dest:
-		l.countResent(min(p.again, end-p.dest)) // sent again before, and the answer got lost
-		p.again = max(p.again, end-p.dest)
-		l.log.Warn("records that were on their way are sent again", "topic", p.topic, "partition", p.num, "records", p.again)
-	default:
-		p.again = 0
-		l.notes[p.topic] = fmt.Sprintf("%s/%d: the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried on from the box's position",
-			p.topic, p.num, end, p.dest)
-		l.log.Warn("destination holds less than it acknowledged", "topic", p.topic, "partition", p.num, "end", end, "acknowledged", p.dest)
-	}
-	p.dest = end
-}
-
 // activate fetches partitions from their positions on.
 func (l *link) activate(ps []*partition) {
-	offsets := map[string]map[int32]kgo.Offset{}
+	offsets := map[*lane]map[string]map[int32]kgo.Offset{}
 	l.mu.Lock()
 	for _, p := range ps {
-		p.active, p.err = true, nil
-		if offsets[p.topic] == nil {
-			offsets[p.topic] = map[int32]kgo.Offset{}
+		p.active, p.err, p.read = true, nil, p.next
+		if offsets[p.lane] == nil {
+			offsets[p.lane] = map[string]map[int32]kgo.Offset{}
 		}
-		offsets[p.topic][p.num] = kgo.NewOffset().At(p.next)
+		if offsets[p.lane][p.topic] == nil {
+			offsets[p.lane][p.topic] = map[int32]kgo.Offset{}
+		}
+		offsets[p.lane][p.topic][p.num] = kgo.NewOffset().At(p.next)
 	}
 	l.mu.Unlock()
-	l.src.AddConsumePartitions(offsets)
+	for n, at := range offsets {
+		l.halt(n)
+		for topic, nums := range at {
+			n.src.RemoveConsumePartitions(map[string][]int32{topic: slices.Collect(maps.Keys(nums))})
+		}
+		n.src.AddConsumePartitions(at)
+	}
 }
 
 // postpone sets the next try of partitions that could not begin. Without an
@@ -235,14 +305,4 @@ func (l *link) postpone(ps []*partition, err error) {
 			p.err = fmt.Errorf("%s/%d: %v", p.topic, p.num, err)
 		}
 	}
-}
-
-func topicsOf(ps []*partition) []string {
-	var names []string
-	for _, p := range ps {
-		if !slices.Contains(names, p.topic) {
-			names = append(names, p.topic)
-		}
-	}
-	return names
 }

@@ -57,9 +57,9 @@ func (m *metrics) link(name string) *linkMetrics {
 	}
 }
 
-func (m *linkMetrics) acked(topic string, size int64) {
-	m.records.WithLabelValues(topic).Inc()
-	m.bytes.WithLabelValues(topic).Add(float64(size))
+func (m *linkMetrics) acked(topic string, sent flow) {
+	m.records.WithLabelValues(topic).Add(float64(sent.records))
+	m.bytes.WithLabelValues(topic).Add(float64(sent.bytes))
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -2,79 +2,262 @@ package replicator
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/kafka"
 )
 
-// position is what is remembered of a partition.
-type position struct {
-	next int64 // source offset after the last acknowledged record
-	dest int64 // destination offset after it, -1 if unknown
-	// again is how many records from next on the destination holds already:
-	// they were on their way when something broke, and are sent again.
-	again int64
+// The log of positions is a compacted topic of one partition at the
+// destination, one for each link, docs/formats/link-positions.md. It is a
+// topic and not a group's offsets, since a group without members is forgotten
+// after a week (offsets.retention.minutes), and a ship may be away for two.
+const (
+	ownTopics = "wayside-link." // begins the names of our own topics; no pattern matches them
+	txnPrefix = "wayside-link."
+)
+
+func (l *link) positionLog() string { return ownTopics + l.site + "." + l.name }
+
+// txnID holds the source cluster: two boxes that were given one name do not
+// fence each other, and each has positions of its own.
+func (l *link) txnID() string { return txnPrefix + l.site + "." + l.name + "." + l.source }
+
+// positionKey names what a position is of.
+func (l *link) positionKey(p *partition) string {
+	return fmt.Sprintf("%s/%s/%d/%s", l.source, p.topic, p.num, p.to)
 }
 
-// positions keeps a link's positions as the committed offsets of a group
-// without members on the box's broker: any Kafka tool can show them, and
-// they live and die with the log they speak of. What is known of the
-// destination is in the commit's metadata, "dest=<offset> again=<records>";
-// comparing it with the destination's end tells after a crash how much is
-// sent twice.
-type positions struct {
-	adm   *kadm.Client
-	group string
+// remembered is a position and what it is of.
+type remembered struct {
+	position
+	id kadm.TopicID // of the source topic, zero if unknown
+	// final is false for a position on the box that follows the destination's,
+	// and so may be older.
+	final bool
 }
 
-func (s positions) load(ctx context.Context) (map[key]position, error) {
-	got, err := s.adm.FetchOffsets(ctx, s.group)
+// positionRecord is a record of the log of positions.
+type positionRecord struct {
+	Version int    `json:"v"`
+	Next    int64  `json:"next"` // source offset of the first record that is not carried
+	Epoch   int32  `json:"epoch"`
+	Dest    int64  `json:"dest"`         // destination offset after the last carried record, -1 if unknown
+	ID      string `json:"id,omitempty"` // of the source topic
+}
+
+const positionVersion = 1
+
+func (l *link) writePositions(ctx context.Context, all map[*partition]position) error {
+	var rs []*kgo.Record
+	for p, at := range all {
+		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id)})
+		if err != nil {
+			return err
+		}
+		rs = append(rs, &kgo.Record{Topic: l.positionLog(), Key: []byte(l.positionKey(p)), Value: v})
+	}
+	var failed error
+	for _, r := range rs {
+		l.dst.Produce(ctx, r, func(_ *kgo.Record, err error) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			failed = errors.Join(failed, err)
+		})
+	}
+	err := l.dst.Flush(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(err, failed)
+}
+
+// parsePosition reads a record's value; false if it is not one that is
+// understood.
+func parsePosition(value []byte) (remembered, bool) {
+	var v positionRecord
+	if err := json.Unmarshal(value, &v); err != nil || v.Version != positionVersion || v.Next < 0 {
+		return remembered{}, false
+	}
+	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1)}, final: true}
+	at.id = parseTopicID(v.ID)
+	return at, true
+}
+
+// parseTopicID is zero for what is no id.
+func parseTopicID(s string) (id kadm.TopicID) {
+	if b, err := base64.StdEncoding.DecodeString(s); err == nil && len(b) == len(id) {
+		copy(id[:], b)
+	}
+	return id
+}
+
+func topicID(id kadm.TopicID) string {
+	if id == (kadm.TopicID{}) {
+		return ""
+	}
+	return id.String()
+}
+
+// ensurePositionLog makes the topic. Segments are small, or a start would
+// read all of the gigabyte that compaction leaves alone.
+func (l *link) ensurePositionLog(ctx context.Context) error {
+	value := func(s string) *string { return &s }
+	_, err := kadm.NewClient(l.dst).CreateTopic(ctx, 1, -1, map[string]*string{
+		"cleanup.policy":            value("compact"),
+		"segment.bytes":             value("1048576"),
+		"min.cleanable.dirty.ratio": value("0.1"),
+	}, l.positionLog())
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s at the destination: %w", l.positionLog(), err)
+	}
+	return nil
+}
+
+// readPositions brings d.known up to what the log holds. A log that is
+// shorter than before was made anew.
+func (l *link) readPositions(ctx context.Context, d *ledger) error {
+	name := l.positionLog()
+	adm := kadm.NewClient(l.dst)
+	ends, err := adm.ListCommittedOffsets(ctx, name)
+	if err == nil {
+		err = ends.Error()
+	}
+	starts, err2 := adm.ListStartOffsets(ctx, name)
+	if err2 == nil {
+		err2 = starts.Error()
+	}
+	if err := errors.Join(err, err2); err != nil {
+		return fmt.Errorf("list offsets of %s: %w", name, err)
+	}
+	end, _ := ends.Lookup(name, 0)
+	start, _ := starts.Lookup(name, 0)
+	if d.known == nil || end.Offset < d.read {
+		d.known, d.read = map[string]remembered{}, 0
+	}
+	from := max(d.read, start.Offset)
+	if from >= end.Offset {
+		return nil
+	}
+	cl, err := kafka.NewClient(l.to(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {0: kgo.NewOffset().At(from)}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for at := from; at < end.Offset; {
+		fs := cl.PollFetches(ctx)
+		if err := fs.Err(); err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		fs.EachRecord(func(r *kgo.Record) {
+			at = r.Offset + 1
+			if r.Attrs.IsControl() {
+				return
+			}
+			if p, ok := parsePosition(r.Value); ok {
+				d.known[string(r.Key)] = p
+			}
+		})
+		d.read = at
+	}
+	return nil
+}
+
+// The mirror is a group without members on the box's broker, whose committed
+// offsets any Kafka tool can show.
+
+func (l *link) group(n *lane) string {
+	if n.name == "" {
+		return "wayside.link." + l.name
+	}
+	return "wayside.link." + l.name + "." + n.name
+}
+
+// mirror commits on the box where partitions have moved; on error none, some
+// or all are committed, and committing again is right.
+func (l *link) mirror(ctx context.Context, exact bool) error {
+	ctx, cancel := context.WithTimeout(ctx, adminWait)
+	defer cancel()
+	for _, n := range l.lanes {
+		var offsets kadm.Offsets
+		moved := map[*partition]position{}
+		for k, p := range l.parts {
+			if k.lane == n && p.next >= 0 && p.position != p.mirrored {
+				moved[p] = p.position
+				offsets.Add(kadm.Offset{Topic: k.topic, Partition: k.num, At: p.next, LeaderEpoch: p.epoch, Metadata: metadata(p.position, p.id, exact)})
+			}
+		}
+		if len(moved) == 0 {
+			continue
+		}
+		if err := l.srcAdm.CommitAllOffsets(ctx, l.group(n), offsets); err != nil {
+			return fmt.Errorf("commit positions of group %s: %w", l.group(n), err)
+		}
+		for p, at := range moved {
+			p.mirrored = at
+		}
+	}
+	return nil
+}
+
+// mirrored are the positions that the box has of a lane.
+func (l *link) mirrored(ctx context.Context, n *lane) (map[key]remembered, error) {
+	if l.down {
+		return nil, nil
+	}
+	got, err := l.srcAdm.FetchOffsets(ctx, l.group(n))
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, nil // Kafka answers "no offsets", others that there is no group
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read positions of group %s: %w", s.group, err)
+		return nil, fmt.Errorf("read positions of group %s: %w", l.group(n), err)
 	}
-	all := map[key]position{}
+	all := map[key]remembered{}
 	for _, ps := range got {
 		for _, o := range ps {
 			if o.Err != nil {
-				return nil, fmt.Errorf("read position of %s/%d in group %s: %w", o.Topic, o.Partition, s.group, o.Err)
+				return nil, fmt.Errorf("read position of %s/%d in group %s: %w", o.Topic, o.Partition, l.group(n), o.Err)
 			}
 			if o.At >= 0 {
-				all[key{o.Topic, o.Partition}] = parsePosition(o.At, o.Metadata)
+				all[key{n, o.Topic, o.Partition}] = parseMetadata(o.At, o.LeaderEpoch, o.Metadata)
 			}
 		}
 	}
 	return all, nil
 }
 
-// save commits; on error none, some or all are committed, and saving again
-// is right.
-func (s positions) save(ctx context.Context, all map[key]position) error {
-	var offsets kadm.Offsets
-	for k, p := range all {
-		offsets.Add(kadm.Offset{
-			Topic: k.topic, Partition: k.num, At: p.next, LeaderEpoch: -1, Metadata: p.metadata(),
-		})
+// metadata of a commit is "dest=<offset> again=<records>", then "id=<topic
+// id>", then "mirror" if the destination keeps the position itself.
+func metadata(at position, id kadm.TopicID, exact bool) string {
+	s := fmt.Sprintf("dest=%d again=%d", at.dest, at.again)
+	if id != (kadm.TopicID{}) {
+		s += " id=" + id.String()
 	}
-	if err := s.adm.CommitAllOffsets(ctx, s.group, offsets); err != nil {
-		return fmt.Errorf("commit positions of group %s: %w", s.group, err)
+	if exact {
+		s += " mirror"
 	}
-	return nil
+	return s
 }
 
-const metadataFormat = "dest=%d again=%d"
-
-func (p position) metadata() string { return fmt.Sprintf(metadataFormat, p.dest, p.again) }
-
-// parsePosition reads what metadata wrote; anything else is no knowledge.
-func parsePosition(next int64, metadata string) position {
-	p := position{next: next}
-	if n, err := fmt.Sscanf(metadata, metadataFormat, &p.dest, &p.again); n != 2 || err != nil || p.dest < 0 || p.again < 0 {
-		p.dest, p.again = -1, 0
+// parseMetadata reads what metadata wrote; anything else is no knowledge.
+func parseMetadata(next int64, epoch int32, text string) remembered {
+	at := remembered{position: position{next: next, epoch: epoch}, final: true}
+	if n, err := fmt.Sscanf(text, "dest=%d again=%d", &at.dest, &at.again); n != 2 || err != nil || at.dest < 0 || at.again < 0 {
+		at.dest, at.again = -1, 0
 	}
-	return p
+	for _, word := range strings.Fields(text) {
+		if id, ok := strings.CutPrefix(word, "id="); ok {
+			at.id = parseTopicID(id)
+		}
+		at.final = at.final && word != "mirror"
+	}
+	return at
 }

@@ -1,7 +1,6 @@
-// Package replicator carries topics from the box's broker to a central Kafka,
-// in order per partition, at least once, resuming where it stopped. What is
-// at the destination is told by one number per partition, the source
-// position, which moves only after the destination has acknowledged.
+// Package replicator carries topics between the box's broker and a central
+// Kafka, in order per partition, exactly once: the position in the source is
+// part of the same transaction at the destination as the records before it.
 package replicator
 
 import (
@@ -24,6 +23,7 @@ type Config struct {
 	Links      []site.Link
 	Site       string                // the box's name; part of the client id that the centre sees
 	Source     []string              // bootstrap of the box's broker, host:port
+	Secrets    string                // folder of the files that the links name
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 	Log        *slog.Logger          // nil discards
 }

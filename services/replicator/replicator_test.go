@@ -52,7 +52,7 @@ func start(t *testing.T, cfg Config) (r *Replicator, stop func()) {
 	for _, l := range r.links {
 		l.pace = pace{
 			discover: 200 * time.Millisecond, backoffMin: 20 * time.Millisecond, backoffMax: 200 * time.Millisecond,
-			watch: 100 * time.Millisecond, grace: time.Second,
+			watch: 100 * time.Millisecond, grace: time.Second, save: 100 * time.Millisecond,
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +108,7 @@ func read(t *testing.T, addrs []string, topic string, want int) map[int32][]int 
 
 func readUntil(t *testing.T, addrs []string, topic string, enough func(all, distinct int) bool) map[int32][]int {
 	t.Helper()
-	cl := client(t, addrs, kgo.ConsumeTopics(topic), kgo.FetchMaxWait(200*time.Millisecond))
+	cl := client(t, addrs, kgo.ConsumeTopics(topic), kgo.FetchMaxWait(200*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	got, seen, all := map[int32][]int{}, map[int]bool{}, 0
@@ -252,32 +252,106 @@ func TestResumesWithoutDuplicates(t *testing.T) {
 	}
 }
 
-// The box stops with the last commits lost, as at a power cut: what is sent
+// noTransactions has a destination refuse them.
+func noTransactions(c *kfake.Cluster) {
+	c.ControlKey(int16(kmsg.InitProducerID), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		req := r.(*kmsg.InitProducerIDRequest)
+		if req.TransactionalID == nil {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
+		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		return resp, nil, true
+	})
+}
+
+// The box stops with the last commits lost, as at a power cut. Positions are
+// in the destination: nothing comes again. Without transactions what is sent
 // again is there again, in order, and its number is told.
-func TestUncleanStopIsCounted(t *testing.T) {
+func TestUncleanStop(t *testing.T) {
+	for name, want := range map[string]int{exactlyOnce: 0, atLeastOnce: 250} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
+			if name == atLeastOnce {
+				noTransactions(dst)
+			}
+			cl := client(t, src.ListenAddrs())
+			write(t, cl, "sensors", 1, 0, 100)
+			_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+			read(t, dst.ListenAddrs(), "sensors", 100)
+			stop()
+
+			lost := src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+			write(t, cl, "sensors", 1, 100, 350)
+			r, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+			read(t, dst.ListenAddrs(), "sensors", 350)
+			stop()
+			lost.Remove()
+			if got, _ := fact(r, "guarantee"); got != name {
+				t.Errorf("guarantee %q, want %q", got, name)
+			}
+
+			write(t, cl, "sensors", 1, 350, 400)
+			r, stop = start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+			read(t, dst.ListenAddrs(), "sensors", 400)
+			stop()
+			again := check(t, read(t, dst.ListenAddrs(), "sensors", 400), 1, 400)
+			if again != want || resent(r) != int64(want) {
+				t.Errorf("%d duplicates, %d reported, want %d of both", again, resent(r), want)
+			}
+		})
+	}
+}
+
+// fact returns what the status says of the first link.
+func fact(r *Replicator, name string) (string, bool) {
+	for _, f := range r.Status().Facts {
+		if f.Name == "hq: "+name {
+			return f.Value, true
+		}
+	}
+	return "", false
+}
+
+// A link that is to carry exactly once or not at all carries nothing to a
+// destination without transactions, and says why.
+func TestExactlyOnceOrNothing(t *testing.T) {
+	t.Parallel()
+	src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
+	noTransactions(dst)
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 0, 10)
+	cfg := config(src.ListenAddrs(), dst.ListenAddrs()...)
+	cfg.Links[0].Guarantee = site.ExactlyOnce
+	r, _ := start(t, cfg)
+	eventually(t, "the refusal is told", func() bool { return strings.Contains(linkOf(r).Error, "grants no transactions") })
+	if n := linkEnds(dst, 1); n != 0 {
+		t.Errorf("%d records were carried", n)
+	}
+}
+
+// A second replicator with the name of the first takes its place; what the
+// first has on its way is not carried.
+func TestZombieIsFenced(t *testing.T) {
 	t.Parallel()
 	src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
 	cl := client(t, src.ListenAddrs())
+	old, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
 	write(t, cl, "sensors", 1, 0, 100)
-	_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
 	read(t, dst.ListenAddrs(), "sensors", 100)
-	stop()
-
-	lost := src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed, Count: -1})
-	write(t, cl, "sensors", 1, 100, 350)
-	_, stop = start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
-	read(t, dst.ListenAddrs(), "sensors", 350)
-	stop()
-	lost.Remove()
-
-	write(t, cl, "sensors", 1, 350, 400)
-	r, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
-	read(t, dst.ListenAddrs(), "sensors", 400)
-	stop()
-	again := check(t, read(t, dst.ListenAddrs(), "sensors", 400), 1, 400)
-	if again != 250 || resent(r) != 250 {
-		t.Errorf("%d duplicates, %d reported, want 250 of both", again, resent(r))
+	start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	for n := 100; n < 1000; n += 100 {
+		write(t, cl, "sensors", 1, n, n+100)
+		read(t, dst.ListenAddrs(), "sensors", n+100)
 	}
+	if again := check(t, read(t, dst.ListenAddrs(), "sensors", 1000), 1, 1000); again != 0 {
+		t.Errorf("%d duplicates from two replicators, want 0", again)
+	}
+	eventually(t, "the fence is told", func() bool {
+		note, _ := fact(old, "note")
+		return strings.Contains(note, "does a second replicator run")
+	})
 }
 
 func TestDestinationAwayAndBack(t *testing.T) {
@@ -395,31 +469,40 @@ func TestDeletedBeforeCarriedIsTold(t *testing.T) {
 	if diff := cmp.Diff([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 25, 26, 27, 28, 29}, got[0]); diff != "" {
 		t.Errorf("destination (-want +got):\n%s", diff)
 	}
-	want := manifest.Fact{Name: "hq: note", Value: "sensors/0: offsets 10 to 24 were deleted on the box before they were carried"}
+	want := manifest.Fact{Name: "hq: note", Value: "sensors/0: offsets 10 to 24 were deleted at the source before they were carried"}
 	if !slices.Contains(r.Status().Facts, want) {
 		t.Errorf("facts = %v, want among them %v", r.Status().Facts, want)
 	}
 }
 
-// The centre comes back empty: the topics are made again, what was carried
-// before is not sent again, and the page says so.
-func TestWipedDestinationIsTold(t *testing.T) {
-	t.Parallel()
-	src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
-	cl := client(t, src.ListenAddrs())
-	addr := dst.ListenAddrs()[0]
-	write(t, cl, "sensors", 1, 0, 10)
-	r, _ := start(t, config(src.ListenAddrs(), addr))
-	read(t, []string{addr}, "sensors", 10)
-	dst.Close()
-	cluster(t, kfake.Ports(port(t, addr)))
-	write(t, cl, "sensors", 1, 10, 20)
-	got := read(t, []string{addr}, "sensors", 10)
-	if diff := cmp.Diff([]int{10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, got[0]); diff != "" {
-		t.Errorf("destination (-want +got):\n%s", diff)
-	}
-	if facts := fmt.Sprint(r.Status().Facts); !strings.Contains(facts, "it was wiped or is another cluster") {
-		t.Errorf("facts = %v, want the wiping told", facts)
+// The centre comes back empty: it gets all that the box still has, and the
+// page says so.
+func TestWipedDestinationIsFilledAgain(t *testing.T) {
+	for name, exact := range map[string]bool{exactlyOnce: true, atLeastOnce: false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
+			if !exact {
+				noTransactions(dst)
+			}
+			cl := client(t, src.ListenAddrs())
+			addr := dst.ListenAddrs()[0]
+			write(t, cl, "sensors", 1, 0, 10)
+			r, _ := start(t, config(src.ListenAddrs(), addr))
+			read(t, []string{addr}, "sensors", 10)
+			dst.Close()
+			dst = cluster(t, kfake.Ports(port(t, addr)))
+			if !exact {
+				noTransactions(dst)
+			}
+			write(t, cl, "sensors", 1, 10, 20)
+			if again := check(t, read(t, []string{addr}, "sensors", 20), 1, 20); again != 0 {
+				t.Errorf("%d duplicates", again)
+			}
+			eventually(t, "the wiping is told", func() bool {
+				return strings.Contains(fmt.Sprint(r.Status().Facts), "it was wiped or is another cluster")
+			})
+		})
 	}
 }
 

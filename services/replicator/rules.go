@@ -2,23 +2,26 @@ package replicator
 
 import "strings"
 
-// rules says which topics a link carries and what they are called at the
+// rules says which topics a lane carries and what they are called at the
 // destination.
 type rules struct {
 	topics []string // names; a trailing * matches a prefix
 	prefix string   // before the name at the destination
 }
 
-// match reports whether a topic is carried. A pattern never matches the
-// broker's own topics (__consumer_offsets); a name may.
+// match reports whether a topic is carried. A pattern matches neither the
+// broker's own topics (__consumer_offsets) nor those of links; a name may.
 func (r rules) match(topic string) bool {
+	hidden := strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ownTopics)
 	for _, want := range r.topics {
 		start, wild := strings.CutSuffix(want, "*")
-		if want == topic || wild && strings.HasPrefix(topic, start) && !strings.HasPrefix(topic, "__") {
+		if want == topic || wild && strings.HasPrefix(topic, start) && !hidden {
 			return true
 		}
 	}
 	return false
 }
+
+func isPattern(topic string) bool { return strings.HasSuffix(topic, "*") }
 
 func (r rules) destination(topic string) string { return r.prefix + topic }

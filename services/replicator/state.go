@@ -21,7 +21,7 @@ const (
 	patience = 10 * time.Second
 )
 
-// state is whether a link's destination answers, as far as is known.
+// state is whether a link's centre answers, as far as is known.
 type state struct {
 	log *slog.Logger
 	up  prometheus.Gauge
@@ -29,14 +29,17 @@ type state struct {
 	mu       sync.Mutex
 	isUp     bool
 	since    time.Time
-	err      error // of the destination, nil when up
-	srcErr   error // of the box's own broker
+	err      error // of the centre, nil when up
+	boxErr   error // of the box's own broker
 	answer   time.Time
 	turned   time.Time
 	waitFrom time.Time // zero: nothing is on its way
 }
 
-var _ kgo.HookBrokerConnect = (*state)(nil)
+var (
+	_ kgo.HookBrokerConnect = (*state)(nil)
+	_ kgo.HookBrokerRead    = (*state)(nil)
+)
 
 func newState(log *slog.Logger, up prometheus.Gauge) *state {
 	return &state{log: log, up: up, since: time.Now()}
@@ -49,7 +52,17 @@ func (s *state) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Con
 	}
 }
 
-// ok notes that the destination has answered.
+// OnBrokerRead implements kgo.HookBrokerRead: a centre that answers to a fetch
+// is up, also when it has nothing new.
+func (s *state) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if err == nil && key == fetchKey {
+		s.ok()
+	}
+}
+
+const fetchKey = 1
+
+// ok notes that the centre has answered.
 func (s *state) ok() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +74,7 @@ func (s *state) ok() {
 	s.set(true, now)
 }
 
-// failed notes that the destination cannot be used.
+// failed notes that the centre cannot be used.
 func (s *state) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,13 +102,14 @@ func (s *state) set(up bool, now time.Time) {
 	s.log.Warn("link is down", "error", s.err)
 }
 
-func (s *state) source(err error) {
+// box notes an error of the box's own broker, or nil.
+func (s *state) box(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil && s.srcErr == nil {
-		s.log.Warn("box's broker cannot be read", "error", err)
+	if err != nil && s.boxErr == nil {
+		s.log.Warn("box's broker does not answer", "error", err)
 	}
-	s.srcErr = err
+	s.boxErr = err
 }
 
 func (s *state) turn() {
@@ -137,8 +151,8 @@ func (s *state) silent() (lot, all time.Duration) {
 	return lot, time.Since(s.answer)
 }
 
-func (s *state) now() (up bool, since time.Time, dest, source error) {
+func (s *state) now() (up bool, since time.Time, centre, box error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.isUp, s.since, s.err, s.srcErr
+	return s.isUp, s.since, s.err, s.boxErr
 }

@@ -4,6 +4,8 @@ import (
 	"net"
 	"strconv"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 func port(t *testing.T, addr string) int {
@@ -35,14 +37,17 @@ func TestRules(t *testing.T) {
 }
 
 func TestPositionMetadata(t *testing.T) {
-	for _, want := range []position{{next: 3, dest: 12, again: 4}, {next: 3, dest: 0}} {
-		if got := parsePosition(3, want.metadata()); got != want {
+	id := kadm.TopicID{1, 2, 3}
+	for _, exact := range []bool{false, true} {
+		want := remembered{position: position{next: 3, epoch: 7, dest: 12, again: 4}, id: id, final: !exact}
+		if got := parseMetadata(3, 7, metadata(want.position, id, exact)); got != want {
 			t.Errorf("%+v came back as %+v", want, got)
 		}
 	}
-	for _, text := range []string{"", "12", "dest=1", "dest=-4 again=1", "dest=1 again=-1", "dest=x again=y", position{dest: -1}.metadata()} {
-		if got, want := parsePosition(3, text), (position{next: 3, dest: -1}); got != want {
-			t.Errorf("parsePosition(%q) = %+v, want %+v", text, got, want)
+	for _, text := range []string{"", "12", "dest=1", "dest=-4 again=1", "dest=1 again=-1", "dest=x again=y", metadata(unknown, kadm.TopicID{}, false)} {
+		want := remembered{position: position{next: 3, epoch: -1, dest: -1}, final: true}
+		if got := parseMetadata(3, -1, text); got != want {
+			t.Errorf("parseMetadata(%q) = %+v, want %+v", text, got, want)
 		}
 	}
 }

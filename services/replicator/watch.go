@@ -1,9 +1,9 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -15,64 +15,6 @@ const (
 	pingAfter = 30 * time.Second
 	pingWait  = 5 * time.Second
 )
-
-// save commits what is acknowledged, when it is time to or when now is set.
-// After a crash the records acknowledged since are sent again: fewer than
-// saveRecords and one lot, or while commits fail, than holdRecords and one
-// lot.
-func (l *link) save(ctx context.Context, now bool) {
-	l.mu.Lock()
-	due := l.unsaved > 0 && (now || l.unsaved >= saveRecords || time.Since(l.unsavedAt) >= saveAfter)
-	parts := slices.Collect(maps.Values(l.parts))
-	l.mu.Unlock()
-	if !due {
-		return
-	}
-	err := l.commit(ctx, parts)
-	l.state.source(err)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unsavedAt = time.Now() // after an error, the next try is not at once
-	if err == nil {
-		l.unsaved = 0
-	}
-}
-
-// commit writes the positions of those partitions that have moved.
-func (l *link) commit(ctx context.Context, ps []*partition) error {
-	moved := map[key]position{}
-	l.mu.Lock()
-	for _, p := range ps {
-		if p.next >= 0 && p.position != p.saved {
-			moved[p.key] = p.position
-		}
-	}
-	l.mu.Unlock()
-	if len(moved) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, adminWait)
-	defer cancel()
-	if err := l.positions.save(ctx, moved); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range ps {
-		if at, ok := moved[p.key]; ok {
-			p.saved = at
-		}
-	}
-	return nil
-}
-
-// held is true while so much is acknowledged and not committed that carrying
-// on would make a crash send too much again.
-func (l *link) held() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.unsaved >= holdRecords
-}
 
 // watch keeps lag and state true while the loop waits for the destination.
 func (l *link) watch(ctx context.Context) {
@@ -92,20 +34,18 @@ func (l *link) watch(ctx context.Context) {
 func (l *link) measureLag(ctx context.Context) {
 	l.mu.Lock()
 	next := map[key]int64{}
-	var topics []string
+	var all []*partition
 	for k, p := range l.parts {
 		next[k] = max(p.next, 0)
-		if !slices.Contains(topics, k.topic) {
-			topics = append(topics, k.topic)
-		}
+		all = append(all, p)
 	}
 	l.mu.Unlock()
-	if len(topics) == 0 {
+	if len(all) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
-	ends, err := l.srcAdm.ListEndOffsets(ctx, topics...)
+	ends, err := l.srcAdm.ListEndOffsets(ctx, topicsOf(all)...)
 	if err != nil {
 		return // the loop meets the same error and tells it
 	}
@@ -125,17 +65,23 @@ func (l *link) measureLag(ctx context.Context) {
 func (l *link) probe(ctx context.Context) {
 	lot, all := l.state.silent()
 	if lot > patience {
-		l.state.failed(fmt.Errorf("the destination has not answered for %s", lot.Round(time.Second)))
+		l.state.failed(fmt.Errorf("the centre has not answered for %s", lot.Round(time.Second)))
 	}
 	if lot > 0 || all < pingAfter {
 		return
 	}
 	l.mu.Lock()
-	dst := l.dst
+	far := l.dst
 	l.mu.Unlock()
+	if l.down {
+		far = l.lanes[0].src
+	}
+	if far == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, pingWait)
 	defer cancel()
-	if err := dst.Ping(ctx); err != nil {
+	if err := far.Ping(ctx); err != nil {
 		l.state.failed(err)
 		return
 	}
@@ -145,7 +91,7 @@ func (l *link) probe(ctx context.Context) {
 // report adds the link's flows and facts to rep, and says whether the box
 // does its part.
 func (l *link) report(rep *manifest.Report) (manifest.Link, bool) {
-	up, since, destErr, srcErr := l.state.now()
+	up, since, centre, box := l.state.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := manifest.Link{Name: l.name, Up: up, Since: since, Lag: l.lag}
@@ -157,20 +103,28 @@ func (l *link) report(rep *manifest.Report) (manifest.Link, bool) {
 		}
 	}
 	switch {
-	case destErr != nil:
-		out.Error = destErr.Error()
-	case srcErr != nil:
-		out.Error = srcErr.Error()
+	case centre != nil:
+		out.Error = centre.Error()
+	case box != nil:
+		out.Error = box.Error()
 	}
-	for _, topic := range sortedKeys(l.flows) {
-		f := l.flows[topic]
-		rep.Flows = append(rep.Flows, manifest.Flow{
-			From: topic, To: l.name + ": " + l.rules.destination(topic), Records: f.records, Bytes: f.bytes,
-		})
+	for k, f := range l.flows {
+		from, to := k.from, l.name+": "+k.to
+		if l.down {
+			from, to = l.name+": "+k.from, k.to
+		}
+		rep.Flows = append(rep.Flows, manifest.Flow{From: from, To: to, Records: f.records, Bytes: f.bytes})
 	}
-	rep.Facts = append(rep.Facts, manifest.Fact{Name: l.name + ": records sent again", Value: fmt.Sprint(l.resent)})
+	slices.SortFunc(rep.Flows, func(a, b manifest.Flow) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	fact := func(name, value string) {
+		rep.Facts = append(rep.Facts, manifest.Fact{Name: l.name + ": " + name, Value: value})
+	}
+	if l.promise != "" {
+		fact("guarantee", l.promise)
+	}
+	fact("records sent again", fmt.Sprint(l.resent))
 	for _, topic := range sortedKeys(l.notes) {
-		rep.Facts = append(rep.Facts, manifest.Fact{Name: l.name + ": note", Value: l.notes[topic]})
+		fact("note", l.notes[topic])
 	}
-	return out, stopped == 0 && srcErr == nil
+	return out, stopped == 0 && box == nil
 }

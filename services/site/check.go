@@ -34,6 +34,7 @@ func checkProfile(p *Profile, r *report) {
 		c.routeTopics("connect.mqtt", p.Connect.MQTT, &p.Broker)
 	}
 	c.text("console.listen", p.Console.Listen, listenAddress)
+	c.update("update", &p.Update)
 }
 
 func (c checker) text(path, value string, rule rule) {
@@ -152,6 +153,15 @@ func (c checker) links(path string, links []Link) {
 		c.texts(at(i)+".bootstrap", l.Bootstrap, dialAddress("9092"))
 		c.texts(at(i)+".topics", l.Topics, topicMatch)
 		c.text(at(i)+".prefix", l.Prefix, topicPrefix)
+		if l.TLS != nil {
+			c.clientTLS(at(i)+".tls", l.TLS)
+		}
+		if l.SASL != nil {
+			c.clientSASL(at(i)+".sasl", l.SASL, l.TLS != nil)
+		}
+		c.text(at(i)+".direction", l.Direction, oneOf(Up, Down))
+		c.text(at(i)+".guarantee", l.Guarantee, oneOf(ExactlyOnce))
+		c.text(at(i)+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none"))
 		for j, t := range l.Topics {
 			if len(l.Prefix)+len(t) > maxTopicName {
 				c.value(fmt.Sprintf("%s.topics[%d]", at(i), j), "", "with the prefix before it the name is longer than %d characters", maxTopicName)

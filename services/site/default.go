@@ -48,10 +48,15 @@ func (p *Profile) fill() {
 			p.Broker.Topics[i].Partitions = 1
 		}
 	}
+	for i := range p.Links {
+		orString(&p.Links[i].Direction, Up)
+		orString(&p.Links[i].Compression, "zstd")
+	}
 	if p.Connect.MQTT != nil {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
 	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
+	p.Update.fill()
 }
 
 func (i *Interface) fill() {

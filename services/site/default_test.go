@@ -24,6 +24,7 @@ func TestMinimalGetsDefaults(t *testing.T) {
 		Broker: Broker{Listen: ":9092", AutoCreate: &yes, DiskShare: "80%",
 			Security: Security{TrustBox: &yes}},
 		Console: Console{Listen: ":8080"},
+		Update:  Update{Auto: "prepare", Zone: "UTC", TrialMinutes: 10, SettleSeconds: 60, Share: &yes},
 	}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("profile (-want +got):\n%s", diff)

@@ -20,7 +20,7 @@ network: {interfaces: [{match: eth0}]}
 broker:
   topics: [{name: t}]
   listeners: [{name: n, listen: ":1", tls: {cert: c, key: k}, sasl: {mechanisms: [OAUTHBEARER], oauth: {jwks: j}}}]
-links: [{name: l, bootstrap: ["h:1"], topics: [t]}]
+links: [{name: l, bootstrap: ["h:1"], topics: [t], tls: {}, sasl: {mechanism: OAUTHBEARER, oauth: {token_url: "http://h", client_id: c, client_secret: s}}}]
 connect: {mqtt: {routes: [{filter: f, topic: t}]}}
 `
 

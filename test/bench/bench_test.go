@@ -131,6 +131,9 @@ func buildBroker(t testing.TB) string {
 // unit is where the broker's environment on a box is written down.
 const unit = "../../overlays/base/rootfs/usr/lib/wayside/units/broker.service"
 
+// boxFiles is how many files that lets it open.
+const boxFiles = 65536
+
 // startBroker starts our broker with the environment that it has on a box.
 func (b *bench) startBroker(dir string) *process {
 	cmd := exec.Command(b.broker, "broker", "--data", dir, "--listen", "127.0.0.1:0")
@@ -144,7 +147,9 @@ func (b *bench) startBroker(dir string) *process {
 			cmd.Env = append(cmd.Env, env)
 		}
 	}
-	return start(b.root, ours, cmd)
+	p := start(b.root, ours, cmd)
+	unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: boxFiles, Max: boxFiles}, nil)
+	return p
 }
 
 // subject starts a server when it is first asked for.

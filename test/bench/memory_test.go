@@ -29,6 +29,8 @@ type footprint struct {
 	partitionsCPU float64 // % of a core, one consumer of 10,000 partitions
 	reopen        float64 // seconds from start to ready, 10,000 partitions
 	made          float64 // seconds to make them
+	recoveries    []recovery
+	long          string // bytes of their longest log
 }
 
 // memory measures a fresh broker inside a control group as on a box.
@@ -45,6 +47,7 @@ func (b *bench) memory() {
 	}
 	b.idle(f)
 	b.load(f)
+	b.recoveries(f)
 }
 
 // box starts a broker inside the control group.

@@ -202,6 +202,9 @@ func (r *report) gates() []gate {
 		gate{"1,000 idle connections, % of a core", one(f.idleCPU), 0.2, true},
 		gate{"100 clients that poll each 500 ms, % of a core", one(f.pollCPU), 4, true},
 		gate{"10,000 partitions, seconds to open after a clean stop", one(f.reopen), 2, true},
+		gate{"first record after kill -9, warm, s", one(f.recovered(killedWarm).first), 1, true},
+		gate{"first record after kill -9, cold, s", one(f.recovered(killedCold).first), 3, true},
+		gate{"memory of the largest recovery at its peak, MB", one(f.recovered(killedCold).peak), 64, true},
 	)
 }
 
@@ -303,6 +306,13 @@ func (f *footprint) markdown(w *bytes.Buffer) {
 	}
 	fmt.Fprintf(w, "| 1,000 idle connections, %% of a core | %s |\n| 100 clients that poll each 500 ms, %% of a core | %s |\n| one consumer of 10,000 partitions, its start included, %% of a core | %s |\n\n",
 		num(f.idleCPU), num(f.pollCPU), num(f.partitionsCPU))
+	fmt.Fprintf(w, "### Recovery\n\nThe same control group; 10,000 partitions of 1 MB each and one of %s, whose last segment holds 60 MB. "+
+		"The record that is acknowledged first (acks=all) goes to that one. Seconds from exec.\n\n"+
+		"| | ready | first record acknowledged | all recovered | memory at its peak, MB |\n|---|---|---|---|---|\n", f.long)
+	for _, r := range f.recoveries {
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", r.how, num(r.ready), num(r.first), num(r.all), num(r.peak))
+	}
+	fmt.Fprintln(w)
 }
 
 func TestSpread(t *testing.T) {

@@ -3,7 +3,9 @@ package harness
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	_ "embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -29,7 +31,9 @@ var properties string
 // this host: the centre that a box reports to.
 type Kafka struct {
 	HostAddr  string // bootstrap address for clients on the host
-	GuestAddr string // bootstrap address for a box on QEMU's user network
+	GuestAddr string // bootstrap address for a box on QEMU's user network, or of a proxy
+	// GuestListen is where clients of GuestAddr end up, on this host.
+	GuestListen string
 
 	t    testing.TB
 	dir  string
@@ -38,15 +42,22 @@ type Kafka struct {
 }
 
 // StartKafka starts a new, empty Kafka and stops it at the end of the test.
-func StartKafka(t testing.TB) *Kafka {
+func StartKafka(t testing.TB) *Kafka { return StartKafkaBehind(t, "") }
+
+// StartKafkaBehind has clients that come by a proxy's address stay with it.
+func StartKafkaBehind(t testing.TB, proxy string) *Kafka {
 	t.Helper()
 	k := &Kafka{t: t, dir: t.TempDir(), libs: kafkaLibs(t)}
 	ports := freePorts(t, 3)
 	k.HostAddr = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	k.GuestAddr = fmt.Sprintf("10.0.2.2:%d", ports[1])
+	k.GuestListen = fmt.Sprintf("127.0.0.1:%d", ports[1])
+	if proxy != "" {
+		k.GuestAddr = proxy
+	}
 	var conf bytes.Buffer
 	err := template.Must(template.New("").Parse(properties)).Execute(&conf, map[string]any{
-		"Host": ports[0], "Guest": ports[1], "Controller": ports[2], "Dir": k.dir,
+		"Host": ports[0], "Guest": ports[1], "Controller": ports[2], "Dir": k.dir, "Advertise": k.GuestAddr,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,13 +65,21 @@ func StartKafka(t testing.TB) *Kafka {
 	if err := os.WriteFile(k.conf(), conf.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	format := k.java("kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", k.conf())
+	format := k.java("kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", k.conf())
 	if out, err := format.CombinedOutput(); err != nil {
 		t.Fatalf("format the central Kafka's storage: %v\n%s", err, out)
 	}
 	t.Cleanup(k.Stop)
 	k.Start()
 	return k
+}
+
+// clusterID is a new one, in the form that Kafka gives its own.
+func clusterID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	b[0] &= 0x7f // an id that starts with a hyphen would be a flag
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func (k *Kafka) conf() string { return filepath.Join(k.dir, "server.properties") }
@@ -91,6 +110,15 @@ func (k *Kafka) Start() {
 	Eventually(k.t, time.Minute, "the central Kafka answers", func(ctx context.Context) error {
 		return client.Ping(ctx)
 	})
+}
+
+// Kill ends it as a crash does. Its data stays.
+func (k *Kafka) Kill() {
+	if k.cmd != nil {
+		k.cmd.Process.Kill()
+		k.cmd.Wait()
+		k.cmd = nil
+	}
 }
 
 // Stop stops it and returns when the process is gone. Its data stays.

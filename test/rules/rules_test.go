@@ -45,14 +45,16 @@ var allowed = map[string][]string{
 	"overlays":          {},
 	"image":             {"boards", "overlays", "image/", "services/manifest"},
 	"image/layout":      {},
-	"init":              {"init/", "image/layout", "services/manifest", "services/site", "services/vfs"},
+	"init":              {"init/", "image/layout", "image/release", "services/manifest", "services/site", "services/vfs"},
 	"services/manifest": {},
 	"services/site":     {"services/manifest"},
 	"services/vfs":      {},
 	"services/kafka":    {"services/manifest", "services/site"},
-	"services":          {"services/manifest", "services/site", "services/vfs", "services/kafka"},
-	"qemu":              {"boards", "image/layout", "qemu", "qemu/"},
-	"test":              {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
+	// What a slot holds is one format, written by the build and by the updater.
+	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
+	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},
+	"qemu":             {"boards", "image/layout", "qemu", "qemu/"},
+	"test":             {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
 }
 
 func list(t *testing.T, args ...string) []pkg {

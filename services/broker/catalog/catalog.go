@@ -35,7 +35,7 @@ const (
 	// MaxPartitions of one topic, and MaxTotal of all: each holds a file open.
 	MaxPartitions = 10000
 	MaxTotal      = 20000
-	openAtOnce    = 8
+	openAtOnce    = 4
 )
 
 // Options of a catalog.

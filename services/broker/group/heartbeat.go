@@ -3,7 +3,9 @@ package group
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -64,6 +66,7 @@ func (m *Manager) beat(r *HeartbeatRequest, ch chan HeartbeatResult) HeartbeatRe
 	if text := r.wrong(); text != "" {
 		return refused(kerr.InvalidRequest, text)
 	}
+	r.Client = strings.ToValidUTF8(r.Client, "\uFFFD") // who asks is served, whatever it calls itself
 	if r.Assignor != nil && assignors[*r.Assignor] == nil {
 		return refused(kerr.UnsupportedAssignor, "the assignors are range and uniform")
 	}
@@ -102,6 +105,8 @@ func (r *HeartbeatRequest) wrong() string {
 		return "the instance id or the rack is empty"
 	case r.MemberID == "" && !(r.OldIDs && r.Epoch == 0):
 		return "the member id is empty"
+	case !r.text():
+		return "a name is not UTF-8"
 	case len(r.MemberID) > maxID || r.Instance != nil && len(*r.Instance) > maxID:
 		return "an id is too long"
 	case r.Epoch < leftForNow:
@@ -118,6 +123,16 @@ func (r *HeartbeatRequest) wrong() string {
 		return "a member that joins must say what it subscribes to"
 	}
 	return ""
+}
+
+// text reports whether all names are UTF-8: the journal keeps text.
+func (r *HeartbeatRequest) text() bool {
+	for _, s := range append([]string{r.MemberID, deref(r.Instance), deref(r.Rack), deref(r.Regex)}, r.Topics...) {
+		if !utf8.ValidString(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // full reports whether a request repeats all that is known of the member: it

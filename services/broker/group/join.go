@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -64,9 +66,10 @@ func (m *Manager) join(r *JoinRequest, ch chan JoinResult) error {
 	if r.Session < minSession || r.Session > maxSession {
 		return kerr.InvalidSessionTimeout
 	}
-	if len(r.MemberID) > maxID || len(r.Instance) > maxID {
+	if len(r.MemberID) > maxID || len(r.Instance) > maxID || !r.text() {
 		return kerr.InvalidRequest
 	}
+	r.Client = strings.ToValidUTF8(r.Client, "\uFFFD") // who asks is served, whatever it calls itself
 	g, err := m.get(r.Group, r.MemberID == "")
 	if err != nil {
 		return err
@@ -92,6 +95,15 @@ func (m *Manager) join(r *JoinRequest, ch chan JoinResult) error {
 	mem.join = ch
 	g.joined(mem, r, back)
 	return nil
+}
+
+// text reports whether all names are UTF-8: the journal keeps text.
+func (r *JoinRequest) text() bool {
+	ok := utf8.ValidString(r.MemberID) && utf8.ValidString(r.Instance) && utf8.ValidString(r.ProtocolType)
+	for _, p := range r.Protocols {
+		ok = ok && utf8.ValidString(p.Name)
+	}
+	return ok
 }
 
 // fits checks that a member shares a protocol with all others, and that there

@@ -22,9 +22,12 @@ type feature struct {
 	min, max int16
 }
 
+// groupVersion is the feature of the consumer protocol (KIP-848).
+const groupVersion = "group.version"
+
 // features of this broker, by name; a new box has the newest level of each.
 var features = []feature{
-	{name: "group.version", min: 0, max: 1},       // KIP-848
+	{name: groupVersion, min: 0, max: 1},
 	{name: "transaction.version", min: 0, max: 2}, // KIP-890
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -90,6 +91,8 @@ func newACL(c kmsg.CreateACLsRequestCreation) (meta.ACL, error) {
 		return bad("the only resource of type cluster is %s", clusterName)
 	case !found || kind+":" != auth.UserPrefix || name == "":
 		return bad("principal %q; want %sname", c.Principal, auth.UserPrefix)
+	case !utf8.ValidString(c.ResourceName) || !utf8.ValidString(c.Principal): // the journal keeps text
+		return bad("a name is not UTF-8")
 	case len(c.ResourceName) > meta.MaxACLText || len(c.Principal) > meta.MaxACLText:
 		return bad("a name is longer than %d bytes", meta.MaxACLText)
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -99,6 +100,8 @@ func quotaEntity(parts []kmsg.AlterClientQuotasRequestEntryEntity) (e meta.Quota
 			return bad("%s is given twice", p.Type)
 		case p.Name != nil && name == "":
 			return bad("%s has an empty name", p.Type)
+		case !utf8.ValidString(name): // the journal keeps text
+			return bad("%s is not UTF-8", p.Type)
 		case len(name) > meta.MaxACLText:
 			return bad("%s is longer than %d bytes", p.Type, meta.MaxACLText)
 		}

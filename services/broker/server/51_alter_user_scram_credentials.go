@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -126,6 +127,8 @@ func checkUpsertion(u kmsg.AlterUserSCRAMCredentialsRequestUpsertion) error {
 	switch {
 	case u.Name == "" || len(u.Name) > meta.MaxACLText:
 		return fmt.Errorf("%w: want a user's name of at most %d bytes", kerr.UnacceptableCredential, meta.MaxACLText)
+	case !utf8.ValidString(u.Name): // the journal keeps text
+		return fmt.Errorf("%w: the user's name is not UTF-8", kerr.UnacceptableCredential)
 	case u.Iterations < auth.MinIterations || u.Iterations > auth.MaxIterations:
 		return fmt.Errorf("%w: %d iterations; want %d to %d", kerr.UnacceptableCredential, u.Iterations, auth.MinIterations, auth.MaxIterations)
 	case len(u.Salt) == 0 || len(u.Salt) > 1024 || len(u.SaltedPassword) == 0 || len(u.SaltedPassword) > 1024:

@@ -9,10 +9,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// UpdateFeatures: sets the level of a feature, durably.
+// UpdateFeatures: sets the level of a feature, durably and for all requests
+// that follow.
 //
-// A level decides what ApiVersions tells clients to use; requests of either
-// level are answered.
+// As in Kafka, group.version 0 has the requests of the consumer protocol
+// refused (UNSUPPORTED_VERSION), and transaction.version decides what clients
+// are told to use, while requests of either level are answered.
 var updateFeaturesAPI = api{key: kmsg.UpdateFeatures, min: 0, max: 2, handle: typed(handleUpdateFeatures)}
 
 func handleUpdateFeatures(s *Server, _ context.Context, r *request, req *kmsg.UpdateFeaturesRequest) kmsg.Response {
@@ -44,6 +46,7 @@ func handleUpdateFeatures(s *Server, _ context.Context, r *request, req *kmsg.Up
 
 // Upgrade types other than a plain upgrade, from version 1 on (KIP-778).
 const (
+	upgrade         = 1
 	safeDowngrade   = 2
 	unsafeDowngrade = 3
 )
@@ -53,12 +56,16 @@ func checkUpdate(now map[string]int16, u kmsg.UpdateFeaturesRequestFeatureUpdate
 		if f.name != u.Feature {
 			continue
 		}
-		down := u.AllowDowngrade
+		up, down := true, u.AllowDowngrade
 		if version >= 1 {
-			down = u.UpgradeType == safeDowngrade || u.UpgradeType == unsafeDowngrade
+			up, down = u.UpgradeType == upgrade, u.UpgradeType == safeDowngrade || u.UpgradeType == unsafeDowngrade
 		}
 		level := u.MaxVersionLevel
 		switch {
+		case !up && !down:
+			return fmt.Errorf("%w: upgrade type %d of %s; want 1 to 3", kerr.InvalidUpdateVersion, u.UpgradeType, f.name)
+		case level > now[f.name] && !up:
+			return fmt.Errorf("%w: level %d of %s would be no downgrade from %d", kerr.InvalidUpdateVersion, level, f.name, now[f.name])
 		case level > f.max || level < 0 || (level < f.min && level != 0):
 			return fmt.Errorf("%w: %s has levels %d to %d", kerr.InvalidUpdateVersion, f.name, f.min, f.max)
 		case level < now[f.name] && !down:
@@ -67,4 +74,13 @@ func checkUpdate(now map[string]int16, u kmsg.UpdateFeaturesRequestFeatureUpdate
 		return nil
 	}
 	return fmt.Errorf("%w: there is no feature %q here", kerr.InvalidUpdateVersion, u.Feature)
+}
+
+// consumerProtocol says whether the cluster's features have requests of the
+// consumer protocol answered.
+func (s *Server) consumerProtocol() error {
+	if levels, _ := s.levels(); levels[groupVersion] < 1 {
+		return fmt.Errorf("%w: %s is 0 here", kerr.UnsupportedVersion, groupVersion)
+	}
+	return nil
 }

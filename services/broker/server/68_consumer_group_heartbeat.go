@@ -22,7 +22,10 @@ var consumerGroupHeartbeatAPI = api{key: kmsg.ConsumerGroupHeartbeat, min: 0, ma
 
 func handleConsumerGroupHeartbeat(s *Server, ctx context.Context, r *request, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
-	err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.Group)
+	err := s.consumerProtocol()
+	if err == nil {
+		err = s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.Group)
+	}
 	for _, t := range req.SubscribedTopicNames {
 		if err == nil {
 			err = s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t)

@@ -31,7 +31,10 @@ func handleConsumerGroupDescribe(s *Server, _ context.Context, r *request, req *
 func (s *Server) describeConsumers(r *request, id string) kmsg.ConsumerGroupDescribeResponseGroup {
 	g := kmsg.NewConsumerGroupDescribeResponseGroup()
 	g.Group = id
-	err := s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, id)
+	err := s.consumerProtocol()
+	if err == nil {
+		err = s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, id)
+	}
 	var info group.ConsumerInfo
 	if err == nil {
 		info, err = s.Groups.DescribeConsumer(id)

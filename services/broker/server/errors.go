@@ -31,6 +31,7 @@ var codes = []struct {
 	{txn.ErrNotAdded, kerr.InvalidTxnState},
 	{store.ErrReadOnly, kerr.KafkaStorageError},
 	{store.ErrFull, kerr.KafkaStorageError},
+	{store.ErrFiles, kerr.KafkaStorageError},
 	{store.ErrClosed, kerr.NotLeaderForPartition},
 	{catalog.ErrExists, kerr.TopicAlreadyExists},
 	{catalog.ErrUnknown, kerr.UnknownTopicOrPartition},

@@ -2,8 +2,10 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -59,9 +61,11 @@ type lookedAt struct {
 	once sync.Once
 }
 
-func (l *lookedAt) Open() []txn.OpenTxn {
-	defer l.once.Do(func() { close(l.done) })
-	return l.Logs.Open()
+func (l *lookedAt) Open(ctx context.Context) iter.Seq[txn.OpenTxn] {
+	return func(yield func(txn.OpenTxn) bool) {
+		defer l.once.Do(func() { close(l.done) })
+		l.Logs.Open(ctx)(yield)
+	}
 }
 
 // listen serves s on a port until the test ends.

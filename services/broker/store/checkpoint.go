@@ -42,11 +42,6 @@ type checkpoint struct {
 
 func checkpointName(dir string) string { return path.Join(dir, "checkpoint") }
 
-// save writes the checkpoint for the log's end, which must be durable.
-func (l *Log) save(start, seg, pos int64) error {
-	return l.saveCheckpoint(l.point(start, seg, pos))
-}
-
 // point is the checkpoint for the log's end, which lies at position pos of
 // segment seg.
 func (l *Log) point(start, seg, pos int64) checkpoint {
@@ -80,28 +75,16 @@ func (l *Log) restore(segs []segment) {
 	l.restoreTxns()
 }
 
-func (l *Log) saveCheckpoint(c checkpoint) error {
-	k := l.remember(c)
-	c.Kept = &k
-	if err := writeCheckpoint(l.fsys, l.dir, c); err != nil {
-		return err
-	}
-	c.Kept = nil // kept in memory by other means
-	l.saved = c
-	return nil
-}
-
-func writeCheckpoint(fsys vfs.FS, dir string, c checkpoint) error {
+func encodeCheckpoint(c checkpoint) ([]byte, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encode checkpoint: %v", err)
+		return nil, fmt.Errorf("encode checkpoint: %v", err)
 	}
 	version := byte(plainVersion)
 	if c.Transactional {
 		version = checkpointVersion
 	}
-	data := frame.Append(frame.Header(checkpointKind, version), body)
-	return frame.WriteFile(fsys, checkpointName(dir), data)
+	return frame.Append(frame.Header(checkpointKind, version), body), nil
 }
 
 // errNoCheckpoint: there is none, or it is damaged; the whole log is read.

@@ -107,8 +107,8 @@ func (l *Log) CompactionDue() (dirty float64, due bool) {
 // Compact compacts the log if that is due. It ends early, and without an
 // error, when the log is closed. pace bounds how fast it reads and writes.
 func (l *Log) Compact(ctx context.Context, pace Pace) (Compacted, error) {
-	l.work.Lock()
-	defer l.work.Unlock()
+	ctx, end := l.working(ctx)
+	defer end()
 	var done Compacted
 	if _, due := l.CompactionDue(); !due {
 		return done, nil
@@ -117,7 +117,7 @@ func (l *Log) Compact(ctx context.Context, pace Pace) (Compacted, error) {
 	for {
 		more, err := l.compactOnce(ctx, pace, m, &done)
 		switch {
-		case errors.Is(err, ErrClosed):
+		case errors.Is(err, ErrClosed), l.stop.Load():
 			return done, nil
 		case err != nil:
 			return done, fmt.Errorf("compact %s: %w", l.dir, err)
@@ -178,6 +178,7 @@ func (l *Log) lastBatches() map[int64]lastBatch {
 func (l *Log) noteCleaned(c *cleaner, set Compaction) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	if l.closed || l.err != nil {
 		return ErrClosed
 	}
@@ -206,7 +207,7 @@ func (l *Log) noteCleaned(c *cleaner, set Compaction) error {
 		list = slices.Delete(list, i, i+1)
 	}
 	l.keep.cleaned = list
-	if err := l.saveCheckpoint(l.saved); err != nil {
+	if err := l.save(l.saved); err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)
 	}
 	return nil
@@ -222,6 +223,8 @@ type run struct {
 	max  int64 // bytes of a segment
 	done *Compacted
 	src  source
+
+	found []foundKey // of the batch at hand
 }
 
 // each reads the batches of a segment.
@@ -275,15 +278,44 @@ func (r *run) learn(from, upTo int64) (int64, error) {
 	return upTo, nil
 }
 
+type foundKey struct {
+	key    keyHash
+	offset int64
+}
+
+// maxFound is how many keys are held until their batch is known to be
+// readable; one with more records is read twice.
+const maxFound = 4096
+
+// learnBatch learns nothing from a batch that cannot be read to its end: no
+// consumer gets the records at its beginning, so that what they would replace
+// must stay.
 func (r *run) learnBatch(b *stored, from, upTo int64) (int64, error) {
+	twice := b.Records > maxFound
+	if twice && r.c.keys.each(b.Header, b.records(), func(int, keyed) bool { return false }) != nil {
+		return upTo, nil
+	}
+	r.found = r.found[:0]
 	reached, full := upTo, false
-	r.c.keys.each(b.Header, b.records(), func(_ int, rec keyed) bool {
+	err := r.c.keys.each(b.Header, b.records(), func(_ int, rec keyed) bool {
 		offset := b.BaseOffset + rec.deltaOffset
-		if rec.hasKey && offset >= from && !r.c.newest.put(rec.key, offset) {
+		switch {
+		case !rec.hasKey || offset < from:
+		case !twice:
+			r.found = append(r.found, foundKey{rec.key, offset})
+		case !r.c.newest.put(rec.key, offset):
 			reached, full = offset, true
 		}
 		return full
-	}) // what cannot be decompressed has no keys, and stays
+	})
+	if err != nil {
+		return upTo, nil
+	}
+	for _, k := range r.found {
+		if !r.c.newest.put(k.key, k.offset) {
+			return k.offset, errMapFull
+		}
+	}
 	if full {
 		return reached, errMapFull
 	}

@@ -43,16 +43,22 @@ func newKeyReader() *keyReader {
 }
 
 // each calls f for each of a batch's records, of which src is what follows
-// the header, until f says stop.
+// the header, until f says stop. Records whose offsets do not rise, or leave
+// the batch, make it unreadable: they would replace what is newer.
 func (k *keyReader) each(h Header, src io.Reader, f func(i int, rec keyed) (stop bool)) error {
 	if err := k.open(h.Attributes&attrCodec, src); err != nil {
 		return err
 	}
+	last := int64(-1)
 	for i := range int(h.Records) {
 		rec, err := k.record()
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			err = io.ErrUnexpectedEOF
+		case err == nil && (rec.deltaOffset <= last || rec.deltaOffset > int64(h.LastOffsetDelta)):
+			err = errRecord
 		}
+		last = rec.deltaOffset
 		if err != nil {
 			return fmt.Errorf("record %d of %d: %w", i, h.Records, err)
 		}

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"syscall"
 
 	"github.com/waysideos/wayside/services/broker/frame"
@@ -102,7 +104,51 @@ func finishSwap(fsys vfs.FS, dir string) error {
 	if err := s.run(fsys, dir); err != nil {
 		return fmt.Errorf("finish compaction: %w", err)
 	}
+	if err := s.note(fsys, dir); err != nil {
+		return fmt.Errorf("finish compaction: %w", err)
+	}
 	return s.end(fsys, dir)
+}
+
+// note brings a checkpoint of before the swap up to it. What that remembers of
+// the old segments, their largest timestamps and the damage in them, would be
+// believed of the new one.
+func (s swap) note(fsys vfs.FS, dir string) error {
+	c, err := readCheckpoint(fsys, dir)
+	if errors.Is(err, errNoCheckpoint) || err == nil && c.Kept == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.Kept.swapped(s)
+	data, err := encodeCheckpoint(c)
+	if err != nil {
+		return err
+	}
+	return frame.WriteFile(fsys, checkpointName(dir), data)
+}
+
+// swapped puts the new segment, of which the timestamps are not known, in the
+// place of those that it replaces.
+func (k *kept) swapped(s swap) {
+	old := func(base int64) bool { return slices.Contains(s.Replaces, base) }
+	k.Damaged = slices.DeleteFunc(k.Damaged, func(d Damage) bool { return old(d.Segment) })
+	var now *sealedAt
+	k.Sealed = slices.DeleteFunc(k.Sealed, func(a sealedAt) bool {
+		switch {
+		case !old(a.Base):
+			return false
+		case now == nil:
+			now = &sealedAt{Base: s.Base, Ms: -1, First: a.First}
+		}
+		now.Last = a.Last
+		return true
+	})
+	if now != nil {
+		at, _ := slices.BinarySearchFunc(k.Sealed, s.Base, func(a sealedAt, base int64) int { return cmp.Compare(a.Base, base) })
+		k.Sealed = slices.Insert(k.Sealed, at, *now)
+	}
 }
 
 // replace swaps the segments of a group for the one that w has written. It
@@ -159,9 +205,11 @@ func (l *Log) has(group []segment) bool {
 	return true
 }
 
+// swapIn makes the new segment the log's, in its checkpoint too.
 func (l *Log) swapIn(s swap, group []segment, w *rewriter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	if err := s.run(l.fsys, l.dir); err != nil {
 		return err
 	}
@@ -173,7 +221,7 @@ func (l *Log) swapIn(s swap, group []segment, w *rewriter) error {
 	sealed := append(append([]segment(nil), l.sealed[:i]...), seg)
 	l.sealed = append(sealed, l.sealed[i+len(group):]...)
 	l.forgetDamage(w.base, group[len(group)-1].base+1)
-	return nil
+	return l.save(l.saved)
 }
 
 func (l *Log) releaseGroup() {

@@ -134,7 +134,8 @@ type finder struct {
 	limit int64 // position up to which to look
 	// A batch counts only if its offsets lie in [first, below).
 	first, below int64
-	checked      int64 // bytes; at most searchBudget
+	checked      int64       // bytes; at most searchBudget
+	stop         func() bool // true ends the search; nil is never
 }
 
 // searchBudget bounds a search: values made to look like a thousand headers
@@ -152,7 +153,7 @@ func (s *finder) next(pos int64) (int64, Header, bool) {
 		}
 	}
 	buf := make([]byte, scanChunk)
-	for pos++; pos+HeaderSize <= s.limit; {
+	for pos++; pos+HeaderSize <= s.limit && (s.stop == nil || !s.stop()); {
 		n := readTolerant(s.f, buf[:min(int64(len(buf)), s.limit-pos)], pos)
 		for i := 0; i+HeaderSize <= n; i++ {
 			if buf[i+magicAt] != 2 || !s.plausible(buf[i:]) {

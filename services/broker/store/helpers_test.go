@@ -22,12 +22,17 @@ type spec struct {
 	epoch  int16
 	seq    int32
 	attrs  int16
+	falls  bool // each later record is 1 ms older instead
 }
 
 func batch(s spec) []byte {
 	var recs []byte
 	for i, v := range s.values {
-		r := kmsg.Record{TimestampDelta64: int64(i), OffsetDelta: int32(i), Value: []byte(v)}
+		delta := int64(i)
+		if s.falls {
+			delta = -delta
+		}
+		r := kmsg.Record{TimestampDelta64: delta, OffsetDelta: int32(i), Value: []byte(v)}
 		r.Length = int32(len(r.AppendTo(nil)) - 1) // a length of 0 takes one byte
 		recs = r.AppendTo(recs)
 	}
@@ -36,6 +41,9 @@ func batch(s spec) []byte {
 		FirstTimestamp: s.ms, MaxTimestamp: s.ms + int64(len(s.values)) - 1,
 		ProducerID: s.pid, ProducerEpoch: s.epoch, FirstSequence: s.seq,
 		NumRecords: int32(len(s.values)), Records: recs,
+	}
+	if s.falls {
+		b.MaxTimestamp = s.ms
 	}
 	if s.pid == 0 {
 		b.ProducerID, b.ProducerEpoch, b.FirstSequence = -1, -1, -1

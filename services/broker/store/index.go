@@ -82,23 +82,36 @@ func decodeTime(b []byte) timeEntry {
 	return timeEntry{int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[8:]))}
 }
 
+// indexFiles is what the index files of a segment are to hold.
+type indexFiles struct {
+	seg                 segment
+	pos, times, aborted []byte
+}
+
+// files encodes the active segment's index as it is now.
+func (a *active) files() indexFiles {
+	pos, times := a.encode()
+	x := indexFiles{seg: a.segment, pos: pos, times: times, aborted: encodeAborted(a.aborted)}
+	x.seg.hasAborted = a.hasAborted || len(a.aborted) > 0
+	return x
+}
+
 // write puts the index beside its segment, synced; the names are not. The
 // files of an earlier stop are replaced and not overwritten: the checkpoint on
 // disk still relies on them, and a short time index does not look damaged.
 // The name of the transaction index is durable too: without it, or with one of
 // an earlier stop, a checkpoint that calls the segment sealed would have
 // aborted records served as good ones.
-func (x *index) write(fsys vfs.FS, seg segment) error {
-	pos, times := x.encode()
-	if err := frame.Replace(fsys, seg.indexName(), pos); err != nil {
+func (x indexFiles) write(fsys vfs.FS) error {
+	if err := frame.Replace(fsys, x.seg.indexName(), x.pos); err != nil {
 		return err
 	}
-	if len(x.aborted) > 0 || seg.hasAborted {
-		if err := frame.WriteFile(fsys, seg.txnIndexName(), encodeAborted(x.aborted)); err != nil {
+	if x.seg.hasAborted {
+		if err := frame.WriteFile(fsys, x.seg.txnIndexName(), x.aborted); err != nil {
 			return err
 		}
 	}
-	return frame.Replace(fsys, seg.timeName(), times)
+	return frame.Replace(fsys, x.seg.timeName(), x.times)
 }
 
 var errIndex = errors.New("index does not match its segment")

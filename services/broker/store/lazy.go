@@ -33,7 +33,10 @@ func (m *loading) lockLoaded() bool {
 
 // load recovers the log. When that fails the log is as good as closed.
 func (l *Log) load() {
-	if err := l.recover(); err != nil {
+	l.private = true
+	err := l.recover()
+	l.private = false
+	if err != nil {
 		l.broken = fmt.Errorf("open log %s: %w", l.dir, err)
 		l.err, l.closed = fmt.Errorf("%w: %v", ErrReadOnly, l.broken), true
 		return

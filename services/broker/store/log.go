@@ -5,11 +5,11 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -25,6 +25,8 @@ var (
 	ErrReadOnly = errors.New("partition is read-only after a storage error")
 	// ErrFull: the disk is full; try again when there is room.
 	ErrFull = errors.New("disk is full")
+	// ErrFiles: the process has as many files open as it may; try again.
+	ErrFiles = errors.New("too many files are open")
 	// ErrOutOfRange: the offset is before the start or after the end.
 	ErrOutOfRange = errors.New("offset out of range")
 	// ErrClosed: the log is closed.
@@ -88,8 +90,12 @@ type Log struct {
 	closed        bool
 	keep          keeping // see kept.go
 
-	work sync.Mutex  // held while housekeeping reads or rewrites segments
-	stop atomic.Bool // set by Close: housekeeping ends soon
+	work    sync.Mutex                         // held while housekeeping reads or rewrites segments
+	endWork atomic.Pointer[context.CancelFunc] // of the housekeeping under way
+	stop    atomic.Bool                        // set by Close: housekeeping ends
+
+	// See save.go.
+	private, saving, rolling bool
 
 	// See sync.go.
 	syncing, fsyncing, urgent bool
@@ -132,11 +138,6 @@ func (l *Log) Append(b []byte, h Header, urgent bool) (Appended, error) {
 		l.kick(urgent)
 		return Appended{Base: dup.Base, Next: dup.Base + int64(dup.Count), Start: l.start, AppendMs: -1, Duplicate: true}, nil
 	}
-	if h.Transactional() {
-		if err := l.markTransactional(); err != nil {
-			return Appended{}, err
-		}
-	}
 	ms, err := l.stamp(b, &h)
 	if err != nil {
 		return Appended{}, err
@@ -178,27 +179,6 @@ func (l *Log) note(h Header, b []byte) {
 	l.leo = h.LastOffset() + 1
 }
 
-// roomFor rolls the active segment when the batch does not fit any more.
-func (l *Log) roomFor(n int64, h Header) error {
-	for {
-		if l.closed {
-			return ErrClosed
-		}
-		if l.err != nil {
-			return l.err
-		}
-		far := l.leo+int64(h.LastOffsetDelta)-l.act.base > math.MaxInt32
-		if l.act.size == 0 || (l.act.size+n <= l.set.SegmentBytes && !far && !l.rollDue()) {
-			return nil
-		}
-		if l.synced < l.leo || l.fsyncing {
-			l.syncOnce() // lets the lock go: look again
-			continue
-		}
-		return l.roll()
-	}
-}
-
 // writeFailed decides what a failed write means. A full disk has lost nothing
 // once the half-written tail is cut off again.
 func (l *Log) writeFailed(err error) error {
@@ -206,49 +186,6 @@ func (l *Log) writeFailed(err error) error {
 		return fmt.Errorf("write %s: %w", l.act.logName(), ErrFull)
 	}
 	l.fail(fmt.Errorf("write %s: %v", l.act.logName(), err))
-	return l.err
-}
-
-// roll seals the active segment, whose records are all durable, and begins
-// the next. Order: indexes synced, next segment made, checkpoint synced and
-// renamed, then one directory sync makes all those names durable; nothing is
-// written to the next segment before.
-func (l *Log) roll() error {
-	next := segment{dir: l.dir, base: l.leo, first: l.age, last: l.age}
-	if err := l.act.write(l.fsys, l.act.segment); err != nil {
-		return l.rollFailed(err)
-	}
-	f, err := l.fsys.Create(next.logName())
-	if err != nil {
-		return l.rollFailed(err)
-	}
-	if err := l.save(l.start, next.base, 0); err != nil {
-		f.Close()
-		if e := l.fsys.Remove(next.logName()); e != nil {
-			err = fmt.Errorf("%v; and then: %v", err, e)
-		}
-		return l.rollFailed(err)
-	}
-	l.sealed = append(l.sealed, l.act.seal())
-	l.act.file.release()
-	l.act = active{segment: next, index: &index{maxMs: -1}, file: newHandle(f)}
-	l.hwPos = 0
-	return nil
-}
-
-// seal is the segment as one that is not written any more.
-func (a *active) seal() segment {
-	s := a.segment
-	s.newestMs, s.hasTime = a.maxMs, a.maxMs >= 0
-	s.hasAborted = s.hasAborted || len(a.aborted) > 0
-	return s
-}
-
-func (l *Log) rollFailed(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("roll segment in %s: %w", l.dir, ErrFull)
-	}
-	l.fail(fmt.Errorf("roll segment in %s: %v", l.dir, err))
 	return l.err
 }
 
@@ -290,10 +227,33 @@ func (l *Log) EpochEnd(epoch int32) (int32, int64) {
 // Epoch is the leader epoch of this start.
 func (l *Log) Epoch() int32 { return l.opts.Epoch }
 
+// working begins housekeeping, which ends with ctx and is told by it when the
+// log is closed.
+func (l *Log) working(ctx context.Context) (_ context.Context, done func()) {
+	l.work.Lock()
+	ctx, cancel := context.WithCancel(ctx)
+	l.endWork.Store(&cancel)
+	if l.stop.Load() {
+		cancel()
+	}
+	return ctx, func() {
+		cancel()
+		l.work.Unlock()
+	}
+}
+
+// stopWork lets housekeeping end at once, whatever its pace.
+func (l *Log) stopWork() {
+	l.stop.Store(true)
+	if cancel := l.endWork.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
 // Close syncs the rest, notes where the log ends so that the next start need
 // not read it, and closes the files.
 func (l *Log) Close() error {
-	l.stop.Store(true)
+	l.stopWork()
 	l.work.Lock()
 	defer l.work.Unlock()
 	loaded := l.mu.lockLoaded()
@@ -306,16 +266,14 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.urgent = true
-	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
-		l.syncOnce()
-	}
+	l.awaitDurable()
 	l.closed = true
 	l.wakeAll()
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	for l.syncing || l.fsyncing { // the file must not be closed under a sync
+	for l.syncing || l.fsyncing || l.saving { // the file must not be closed under a sync
 		l.idle.Wait()
 	}
 	defer l.act.file.release()
@@ -324,25 +282,6 @@ func (l *Log) Close() error {
 		return nil // it was reported when it happened; the next start recovers
 	}
 	return l.saveEnd()
-}
-
-// saveEnd writes index and checkpoint of the active segment if they are not
-// as on disk already.
-func (l *Log) saveEnd() error {
-	if l.saved.Offset == l.leo && l.saved.Pos == l.act.size {
-		return nil
-	}
-	return l.saveHere()
-}
-
-func (l *Log) saveHere() error {
-	if err := l.act.write(l.fsys, l.act.segment); err != nil {
-		return fmt.Errorf("close %s: %w", l.dir, err)
-	}
-	if err := l.save(l.start, l.act.base, l.act.size); err != nil {
-		return fmt.Errorf("close %s: %w", l.dir, err)
-	}
-	return nil
 }
 
 // Remove deletes a closed log's files and its directory.

@@ -56,7 +56,9 @@ func readMark(fsys vfs.FS, dir string) mark {
 }
 
 // writeMark is called between syncs, by one goroutine at a time and without
-// the log's lock. A mark that cannot be written is missed by nobody.
+// the log's lock. A mark that cannot be written is missed by nobody. The file
+// stays open while the log is written to: thousands of logs that are not would
+// hold as many files for nothing.
 func (l *Log) writeMark(m mark) {
 	if l.keep.mark == nil {
 		f, err := l.fsys.Open(markName(l.dir))
@@ -71,8 +73,10 @@ func (l *Log) writeMark(m mark) {
 	l.keep.mark.WriteAt(m.encode(), 0)
 }
 
+// closeMark is called with the log's lock, between syncs.
 func (l *Log) closeMark() {
 	if l.keep.mark != nil {
 		l.keep.mark.Close()
+		l.keep.mark = nil
 	}
 }

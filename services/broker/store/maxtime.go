@@ -1,17 +1,40 @@
 package store
 
-import "sort"
+import (
+	"fmt"
+	"io"
+	"sort"
+)
 
 // OffsetForMaxTimestamp returns the first of the readable records that have
 // the largest timestamp; false when there is none.
 func (l *Log) OffsetForMaxTimestamp() (TimeOffset, bool, error) {
+	for {
+		newest, err := l.newestMs()
+		if err != nil || newest < 0 {
+			return TimeOffset{}, false, err
+		}
+		found, ok, err := l.OffsetForTime(newest)
+		if ok || err != nil {
+			return found, ok, err
+		}
+		// A time index has promised too much.
+		if again, err := l.correctNewest(newest); !again || err != nil {
+			return TimeOffset{}, false, err
+		}
+	}
+}
+
+// newestMs is the largest timestamp of the readable records, as far as is
+// known without reading them.
+func (l *Log) newestMs() (int64, error) {
 	newest := int64(noTimestamp)
 	for base, more := int64(-1), true; more; {
 		var ms int64
 		var v *view
 		var err error
 		if base, ms, v, more, err = l.newestAfter(base); err != nil {
-			return TimeOffset{}, false, err
+			return 0, err
 		}
 		if v != nil {
 			ms, err = l.newestIn(v)
@@ -21,15 +44,47 @@ func (l *Log) OffsetForMaxTimestamp() (TimeOffset, bool, error) {
 				continue
 			}
 			if err != nil {
-				return TimeOffset{}, false, err
+				return 0, err
 			}
 		}
 		newest = max(newest, ms)
 	}
-	if newest < 0 {
-		return TimeOffset{}, false, nil
+	return newest, nil
+}
+
+// correctNewest reads the sealed segments that are thought to have records as
+// late as ms, and reports whether some have not.
+func (l *Log) correctNewest(ms int64) (wrong bool, err error) {
+	l.mu.Lock()
+	var segs []segment
+	for _, s := range l.sealed {
+		if s.hasTime && s.newestMs >= ms && s.newestMs < unknownMs {
+			segs = append(segs, s)
+		}
 	}
-	return l.OffsetForTime(newest)
+	l.mu.Unlock()
+	for _, s := range segs {
+		v, err := l.viewOf(s)
+		if err == ErrClosed {
+			continue // gone
+		}
+		if err != nil {
+			return false, err
+		}
+		newest, err := l.newestIn(v)
+		v.file.release()
+		if err == errReplaced {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if newest < s.newestMs {
+			wrong = true
+			l.setNewest(s, newest)
+		}
+	}
+	return wrong, nil
 }
 
 // newestAfter returns the base of the first segment that begins behind base,
@@ -74,14 +129,51 @@ func (l *Log) newestIn(v *view) (int64, error) {
 }
 
 // newestFrom looks at the batches from the one that holds offset on, and
-// counts those that have records from start on.
+// counts the records from start on.
 func (l *Log) newestFrom(v *view, offset, start int64) (int64, error) {
-	newest := int64(noTimestamp)
+	newest, cut := int64(noTimestamp), false
 	_, _, err := l.seek(v, offset, func(h Header) bool {
-		if h.LastOffset() >= start {
+		switch {
+		case h.BaseOffset >= start:
 			newest = max(newest, h.MaxTimestamp)
+		case h.LastOffset() >= start:
+			cut = true
 		}
 		return false
 	})
-	return newest, err
+	if err != nil || !cut {
+		return newest, err
+	}
+	pos, h, err := l.seek(v, start, func(h Header) bool { return h.LastOffset() >= start })
+	if err != nil || h == nil {
+		return newest, err
+	}
+	ms, err := newestOf(v, pos, *h, start)
+	return max(newest, ms), err
+}
+
+// newestOf is the largest timestamp of a batch's records from offset start on.
+func newestOf(v *view, pos int64, h Header, start int64) (int64, error) {
+	if h.Attributes&attrLogAppend != 0 {
+		return h.MaxTimestamp, nil
+	}
+	newest := int64(noTimestamp)
+	src := &diskReader{SectionReader: io.NewSectionReader(v.file, pos+HeaderSize, h.Size()-HeaderSize)}
+	r, err := plain(h.Attributes&attrCodec, src)
+	if err == nil {
+		_, err = eachRecord(r, func(rec recordStart) bool {
+			if h.BaseOffset+rec.deltaOffset >= start {
+				newest = max(newest, h.FirstTimestamp+rec.deltaMs)
+			}
+			return false
+		})
+		r.Close()
+	}
+	switch {
+	case src.err != nil:
+		return 0, fmt.Errorf("read %s at %d: %v", v.seg.logName(), pos, src.err)
+	case err != nil:
+		return h.MaxTimestamp, nil // as recordAt takes it
+	}
+	return newest, nil
 }

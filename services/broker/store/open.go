@@ -216,7 +216,7 @@ func (l *Log) follow(seg segment) (bool, error) {
 	if seg.base > l.leo && !l.keep.gaps {
 		l.lost(Damage{Segment: l.act.base, Pos: l.act.size, End: l.act.size, From: l.leo, To: seg.base})
 	}
-	if err := l.act.write(l.fsys, l.act.segment); err != nil {
+	if err := l.act.files().write(l.fsys); err != nil {
 		return false, err
 	}
 	l.sealed = append(l.sealed, l.act.seal())

@@ -16,6 +16,7 @@ type Retention struct {
 func (l *Log) Retain(r Retention) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	if l.closed || l.err != nil {
 		return nil
 	}
@@ -31,34 +32,6 @@ func (l *Log) Retain(r Retention) error {
 		return nil
 	}
 	return l.trim(max(l.nextBase(n-1), l.start))
-}
-
-// rollDue reports whether the active segment is so old that another should
-// take its place: so retention and compaction reach it.
-func (l *Log) rollDue() bool {
-	limit := l.set.SegmentMs
-	if c := l.set.Compaction; c.Compact && c.MaxLagMs > 0 && (limit <= 0 || c.MaxLagMs < limit) {
-		limit = c.MaxLagMs
-	}
-	return limit > 0 && l.act.size > 0 && l.tick()-l.act.first >= limit
-}
-
-// rollNow seals the active segment, which is not empty, when all of it is
-// durable.
-func (l *Log) rollNow() error {
-	base := l.act.base
-	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
-		l.syncOnce() // lets the lock go
-	}
-	switch {
-	case l.closed:
-		return ErrClosed
-	case l.err != nil:
-		return l.err
-	case l.act.base != base || l.act.size == 0:
-		return nil // an append has rolled meanwhile
-	}
-	return l.roll()
 }
 
 // expired counts the oldest segments that may go; the active one is the last
@@ -89,6 +62,7 @@ func (l *Log) expired(r Retention) int {
 func (l *Log) Trim(offset int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	switch {
 	case l.closed:
 		return ErrClosed
@@ -99,13 +73,11 @@ func (l *Log) Trim(offset int64) error {
 	case offset <= l.start:
 		return nil
 	}
-	for (l.synced < l.leo || l.fsyncing) && l.err == nil {
-		l.syncOnce()
-	}
+	l.awaitDurable()
 	if l.err != nil || l.closed {
 		return cmpErr(l.err, ErrClosed)
 	}
-	return l.trim(offset)
+	return l.trim(max(offset, l.start))
 }
 
 // trim first makes the new start durable, then removes files: the other way
@@ -113,18 +85,18 @@ func (l *Log) Trim(offset int64) error {
 func (l *Log) trim(start int64) error {
 	c := l.saved
 	c.Start = start
+	var before []func() error
 	if c.Offset < start { // the point must not lie before the start
 		if l.synced < l.leo || l.fsyncing {
 			// Never wait for a sync here; the next round trims.
 			return nil
 		}
-		if err := l.act.write(l.fsys, l.act.segment); err != nil {
-			return fmt.Errorf("trim %s: %w", l.dir, err)
-		}
+		x := l.act.files()
+		before = append(before, func() error { return x.write(l.fsys) })
 		c = l.point(start, l.act.base, l.act.size)
 	}
 	c.Epochs = l.epochs.trim(start)
-	if err := l.saveCheckpoint(c); err != nil {
+	if err := l.save(c, before...); err != nil {
 		return fmt.Errorf("trim %s: %w", l.dir, err)
 	}
 	l.start, l.epochs = start, c.Epochs
@@ -148,30 +120,4 @@ func (l *Log) nextBase(i int) int64 {
 		return l.sealed[i+1].base
 	}
 	return l.act.base
-}
-
-// Unsaved is how many bytes would have to be read if the broker were killed
-// now.
-func (l *Log) Unsaved() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.err != nil {
-		return 0
-	}
-	if l.saved.Segment == l.act.base {
-		return l.act.size - l.saved.Pos
-	}
-	return l.act.size
-}
-
-// Save writes a checkpoint at the log's end, so that nothing before it has to
-// be read after a crash.
-func (l *Log) Save() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.err != nil || l.synced < l.leo || l.fsyncing {
-		return nil // the next round
-	}
-	l.tick()
-	return l.saveEnd()
 }

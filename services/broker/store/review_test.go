@@ -65,7 +65,7 @@ func TestManyIdleTransactionalProducers(t *testing.T) {
 	for pid := int64(1); pid <= 1600; pid++ {
 		_, err := put(l, batch(inTxn(pid, 0, 0, "v")))
 		must(t, err)
-		if !l.HasOpenTxn(pid) {
+		if !inOpenTxn(l, pid) {
 			t.Fatalf("producer %d has no open transaction after its first batch", pid)
 		}
 		_, err = l.AppendMarker(pid, 1, false, 3)

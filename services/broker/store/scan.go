@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -44,11 +45,17 @@ func (l *Log) recovering(seg segment, first bool, after []segment) recovering {
 	return r
 }
 
+// scanBuffers are shared by the logs of a start: as garbage, those of
+// thousands would double what recovery takes.
+var scanBuffers = sync.Pool{New: func() any { b := make([]byte, scanChunk); return &b }}
+
 // scan reads whole batches from position from and notes them, up to the torn
 // tail: the first that is not whole or not next where nothing was durable yet.
 // Before that it is damage, which is passed over.
 func (l *Log) scan(f vfs.File, from, size int64, r recovering) error {
-	buf := make([]byte, min(scanChunk, size-from))
+	lent := scanBuffers.Get().(*[]byte)
+	defer scanBuffers.Put(lent)
+	buf := *lent
 	for pos := from; pos < size; {
 		if to, ok := l.passKnown(pos, size); ok {
 			pos = to
@@ -65,6 +72,7 @@ func (l *Log) scan(f vfs.File, from, size int64, r recovering) error {
 		case used > 0:
 		case need > int64(len(buf)) && need <= end-pos && need <= maxStored:
 			buf = make([]byte, need) // a batch longer than a chunk
+			*lent = buf
 		case pos >= r.durable:
 			return nil
 		default:

@@ -1,13 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
-
-	"github.com/waysideos/wayside/services/broker/frame"
 )
 
 // scrubQuietMs is how long nothing must have been appended to a segment before
@@ -20,8 +16,8 @@ const scrubQuietMs = 10 * 60 * 1000
 // index that does not match is made anew. It returns where to go on; -1 when
 // the rest of the log need not be scrubbed now.
 func (l *Log) Scrub(ctx context.Context, pace Pace, from int64) (next int64, err error) {
-	l.work.Lock()
-	defer l.work.Unlock()
+	ctx, done := l.working(ctx)
+	defer done()
 	seg, end, ok := l.quietSegment(from)
 	if !ok {
 		return -1, nil
@@ -39,8 +35,8 @@ func (l *Log) ScrubSuspect(ctx context.Context, pace Pace) error {
 	if base < 0 {
 		return nil
 	}
-	l.work.Lock()
-	defer l.work.Unlock()
+	ctx, done := l.working(ctx)
+	defer done()
 	l.mu.Lock()
 	seg := l.act.segment
 	if i, ok := l.sealedAt(base); ok {
@@ -69,15 +65,23 @@ func (l *Log) quietSegment(from int64) (segment, int64, bool) {
 }
 
 // scrub verifies one segment. A segment that is replaced meanwhile has been
-// verified by whoever rewrote it.
+// verified by whoever rewrote it; a log that is closed is left alone.
 func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
+	err := l.verifySegment(ctx, pace, seg)
+	if l.stop.Load() {
+		return nil
+	}
+	return err
+}
+
+func (l *Log) verifySegment(ctx context.Context, pace Pace, seg segment) error {
 	v, end, err := l.viewAny(seg)
 	if err != nil || v == nil {
 		return err
 	}
 	defer v.file.release()
 	src := &source{v: v, pace: pace, buf: make([]byte, 0, scanChunk), cold: true}
-	x := &index{maxMs: noTimestamp}
+	x := l.indexToScrub(v)
 	offset := seg.base
 	for pos := skip(v.bad, 0); pos < v.limit; pos = skip(v.bad, pos) {
 		if l.stop.Load() {
@@ -94,13 +98,16 @@ func (l *Log) scrub(ctx context.Context, pace Pace, seg segment) error {
 		}
 		if b == nil || b.BaseOffset < offset || b.LastOffset() >= end {
 			d := l.extent(v, pos, offset, end)
+			if l.stop.Load() {
+				return nil // it may go on for less
+			}
 			if err := l.noteDamage(v, d); err != nil {
 				return err
 			}
 			pos, offset = d.End, d.To
 			continue
 		}
-		x.add(b.Header, int32(b.LastOffset()-seg.base), pos)
+		x.met(b.Header, int32(b.LastOffset()-seg.base), pos)
 		pos, offset = pos+b.Size(), b.LastOffset()+1
 	}
 	dropCache(v.file, 0, 0)
@@ -118,7 +125,7 @@ func (s *source) again(ctx context.Context, pos int64) (*stored, error) {
 
 // extent finds out how far damage at pos goes.
 func (l *Log) extent(v *view, pos, offset, end int64) Damage {
-	s := finder{f: v.file, limit: whole(v.bad, pos, v.limit), first: offset, below: end}
+	s := finder{f: v.file, limit: whole(v.bad, pos, v.limit), first: offset, below: end, stop: l.stop.Load}
 	d := Damage{Segment: v.seg.base, Pos: pos, From: offset}
 	if at, h, ok := s.next(pos); ok {
 		d.End, d.To = at, h.BaseOffset
@@ -132,6 +139,7 @@ func (l *Log) extent(v *view, pos, offset, end int64) Damage {
 func (l *Log) noteDamage(v *view, d Damage) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awaitSaved()
 	if i, ok := l.sealedAt(v.seg.base); l.closed || (!v.active && (!ok || l.sealed[i].version != v.seg.version)) {
 		return nil
 	}
@@ -139,7 +147,7 @@ func (l *Log) noteDamage(v *view, d Damage) error {
 	if l.err != nil {
 		return nil
 	}
-	if err := l.saveCheckpoint(l.saved); err != nil {
+	if err := l.save(l.saved); err != nil {
 		return fmt.Errorf("note damage in %s: %v", l.dir, err)
 	}
 	return nil
@@ -158,37 +166,6 @@ func (l *Log) viewAny(seg segment) (v *view, end int64, err error) {
 	}
 	v, err = l.sealedView(i)
 	return v, l.nextBase(i), err
-}
-
-// scrubIndex compares the index files of a sealed segment with what its
-// batches say, and replaces them if they differ.
-func (l *Log) scrubIndex(v *view, x *index) error {
-	pos, times := x.encode()
-	for _, f := range []struct {
-		name string
-		want []byte
-	}{{v.seg.indexName(), pos}, {v.seg.timeName(), times}} {
-		got, err := frame.ReadFile(l.fsys, f.name)
-		if err == nil && bytes.Equal(got, f.want) {
-			continue
-		}
-		l.mu.Lock()
-		i, ok := l.sealedAt(v.seg.base)
-		if ok = ok && !l.closed && l.sealed[i].version == v.seg.version; ok {
-			l.opts.Log.Warn("index does not match its segment; made anew", "file", f.name)
-			err = frame.Replace(l.fsys, f.name, f.want)
-		}
-		l.mu.Unlock()
-		if ok && err != nil {
-			return fmt.Errorf("replace %s: %v", f.name, err)
-		}
-	}
-	if v.seg.hasAborted {
-		if _, err := readAborted(l.fsys, v.seg); errors.Is(err, ErrCorrupt) {
-			l.opts.Log.Error("transaction index is damaged", "err", err)
-		}
-	}
-	return nil
 }
 
 // rereads notices a reader that does not get on: a client that finds a wrong

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -188,6 +189,52 @@ func TestDamagedIndex(t *testing.T) {
 		}
 	}
 	l.Close()
+}
+
+// TestIndexWithCheckpoints: checkpoints and restarts in the middle of a
+// segment leave their entries in its time index, which is no reason to warn.
+// Every byte that is wrong is one.
+func TestIndexWithCheckpoints(t *testing.T) {
+	age := int64(1)
+	var told bytes.Buffer
+	fsys := vfs.NewCrashable(1)
+	opts := store.Options{
+		Settings: store.Settings{SegmentBytes: 40_000}, Age: func() int64 { return age },
+		Log: slog.New(slog.NewTextHandler(&told, nil)),
+	}
+	l := open(t, fsys, opts)
+	for i := range 100 {
+		putDurable(t, l, spec{values: []string{strings.Repeat("x", 500)}, ms: int64(i - i%3*10)})
+		switch {
+		case i%10 == 4:
+			must(t, l.Save())
+		case i%10 == 9:
+			must(t, l.Close())
+			l = open(t, fsys, opts)
+		}
+	}
+	age += quiet
+	if scrubAll(t, l); told.Len() > 0 {
+		t.Errorf("scrubbing a whole log warns:\n%s", &told)
+	}
+	for _, ext := range []string{".index", ".timeindex"} {
+		name := "p/" + strings.Repeat("0", 20) + ext
+		good, err := readFile(fsys, name)
+		must(t, err)
+		for at := range good {
+			told.Reset()
+			rot(t, fsys, name, int64(at))
+			if scrubAll(t, l); !strings.Contains(told.String(), name) {
+				t.Errorf("%s, byte %d: nobody warns", ext, at)
+			}
+			must(t, frame.WriteFile(fsys, name, good))
+		}
+		must(t, frame.WriteFile(fsys, name, good[:len(good)/24*12]))
+		if scrubAll(t, l); !strings.Contains(told.String(), name) {
+			t.Errorf("%s, half of it: nobody warns", ext)
+		}
+	}
+	must(t, l.Close())
 }
 
 // TestCompactionMeetsDamage: it never gives damaged records a good checksum.

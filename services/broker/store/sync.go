@@ -79,13 +79,39 @@ func (l *Log) syncLoop() {
 		l.syncOnce()
 	}
 	l.syncing = false
+	if !l.fsyncing {
+		l.closeMark()
+	}
 	l.idle.Broadcast()
 }
 
+// Under load a sync that nobody waits for is put off for up to maxLingers
+// lingers while each brings busyBytes, until enoughBytes are there: a sync
+// costs about the same CPU time for 100 KB as for 1 MB.
+const (
+	maxLingers  = 4
+	busyBytes   = 64 << 10
+	enoughBytes = 1 << 20
+)
+
+// linger waits before a sync. l.mu is held, but not meanwhile.
 func (l *Log) linger() {
-	if l.urgent || l.opts.Linger <= 0 {
-		return
+	file, begin := l.act.file, l.act.size
+	for range maxLingers {
+		if l.urgent || l.opts.Linger <= 0 {
+			return
+		}
+		before := l.act.size
+		l.pause()
+		rolled := l.act.file != file
+		if rolled || l.act.size-before < busyBytes || l.act.size-begin >= enoughBytes {
+			return
+		}
 	}
+}
+
+// pause waits for a linger, or until a sync becomes urgent.
+func (l *Log) pause() {
 	t := time.NewTimer(l.opts.Linger)
 	defer t.Stop()
 	l.mu.Unlock()

@@ -145,6 +145,17 @@ func TestOffsetForMaxTimestamp(t *testing.T) {
 	must(t, l.Trim(a.Base+6))
 	check("trimmed", a.Base+8)
 	must(t, l.Close())
+	l = open(t, vfs.NewCrashable(1), opts)
+	for codec := range codecs {
+		a, err := put(l, compressed(t, spec{values: []string{"latest", "later", "late"}, ms: 50, falls: true}, codec))
+		must(t, err)
+		must(t, l.Wait(ctx(t), a.Next))
+		fill(10)
+		must(t, l.Trim(a.Base+2))
+		check("trimmed within a batch, "+codecs[codec].name, a.Base+2)
+		must(t, l.Trim(a.Next))
+	}
+	must(t, l.Close())
 	for _, size := range []int64{0, 600, 3000} { // falling: the largest is always the first
 		trimmed := vfs.NewCrashable(1)
 		l = open(t, trimmed, store.Options{Settings: store.Settings{SegmentBytes: size}})

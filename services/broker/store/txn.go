@@ -101,12 +101,9 @@ func (l *Log) restoreTxns() {
 // log, that there are such. A release that does not know of transactions must
 // not open the log: it would take aborted records for good ones.
 func (l *Log) markTransactional() error {
-	if l.saved.Transactional {
-		return nil
-	}
 	c := l.saved
 	c.Transactional = true
-	err := l.saveCheckpoint(c)
+	err := l.save(c)
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("begin transactions in %s: %w", l.dir, ErrFull)
 	}
@@ -142,9 +139,6 @@ func (l *Log) AppendMarker(pid int64, epoch int16, commit bool, coordinatorEpoch
 		return Appended{}, err
 	}
 	if err := l.prods.checkMarker(pid, epoch, coordinatorEpoch); err != nil {
-		return Appended{}, err
-	}
-	if err := l.markTransactional(); err != nil {
 		return Appended{}, err
 	}
 	return l.put(b, h, true)
@@ -213,10 +207,14 @@ func (p *producer) state() ProducerState {
 	return s
 }
 
-// HasOpenTxn reports whether a producer has an open transaction here.
-func (l *Log) HasOpenTxn(pid int64) bool {
+// OpenTxn reports whether a producer has an open transaction here, and the
+// newest epoch that was seen of it.
+func (l *Log) OpenTxn(pid int64) (epoch int16, open bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.prods[pid]
-	return p != nil && p.Txn != nil
+	if p == nil {
+		return -1, false
+	}
+	return p.Epoch, p.Txn != nil
 }

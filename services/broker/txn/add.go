@@ -26,6 +26,9 @@ func (c *Coordinator) Add(ctx context.Context, p Producer, parts []meta.TxnParti
 	if c.cfg.Meta.TxnsFull() {
 		return kerr.CoordinatorNotAvailable // until others have ended
 	}
+	if err := c.endBefore(t, parts); err != nil {
+		return err
+	}
 	return c.add(e, t, meta.TxnChange{Partitions: parts})
 }
 

@@ -20,6 +20,8 @@ type End struct {
 // fits checks who asks, and that a decision under way is not contradicted.
 func (r End) fits(t meta.Txn) error {
 	switch {
+	case r.Bump && r.next(t): // which waits
+		return nil
 	case r.rotated(t):
 	case t.ProducerID < 0 || r.ID != t.ProducerID:
 		return kerr.InvalidProducerIDMapping

@@ -106,7 +106,7 @@ func (c *Coordinator) write(markers []meta.TxnMarker) (w written) {
 		case errors.Is(err, ErrGone), errors.Is(err, store.ErrProducerEpoch):
 			c.warn("skip the end of a transaction in a partition", m, err)
 			w.done = append(w.done, m)
-		case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
+		case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrFiles), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
 			w.again = append(w.again, m)
 		default:
 			c.warn("put off the end of a transaction in a partition until the next start", m, err)
@@ -150,39 +150,4 @@ func (c *Coordinator) payOwed() {
 			c.cfg.Log.Error("note markers as written; they are written again at the next start", "err", err)
 		}
 	}
-}
-
-// endHanging ends transactions in logs of which the coordinator knows nothing
-// any more: a power cut took the marker in a topic whose durability is only
-// the write. Left open, they would hide all that follows from read_committed
-// consumers for ever. orphans leaves alone whoever has an owner: clients are
-// being served already, and it may be in use.
-func (c *Coordinator) endHanging(orphans bool) {
-	open := c.cfg.Logs.Open()
-	if len(open) == 0 {
-		return
-	}
-	owners := map[int64]meta.Txn{}
-	for _, t := range c.cfg.Meta.Txns() {
-		owners[t.ProducerID] = t
-		if _, taken := owners[t.PrevProducerID]; !taken {
-			owners[t.PrevProducerID] = t
-		}
-	}
-	owed := map[meta.TxnPartition]bool{}
-	for _, m := range c.cfg.Meta.OwedMarkers() {
-		owed[m.TxnPartition] = true
-	}
-	var hanging []meta.TxnMarker
-	for _, o := range open {
-		t, owned := owners[o.ProducerID]
-		known := orphans && owned || t.State.Open() && len(c.cfg.Meta.TxnLacks(t.ID, []meta.TxnPartition{o.TxnPartition})) == 0
-		if known || owed[o.TxnPartition] {
-			continue
-		}
-		m := meta.TxnMarker{TxnPartition: o.TxnPartition, ProducerID: o.ProducerID, Epoch: o.Epoch, Commit: t.State == meta.TxnCompleteCommit}
-		c.warn("end a transaction that hangs", m, nil)
-		hanging = append(hanging, m)
-	}
-	c.write(hanging)
 }

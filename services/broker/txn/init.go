@@ -26,7 +26,7 @@ type Init struct {
 func (r Init) fits(t meta.Txn) error {
 	usedUp := r.ID == t.PrevProducerID && r.Epoch >= epochsUsedUp
 	switch {
-	case r.ID < 0 || t.Epoch < 0:
+	case r.ID < 0 || t.Epoch < 0, Producer{ID: r.ID, Epoch: r.Epoch}.next(t):
 		return nil
 	case r.ID != t.ProducerID && !usedUp,
 		r.Epoch != t.Epoch && r.Epoch != t.LastEpoch,

@@ -1,8 +1,12 @@
 package txn
 
 import (
+	"context"
+	"iter"
+
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/broker/store"
 )
 
 // Catalog finds logs in a catalog.
@@ -24,22 +28,29 @@ func (c catalogLogs) Log(p meta.TxnPartition) (Log, error) {
 }
 
 // Open implements Logs.
-func (c catalogLogs) Open() []OpenTxn {
-	var out []OpenTxn
-	for _, t := range c.All() {
-		for i, p := range t.Partitions {
-			if p.Log == nil {
-				continue
-			}
-			if _, stable, hw := p.Log.Bounds3(); stable == hw {
-				continue
-			}
-			for _, s := range p.Log.Producers() {
-				if s.TxnStart >= 0 {
-					out = append(out, OpenTxn{meta.TxnPartition{Topic: t.ID, Partition: int32(i)}, s.ID, s.Epoch})
+func (c catalogLogs) Open(ctx context.Context) iter.Seq[OpenTxn] {
+	return func(yield func(OpenTxn) bool) {
+		for _, t := range c.All() {
+			for i, p := range t.Partitions {
+				if ctx.Err() != nil {
+					return
+				}
+				if p.Log != nil && !eachOpen(p.Log, meta.TxnPartition{Topic: t.ID, Partition: int32(i)}, yield) {
+					return
 				}
 			}
 		}
 	}
-	return out
+}
+
+func eachOpen(l *store.Log, p meta.TxnPartition, yield func(OpenTxn) bool) bool {
+	if _, stable, hw := l.Bounds3(); stable == hw {
+		return true
+	}
+	for _, s := range l.Producers() {
+		if s.TxnStart >= 0 && !yield(OpenTxn{p, s.ID}) {
+			return false
+		}
+	}
+	return true
 }

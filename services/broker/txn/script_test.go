@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -25,7 +26,8 @@ type fakeLogs struct {
 	mu      sync.Mutex
 	markers map[int32][]string
 	fails   map[int32]error
-	open    []txn.OpenTxn
+	open    map[int32]map[int64]int16 // epochs of open transactions, by partition and producer id
+	slow    chan struct{}             // until it is closed no log is recovered
 }
 
 var topicID = meta.ID{1}
@@ -39,7 +41,33 @@ func (f *fakeLogs) Log(p meta.TxnPartition) (txn.Log, error) {
 	return fakeLog{f, p.Partition}, nil
 }
 
-func (f *fakeLogs) Open() []txn.OpenTxn { return f.open }
+func (f *fakeLogs) Open(ctx context.Context) iter.Seq[txn.OpenTxn] {
+	f.mu.Lock()
+	slow := f.slow
+	f.mu.Unlock()
+	return func(yield func(txn.OpenTxn) bool) {
+		if slow != nil {
+			select {
+			case <-slow:
+			case <-ctx.Done():
+				return
+			}
+		}
+		f.mu.Lock()
+		var all []txn.OpenTxn
+		for part, open := range f.open {
+			for pid := range open {
+				all = append(all, txn.OpenTxn{TxnPartition: meta.TxnPartition{Topic: topicID, Partition: part}, ProducerID: pid})
+			}
+		}
+		f.mu.Unlock()
+		for _, o := range all {
+			if !yield(o) {
+				return
+			}
+		}
+	}
+}
 
 type fakeLog struct {
 	f    *fakeLogs
@@ -56,8 +84,16 @@ func (l fakeLog) AppendMarker(pid int64, epoch int16, commit bool, _ int32) (sto
 	if commit {
 		end = "commit"
 	}
+	delete(l.f.open[l.part], pid)
 	l.f.markers[l.part] = append(l.f.markers[l.part], fmt.Sprintf("%d/%d:%s", pid, epoch, end))
 	return store.Appended{}, nil
+}
+
+func (l fakeLog) OpenTxn(pid int64) (int16, bool) {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	epoch, open := l.f.open[l.part][pid]
+	return epoch, open
 }
 
 func (l fakeLog) Wait(ctx context.Context, _ int64) error { return ctx.Err() }
@@ -72,7 +108,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, fsys: vfs.NewCrashable(1), logs: &fakeLogs{markers: map[int32][]string{}, fails: map[int32]error{}}}
+	s := &stage{t: t, fsys: vfs.NewCrashable(1), logs: &fakeLogs{markers: map[int32][]string{}, fails: map[int32]error{}, open: map[int32]map[int64]int16{}}}
 	s.start()
 	return s
 }
@@ -235,6 +271,26 @@ func init() {
 			}[w[1]]
 			return "ok"
 		},
+		// open t0 0/1: a log has a transaction open
+		"open": func(s *stage, _ context.Context, w []string) string {
+			s.logs.mu.Lock()
+			defer s.logs.mu.Unlock()
+			p := producer(w)
+			s.logs.open[number(w[0])] = map[int64]int16{p.ID: p.Epoch}
+			return "ok"
+		},
+		// slow: logs are recovered at recover only
+		"slow": func(s *stage, _ context.Context, _ []string) string {
+			s.logs.mu.Lock()
+			defer s.logs.mu.Unlock()
+			s.logs.slow = make(chan struct{})
+			return "ok"
+		},
+		"recover": func(s *stage, _ context.Context, _ []string) string {
+			close(s.logs.slow)
+			synctest.Wait()
+			return "ok"
+		},
 		"epoch": func(s *stage, _ context.Context, w []string) string {
 			t, _, _ := s.c.Describe(w[0])
 			t.Epoch = int16(number(w[1]))
@@ -253,6 +309,9 @@ func init() {
 		"restart": func(s *stage, _ context.Context, _ []string) string {
 			s.stop()
 			s.start()
+			if s.logs.slow == nil {
+				synctest.Wait()
+			}
 			return "ok"
 		},
 		"cut": func(s *stage, _ context.Context, _ []string) string {

@@ -18,9 +18,11 @@ package txn
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -48,6 +50,9 @@ const (
 type Log interface {
 	AppendMarker(pid int64, epoch int16, commit bool, coordinatorEpoch int32) (store.Appended, error)
 	Wait(ctx context.Context, offset int64) error
+	// OpenTxn reports whether a producer has an open transaction in the log,
+	// and the newest epoch that was seen of it.
+	OpenTxn(pid int64) (epoch int16, open bool)
 }
 
 // Logs finds partition logs.
@@ -55,15 +60,15 @@ type Logs interface {
 	// Log returns a log; ErrGone when the topic was deleted, any other error
 	// when the partition is not open.
 	Log(p meta.TxnPartition) (Log, error)
-	// Open lists the transactions that have no marker yet, by partition.
-	Open() []OpenTxn
+	// Open goes through the transactions that have no marker yet, log by log;
+	// each log has to be recovered first. It ends early with ctx.
+	Open(ctx context.Context) iter.Seq[OpenTxn]
 }
 
 // OpenTxn is a producer's open transaction in one partition.
 type OpenTxn struct {
 	meta.TxnPartition
 	ProducerID int64
-	Epoch      int16
 }
 
 // Config of a coordinator. Meta, Logs and Log are required.
@@ -89,6 +94,7 @@ type Coordinator struct {
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc
 	wg   sync.WaitGroup
+	left atomic.Pointer[owners] // nil when all logs were looked through, see hanging.go
 
 	mu  sync.RWMutex
 	ids map[string]*entry
@@ -107,7 +113,8 @@ type entry struct {
 }
 
 // Open returns a coordinator, having finished what a crash left half done. A
-// marker that cannot be written now is written as soon as it can be.
+// marker that cannot be written now is written as soon as it can be. Only the
+// logs are recovered for it that have a transaction to be ended.
 func Open(cfg Config) *Coordinator {
 	orDefault(&cfg.MaxTimeout, 15*time.Minute)
 	orDefault(&cfg.Expiry, 7*24*time.Hour)
@@ -125,17 +132,10 @@ func Open(cfg Config) *Coordinator {
 		}
 	}
 	c.awaitAll(ends)
-	if len(cfg.Meta.Txns()) > 0 {
-		c.endHanging(false)
-		c.wg.Go(c.watch)
-		return c
-	}
-	// Without transactional ids nothing has to wait until all logs, which may
-	// be thousands, are recovered.
-	c.wg.Go(func() {
-		c.endHanging(true)
-		c.watch()
-	})
+	left := ownersOf(cfg.Meta.Txns())
+	c.left.Store(&left)
+	c.wg.Go(c.endHanging)
+	c.wg.Go(c.watch)
 	return c
 }
 
@@ -172,9 +172,22 @@ type Producer struct {
 	Epoch int16
 }
 
+// next reports whether a producer is the one of the transaction that follows
+// the one that is ending: it was answered before the end was everywhere.
+func (p Producer) next(t meta.Txn) bool {
+	switch {
+	case !t.State.Ending():
+		return false
+	case t.NextProducerID >= 0:
+		return p.ID == t.NextProducerID && p.Epoch == 0
+	}
+	return p.ID == t.ProducerID && p.Epoch == t.Epoch
+}
+
 // owns checks a producer against its transactional id.
 func (p Producer) owns(t meta.Txn) error {
 	switch {
+	case p.next(t):
 	case t.ProducerID < 0 || p.ID != t.ProducerID:
 		return kerr.InvalidProducerIDMapping
 	case p.Epoch != t.Epoch:

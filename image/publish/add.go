@@ -1,0 +1,181 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/waysideos/wayside/image/keys"
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/image/release"
+)
+
+// Pack writes a release as boxes download it: an index and the pieces that it
+// tells of. An index of no bytes is not published.
+type Pack func(ctx context.Context, rel Release, index, pack io.Writer) error
+
+// Plain is the Pack that changes nothing: the pack is the root.
+func Plain(_ context.Context, rel Release, _, pack io.Writer) error {
+	_, err := io.Copy(pack, rel.Root)
+	return err
+}
+
+// Release is what is published: a verified image, taken apart.
+type Release struct {
+	Target release.Target // but for PackBytes
+	UKI    []byte
+	// Root is file system and verity superblock; the tree is computed from it.
+	Root       *io.SectionReader
+	UpdateRoot []byte // the TUF root that the release trusts at first
+	SBOM       []byte
+	Provenance []byte
+}
+
+// Add puts a release into the repository, for Commit to make it seen. A
+// release that is there already, equal in all, is not added again.
+func (r *Repo) Add(ctx context.Context, rel Release) (added bool, err error) {
+	t := rel.Target
+	if err := r.checkRoot(rel); err != nil {
+		return false, fmt.Errorf("publish %s for %s: %w", t.Version, t.Board, err)
+	}
+	if same, err := r.checkNew(rel); same || err != nil {
+		return false, err
+	}
+	files := map[string]stored{}
+	if t.PackBytes, err = r.storePack(ctx, rel, files); err != nil {
+		return false, err
+	}
+	for name, data := range map[string][]byte{release.TargetSBOM: rel.SBOM, release.TargetProvenance: rel.Provenance, release.TargetUKI: rel.UKI} {
+		if data == nil {
+			continue
+		}
+		if files[name], err = r.files.store(t.Path(name), func(w io.Writer) error { _, err := w.Write(data); return err }); err != nil {
+			return false, err
+		}
+	}
+	for name, file := range files {
+		entry := &metadata.TargetFiles{Length: file.length, Hashes: metadata.Hashes{"sha256": file.sha256}, Path: t.Path(name)}
+		if name == release.TargetUKI {
+			if entry.Custom, err = custom(t); err != nil {
+				return false, err
+			}
+		}
+		r.targets.Signed.Targets[t.Path(name)] = entry
+	}
+	r.changed = true
+	return true, nil
+}
+
+// checkRoot refuses a release that could never update again from here.
+func (r *Repo) checkRoot(rel Release) error {
+	if rel.UpdateRoot == nil {
+		return errors.New("the image holds no update root, a box that runs it would never update again; make update keys with wayside keys init and build it anew")
+	}
+	root, err := (&keys.Root{}).FromBytes(rel.UpdateRoot)
+	if err != nil {
+		return fmt.Errorf("update root of the image: %v", err)
+	}
+	ours, err := keys.ReadRoot(r.keys.Dir(), root.Signed.Version)
+	if err != nil || !bytes.Equal(ours, rel.UpdateRoot) {
+		return fmt.Errorf("the image was built with other update keys than those in %s: a box that runs it would never update from here", r.keys.Dir())
+	}
+	return nil
+}
+
+// checkNew compares a release with those of its board.
+func (r *Repo) checkNew(rel Release) (same bool, err error) {
+	t := rel.Target
+	if int64(len(rel.UKI))+layout.StagedUKIHeader > layout.StagedUKISize {
+		return false, fmt.Errorf("publish %s for %s: a kernel image of %d bytes does not fit into a slot's staging area", t.Version, t.Board, len(rel.UKI))
+	}
+	all, err := r.Releases()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range all {
+		if e.Board != t.Board {
+			continue
+		}
+		if e.Version == t.Version {
+			return true, r.checkSame(e, rel)
+		}
+		switch {
+		case e.Counter == t.Counter:
+			return false, fmt.Errorf("publish %s for %s: counter %d is that of %s; build it with a higher --counter", t.Version, t.Board, t.Counter, e.Version)
+		case e.Counter > t.Counter && !t.Downgrade:
+			return false, fmt.Errorf("publish %s for %s: counter %d is lower than %d of %s: no box that has seen that would take it; build it with a higher --counter, or permit it with --downgrade",
+				t.Version, t.Board, t.Counter, e.Counter, e.Version)
+		}
+	}
+	return false, nil
+}
+
+func (r *Repo) checkSame(e Entry, rel Release) error {
+	t, had := rel.Target, e.Target
+	sum := sha256.Sum256(rel.UKI)
+	uki := r.targets.Signed.Targets[t.Path(release.TargetUKI)]
+	if !bytes.Equal(uki.Hashes["sha256"], sum[:]) {
+		return fmt.Errorf("publish %s for %s: another image of that version is published; give it a version of its own, or take the other back with --remove %s", t.Version, t.Board, t.Version)
+	}
+	t.PackBytes = had.PackBytes
+	if t != had {
+		return fmt.Errorf("publish %s for %s: it is published with other notes or conditions; take it back first with --remove %s", t.Version, t.Board, t.Version)
+	}
+	return nil
+}
+
+// storePack writes index and pack and returns the pack's size.
+func (r *Repo) storePack(ctx context.Context, rel Release, files map[string]stored) (int64, error) {
+	var index bytes.Buffer
+	pack, err := r.files.store(rel.Target.Path(release.TargetPack), func(w io.Writer) error {
+		return r.pack(ctx, rel, &index, w)
+	})
+	if err != nil {
+		return 0, err
+	}
+	files[release.TargetPack] = pack
+	if index.Len() == 0 {
+		return pack.length, nil
+	}
+	files[release.TargetIndex], err = r.files.store(rel.Target.Path(release.TargetIndex), func(w io.Writer) error {
+		_, err := index.WriteTo(w)
+		return err
+	})
+	return pack.length, err
+}
+
+// Remove takes a version back, for one board or, if board is empty, for all.
+// Boxes that run it keep it.
+func (r *Repo) Remove(version, board string) error {
+	all, err := r.Releases()
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Version != version || board != "" && e.Board != board })
+	if len(all) == 0 {
+		return fmt.Errorf("remove %s: no such release is published for %s", version, orAny(board))
+	}
+	for _, e := range all {
+		for name := range r.targets.Signed.Targets {
+			if strings.HasPrefix(name, e.Path("")+"/") {
+				delete(r.targets.Signed.Targets, name)
+			}
+		}
+	}
+	r.changed = true
+	return nil
+}
+
+func orAny(board string) string {
+	if board == "" {
+		return "any board"
+	}
+	return board
+}

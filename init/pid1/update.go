@@ -1,0 +1,283 @@
+//go:build linux
+
+package pid1
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/init/gpt"
+	"github.com/waysideos/wayside/init/mount"
+	"github.com/waysideos/wayside/init/slots"
+	"github.com/waysideos/wayside/init/trial"
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+// openTrial finds out whether this boot is a trial. It fails only when the
+// running version must not go on.
+func openTrial(_ context.Context, m *Machine) error {
+	store, err := m.store()
+	if err != nil {
+		m.problem(err.Error())
+		return nil
+	}
+	r := m.runs()
+	k, err := trial.Open(trial.Config{
+		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
+		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: hex.EncodeToString(store.Pin.RootHash)},
+		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
+		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now,
+		Reboot: func(reason string) { m.request(actionReboot, reason) },
+	})
+	m.trial.Store(k)
+	m.giveSlots()
+	return err
+}
+
+// secureBoot says whether the firmware checks signatures.
+func secureBoot(efivars string) bool {
+	b, err := os.ReadFile(efivars + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	return err == nil && len(b) == 5 && b[4] == 1
+}
+
+// other is the slot that does not run.
+func (m *Machine) other() layout.Role {
+	if m.role == string(layout.RootA) {
+		return layout.RootB
+	}
+	return layout.RootA
+}
+
+func (m *Machine) otherSlot() (io.ReaderAt, int64, func() error, error) {
+	node, ok := m.nodes[m.other()]
+	if !ok || m.role == "" {
+		return nil, 0, nil, slots.Refusal("the disk has no second slot")
+	}
+	f, err := os.Open(node)
+	if err != nil {
+		return nil, 0, nil, fmt.Errorf("open the other slot: %w", err)
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		f.Close()
+		return nil, 0, nil, fmt.Errorf("measure the other slot: %w", err)
+	}
+	return f, size, f.Close, nil
+}
+
+// giveSlots lets the updater read the running slot, and write the other while
+// nothing depends on what it holds.
+func (m *Machine) giveSlots() {
+	gid := m.updaterGID()
+	k := m.trial.Load()
+	if gid < 0 || k == nil {
+		return
+	}
+	for _, role := range []layout.Role{layout.RootA, layout.RootB} {
+		node, ok := m.nodes[role]
+		if !ok {
+			continue
+		}
+		mode := os.FileMode(0o640)
+		if role == m.other() && k.Writable() {
+			mode = 0o660
+		}
+		if err := errors.Join(os.Chown(node, 0, gid), os.Chmod(node, mode)); err != nil {
+			m.problem(fmt.Sprintf("let the updater at %s: %v", node, err))
+		}
+	}
+}
+
+// updaterUID is the account of the updater, -1 in an image without one.
+func (m *Machine) updaterUID() int { return account(func(u *user.User) string { return u.Uid }) }
+func (m *Machine) updaterGID() int { return account(func(u *user.User) string { return u.Gid }) }
+
+func account(id func(*user.User) string) int {
+	u, err := user.Lookup(manifest.UpdaterUser)
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.Atoi(id(u))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// rawESP opens the boot partition, which must not be mounted.
+func (m *Machine) rawESP(use func(d gpt.Disk, size int64) error) (err error) {
+	m.esp.Lock()
+	defer m.esp.Unlock()
+	node, ok := m.nodes[layout.ESP]
+	if !ok {
+		return errors.New("the boot partition is not known")
+	}
+	// O_EXCL keeps it from being mounted meanwhile.
+	f, err := os.OpenFile(node, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return fmt.Errorf("open the boot partition: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("measure the boot partition: %w", err)
+	}
+	return use(rawDisk{f}, size)
+}
+
+// rawDisk forgets what it has written, so that what is read back comes from
+// the disk.
+type rawDisk struct{ *os.File }
+
+func (d rawDisk) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		return err
+	}
+	return unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+// formatLevel tells services how new the formats are that they may write.
+func (m *Machine) formatLevel() string {
+	level := manifest.FormatLevel
+	if k := m.trial.Load(); k != nil {
+		level = k.Level()
+	}
+	return manifest.FormatLevelEnv + "=" + strconv.Itoa(level)
+}
+
+func (m *Machine) runTrial(ctx context.Context) error {
+	k := m.trial.Load()
+	if k == nil {
+		return nil
+	}
+	k.Reached("services started")
+	return k.Run(ctx, trial.DefaultWindow)
+}
+
+// servicesReady commits a trial of a release without an updater: nobody else
+// would ever call it good.
+func (m *Machine) servicesReady(context.Context) error {
+	k := m.trial.Load()
+	if k == nil || !k.OnTrial() {
+		return nil
+	}
+	k.Reached("all services ready")
+	for _, s := range m.services.Status() {
+		if s.Name == manifest.UpdaterUser {
+			return nil
+		}
+	}
+	err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "services", OK: true, Detail: "all were ready; this release has no updater"}}})
+	m.giveSlots()
+	return err
+}
+
+func (m *Machine) noteFailure(reason string) {
+	if k := m.trial.Load(); k != nil {
+		k.Failing(reason)
+	}
+}
+
+func (m *Machine) giveBack() {
+	k := m.trial.Load()
+	if k == nil {
+		return
+	}
+	if err := k.GiveBack(); err != nil {
+		m.Log().Warn("give the try back", "err", err)
+	}
+}
+
+// update is what the API can do with versions, by verb.
+func (m *Machine) update() map[string]func(body []byte) error {
+	verbs := map[string]func(*trial.Keeper, []byte) error{
+		"activate": with((*trial.Keeper).Activate),
+		"commit":   with((*trial.Keeper).Commit),
+		"fail":     with((*trial.Keeper).Fail),
+		"retry":    with((*trial.Keeper).Retry),
+		"cancel":   func(k *trial.Keeper, _ []byte) error { return k.Cancel() },
+	}
+	out := map[string]func([]byte) error{}
+	for name, do := range verbs {
+		out[name] = func(body []byte) error {
+			k := m.trial.Load()
+			if k == nil {
+				return errors.New("init is not that far yet")
+			}
+			defer m.giveSlots()
+			return do(k, body)
+		}
+	}
+	return out
+}
+
+// with reads the body that a verb wants.
+func with[T any](do func(*trial.Keeper, T) error) func(*trial.Keeper, []byte) error {
+	return func(k *trial.Keeper, body []byte) error {
+		var v T
+		if err := json.Unmarshal(body, &v); err != nil {
+			return slots.Refusal(fmt.Sprintf("the request is not readable: %v", err))
+		}
+		return do(k, v)
+	}
+}
+
+// slotsNow is the answer to GET /update.
+func (m *Machine) slotsNow() manifest.Slots {
+	k := m.trial.Load()
+	if k == nil {
+		return manifest.Slots{Problems: []string{"init is not that far yet"}}
+	}
+	s := k.Slots()
+	s.Running.Role, s.Other.Role = m.role, string(m.other())
+	for _, slot := range []*manifest.Slot{&s.Running, &s.Other} {
+		slot.Device = m.nodes[layout.Role(slot.Role)]
+		slot.Size = deviceSize(slot.Device)
+	}
+	m.describeOther(&s)
+	return s
+}
+
+// describeOther says which version the other slot holds, if the boot partition
+// has a kernel image for it.
+func (m *Machine) describeOther(s *manifest.Slots) {
+	store, err := m.store()
+	if err != nil {
+		return
+	}
+	b, err := store.Look()
+	if err != nil {
+		return
+	}
+	for _, e := range b.Entries {
+		if e.Broken == "" && e.Ours() && !strings.EqualFold(e.Image.RootHash, s.Running.RootHash) {
+			s.Other.Version, s.Other.Counter, s.Other.RootHash = e.Image.Version, e.Image.Counter, e.Image.RootHash
+			return
+		}
+	}
+}
+
+func deviceSize(node string) int64 {
+	f, err := os.Open(node)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0
+	}
+	return size
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package kafka
+
+import "syscall"
+
+func unansweredLimit(_, _ string, _ syscall.RawConn) error { return nil }

@@ -1,0 +1,210 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// ledger is how far a link has come, and the producer that moves it.
+//
+// Exactly once, a lot and the positions behind it are one transaction at the
+// destination. Its transactional id is the link's: a producer that starts
+// ends what an earlier one left, and fences it should it still live. So after
+// open the positions there are final, and all that is there is what they say.
+//
+// Where the destination grants no transactions, positions are kept on the
+// box only, behind acknowledgements: what was on its way at a crash comes
+// again.
+type ledger struct {
+	l     *link
+	exact bool
+
+	known   map[string]remembered // of the destination, by positionKey
+	read    int64                 // offset in the log of positions up to which known holds it
+	timeout time.Duration         // of a transaction
+	began   time.Time             // of the transaction under way
+	open    bool                  // a transaction is
+
+	last time.Time // when a transaction was committed
+
+	unsaved   int // records acknowledged since the last commit on the box
+	unsavedAt time.Time
+}
+
+const (
+	saveRecords = 1000  // acknowledged records are committed on the box when that many wait
+	holdRecords = 10000 // nothing more is carried while commits fail
+	quietAfter  = time.Minute
+)
+
+// errNoTransactions: the destination does not let this link use them.
+var errNoTransactions = errors.New("the destination grants no transactions")
+
+// start makes the producer anew and learns the positions.
+func (d *ledger) start(ctx context.Context) error {
+	l := d.l
+	if !d.exact {
+		cl, err := l.newDst()
+		if err == nil {
+			l.setDst(cl)
+		}
+		return err
+	}
+	if d.timeout == 0 {
+		d.timeout = txnTimeout
+	}
+	cl, err := l.newDst(kgo.TransactionalID(l.txnID()), kgo.TransactionTimeout(d.timeout))
+	if err != nil {
+		return err
+	}
+	l.setDst(cl)
+	d.open = false
+	if _, _, err := cl.ProducerID(ctx); err != nil {
+		return d.grants(fmt.Errorf("begin as transactional id %s: %w", l.txnID(), err))
+	}
+	if err := l.ensurePositionLog(ctx); err != nil {
+		return d.grants(err)
+	}
+	return l.readPositions(ctx, d)
+}
+
+// grants tells a refusal from a destination that is away.
+func (d *ledger) grants(err error) error {
+	for _, refusal := range []error{
+		kerr.TransactionalIDAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TopicAuthorizationFailed,
+		kerr.UnsupportedVersion, kerr.PolicyViolation, kerr.UnsupportedForMessageFormat, kerr.SecurityDisabled,
+	} {
+		if errors.Is(err, refusal) {
+			return fmt.Errorf("%w: %w", errNoTransactions, err)
+		}
+	}
+	return err
+}
+
+// begin opens a transaction.
+func (d *ledger) begin() error {
+	if !d.exact {
+		return nil
+	}
+	d.began, d.open = time.Now(), true
+	return d.l.dst.BeginTransaction()
+}
+
+// commit makes the lot's records and the positions behind them final, or
+// none of them; only what a destination without transactions has acknowledged
+// stays. Positions behind records of which none was produced go with the next
+// transaction.
+func (d *ledger) commit(ctx context.Context, ps []*partition) error {
+	l := d.l
+	if !d.exact {
+		for _, p := range ps {
+			d.unsaved += int(p.lot.sent.records)
+		}
+		d.save(ctx, false)
+		return nil
+	}
+	if !d.open {
+		return nil
+	}
+	wait, cancel := l.lasting(ctx)
+	defer cancel()
+	l.state.waiting(true)
+	defer l.state.waiting(false)
+	moved := map[*partition]position{}
+	for _, p := range l.parts {
+		if at := p.after(); at != p.saved && at.next >= 0 {
+			moved[p] = at
+		}
+	}
+	if err := l.writePositions(wait, moved); err != nil {
+		return fmt.Errorf("write positions: %w", d.why(err))
+	}
+	if err := l.dst.EndTransaction(wait, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit: %w", d.why(err))
+	}
+	d.open, d.last = false, time.Now()
+	for p, at := range moved {
+		p.saved = at
+		d.known[l.positionKey(p)] = remembered{position: at, id: p.id}
+	}
+	return nil
+}
+
+// why explains a fenced producer: by another with the same name, or by the
+// destination, since the transaction took too long.
+func (d *ledger) why(err error) error {
+	if !errors.Is(err, kerr.ProducerFenced) && !errors.Is(err, kerr.InvalidProducerEpoch) &&
+		!errors.Is(err, kerr.InvalidTxnState) && !errors.Is(err, kerr.InvalidProducerIDMapping) {
+		return err
+	}
+	if time.Since(d.began) >= d.timeout {
+		d.timeout = min(2*d.timeout, txnMax)
+		return fmt.Errorf("the uplink took longer than the destination keeps a transaction open: %w", err)
+	}
+	d.l.note("", "another producer took over as "+d.l.txnID()+": does a second replicator run for this site and link?")
+	return fmt.Errorf("another producer took over: %w", err)
+}
+
+// save commits positions on the box, when it is time to or when now is set.
+// Exactly once, these are for people, for tools, and for the day on which
+// the destination has lost its own.
+func (d *ledger) save(ctx context.Context, now bool) {
+	l := d.l
+	if d.exact && l.opened && (now || time.Since(d.last) > quietAfter) {
+		d.last = time.Now()
+		if err := d.saveQuiet(ctx); err != nil {
+			l.broke(err)
+		}
+	}
+	if l.down {
+		return
+	}
+	after := l.pace.save
+	if d.exact {
+		after = mirrorAfter
+	}
+	if !now && d.unsaved < saveRecords && time.Since(d.unsavedAt) < after {
+		return
+	}
+	d.unsavedAt = time.Now() // after an error, the next try is not at once
+	err := l.mirror(ctx, d.exact)
+	if err == nil {
+		d.unsaved = 0
+	}
+	l.state.box(err)
+}
+
+// saveQuiet commits positions behind records that are not carried. It costs
+// a transaction of its own, where none has anything to carry for long.
+func (d *ledger) saveQuiet(ctx context.Context) error {
+	for _, p := range d.l.parts {
+		if p.position == p.saved || p.next < 0 || !p.active {
+			continue
+		}
+		if err := d.begin(); err != nil {
+			return err
+		}
+		return d.commit(ctx, nil)
+	}
+	return nil
+}
+
+// held is true while so much is acknowledged and not committed that carrying
+// on would make a crash send too much again.
+func (d *ledger) held() bool { return !d.exact && d.unsaved >= holdRecords }
+
+// close ends a transaction that is open, so that readers at the destination
+// need not wait for it to time out.
+func (d *ledger) close(ctx context.Context) {
+	if d.exact && d.open && d.l.opened {
+		if up, _, _, _ := d.l.state.now(); up {
+			_ = d.l.dst.AbortBufferedRecords(ctx)
+			_ = d.l.dst.EndTransaction(ctx, kgo.TryAbort)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package replicator
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// key is a source partition as one lane reads it.
+type key struct {
+	lane  *lane
+	topic string
+	num   int32
+}
+
+// partition is a source partition and how far it is carried. Fields that
+// Status reads change under link.mu; only the link's loop changes them, but
+// for lot, which the producer's answers change under link.mu.
+type partition struct {
+	key
+	position              // next is -1 before it is known
+	saved    position     // as committed at the destination
+	mirrored position     // as committed on the box
+	onBox    *remembered  // as found on the box at the start
+	id       kadm.TopicID // of the source topic
+	to       string       // topic at the destination
+	turn     time.Time    // when something of it was carried last
+	active   bool         // being fetched
+	err      error        // why it stopped, until it is carried again
+	fails    int
+	retry    time.Time // when a stopped partition is tried again
+	fresh    bool      // to be compared with the destination before it begins
+	limit    int       // records of a lot, 0 for any number: looking for a record that is refused
+
+	read  int64         // source offset after the last queued record
+	queue []*kgo.Record // fetched and not yet carried, in order
+	lot   lot
+}
+
+// lot is what a partition has on its way.
+type lot struct {
+	taken int   // records of the queue
+	next  int64 // source offset after them, -1 if nothing is on its way
+	dest  int64 // destination offset after the last one acknowledged, -1 if none was
+	acked int64 // source offset after the last one acknowledged in order
+	sent  flow
+	err   error // the first
+}
+
+// position is what is remembered of a partition.
+type position struct {
+	next  int64 // source offset after the last carried record
+	epoch int32 // leader epoch of that record, -1 if unknown (KIP-320)
+	dest  int64 // destination offset after it, -1 if unknown
+	// again is how many records from next on the destination holds already:
+	// they were on their way when something broke, and are sent again. Always
+	// 0 where the destination keeps the position.
+	again int64
+}
+
+var unknown = position{next: -1, epoch: -1, dest: -1}
+
+// take removes up to limit bytes from the queue into the lot; the first
+// record always fits.
+func (p *partition) take(limit int) []*kgo.Record {
+	n, size := 0, 0
+	for n < len(p.queue) && (p.limit == 0 || n < p.limit) {
+		s := sizeOf(p.queue[n])
+		if n > 0 && size+s > limit {
+			break
+		}
+		n++
+		size += s
+	}
+	rs := p.queue[:n]
+	p.lot = lot{taken: n, next: -1, dest: -1, acked: -1}
+	if n > 0 {
+		p.lot.next = rs[n-1].Offset + 1
+	}
+	return rs
+}
+
+// after is the position behind the lot, or behind what was acknowledged of it.
+func (p *partition) after() position {
+	at := p.position
+	if p.lot.taken == 0 {
+		return at
+	}
+	switch {
+	case p.lot.err == nil:
+		at.next, at.epoch = p.lot.next, p.queue[p.lot.taken-1].LeaderEpoch
+	case p.lot.acked > at.next:
+		at.next, at.epoch = p.lot.acked, -1
+	}
+	if p.lot.dest >= 0 {
+		at.dest = p.lot.dest
+	}
+	return at
+}
+
+// done drops what the position has passed from the queue.
+func (p *partition) done() {
+	n := 0
+	for n < len(p.queue) && p.queue[n].Offset < p.next {
+		p.lane.bytes -= sizeOf(p.queue[n])
+		n++
+	}
+	p.queue = p.queue[n:]
+	if len(p.queue) == 0 {
+		p.queue = nil // else the records of old lots stay reachable
+	}
+}
+
+// reset empties the queue.
+func (p *partition) reset() {
+	for _, r := range p.queue {
+		p.lane.bytes -= sizeOf(r)
+	}
+	p.queue, p.active, p.lot = nil, false, lot{}
+}

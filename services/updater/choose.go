@@ -1,0 +1,52 @@
+package updater
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/waysideos/wayside/image/release"
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+// choice is what a catalog means for this box.
+type choice struct {
+	next    *release.Target // nil: nothing to do
+	refused []manifest.Fact // newer ones that may not be installed, with the reason
+}
+
+// choose picks the newest release that this box may install. releases are
+// sorted, newest counter first.
+func choose(releases []release.Target, slots manifest.Slots, board, arch string) choice {
+	var c choice
+	for i := range releases {
+		r := &releases[i]
+		if r.Board != board || r.Arch != arch || r.Kind != release.KindRelease {
+			continue // for other boxes
+		}
+		if r.Version == slots.Running.Version || r.Counter <= slots.Running.Counter && !r.Downgrade {
+			continue
+		}
+		if why := refusal(r, slots); why != "" {
+			c.refused = append(c.refused, manifest.Fact{Name: r.Version, Value: why})
+			continue
+		}
+		if c.next == nil {
+			c.next = r
+		}
+	}
+	return c
+}
+
+// refusal is why a box may not install r, "" if it may.
+func refusal(r *release.Target, slots manifest.Slots) string {
+	i := slices.IndexFunc(slots.Failed, func(o manifest.Outcome) bool { return o.Version == r.Version })
+	switch {
+	case i >= 0:
+		return fmt.Sprintf("it failed on this box (%s: %s); retry makes it forgotten", slots.Failed[i].Check, slots.Failed[i].Reason)
+	case r.MinCounter > slots.Running.Counter:
+		return fmt.Sprintf("it installs only from counter %d on, and this box runs %d; install a release between first", r.MinCounter, slots.Running.Counter)
+	case r.Counter < slots.Floor && !r.Downgrade:
+		return fmt.Sprintf("its counter %d is below %d, which this box has committed", r.Counter, slots.Floor)
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/waysideos/wayside/services/kafka"
+)
+
+// CanaryTopic holds the gate's records for an hour. Links that carry topics by
+// a prefix pass over names with two underscores.
+const CanaryTopic = "__wayside_canary"
+
+const (
+	canaryRetention = "3600000" // ms
+	canaryLimit     = 10 * time.Second
+)
+
+// Canary takes a record through a broker. It dials on every call: a client
+// that was connected before would not see that nobody can connect.
+type Canary struct {
+	Broker []string // bootstrap, host:port
+	Log    *slog.Logger
+}
+
+// Fly produces one record with acks=all, so that it is on the disk, and
+// consumes it from where it was said to be.
+func (c Canary) Fly(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, canaryLimit)
+	defer cancel()
+	cl, err := kafka.NewClient(kafka.Config{Bootstrap: c.Broker, ClientID: "wayside-updater", Log: c.Log},
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(canaryLimit), kgo.ProducerLinger(0))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := makeTopic(ctx, cl); err != nil {
+		return fmt.Errorf("make topic %s: %w", CanaryTopic, spoken(ctx, err))
+	}
+	sent := &kgo.Record{Topic: CanaryTopic, Key: []byte("canary"), Value: []byte(rand.Text())}
+	if err := cl.ProduceSync(ctx, sent).FirstErr(); err != nil {
+		return fmt.Errorf("produce with acks=all: %w", spoken(ctx, err))
+	}
+	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{CanaryTopic: {0: kgo.NewOffset().At(sent.Offset)}})
+	got, err := firstRecord(ctx, cl)
+	switch {
+	case err != nil:
+		return fmt.Errorf("consume what was acknowledged: %w", spoken(ctx, err))
+	case got.Offset != sent.Offset || !bytes.Equal(got.Value, sent.Value):
+		return fmt.Errorf("offset %d was acknowledged with one record, and holds another (at %d)", sent.Offset, got.Offset)
+	}
+	return nil
+}
+
+func makeTopic(ctx context.Context, cl *kgo.Client) error {
+	retention := canaryRetention
+	req := kmsg.NewPtrCreateTopicsRequest()
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = CanaryTopic, 1, 1
+	config := kmsg.NewCreateTopicsRequestTopicConfig()
+	config.Name, config.Value = "retention.ms", &retention
+	topic.Configs = append(topic.Configs, config)
+	req.Topics = append(req.Topics, topic)
+	req.TimeoutMillis = int32(canaryLimit.Milliseconds())
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return err
+		}
+	}
+	return nil
+}
+
+func firstRecord(ctx context.Context, cl *kgo.Client) (*kgo.Record, error) {
+	for {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return nil, err
+		}
+		if errs := fetches.Errors(); len(errs) > 0 {
+			return nil, errs[0].Err
+		}
+		if records := fetches.Records(); len(records) > 0 {
+			return records[0], nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// spoken replaces "context deadline exceeded", which says nothing.
+func spoken(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %s", canaryLimit)
+	}
+	return err
+}

@@ -1,0 +1,252 @@
+package replication
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/test/harness"
+)
+
+var (
+	soakTime = flag.Duration("soak-link", 0, "how long to soak each link; 0 is half a minute")
+	soakSeed = flag.Uint64("seed", 0, "of the faults; 0 takes one by the clock")
+)
+
+const (
+	partitions = 3
+	batch      = 50 // records that the writer has on their way
+)
+
+// need skips the test unless it is asked for (make clients, make soak).
+func need(t *testing.T) {
+	t.Helper()
+	if os.Getenv("WAYSIDE_CLIENTS") == "" && *soakTime == 0 {
+		t.Skip("runs Apache Kafka and processes: run make clients")
+	}
+}
+
+// centre is where records go.
+type centre struct {
+	addr    string // past the proxy
+	restart func() // as a crash does; nil if it cannot be
+}
+
+// TestNothingLostNothingTwice writes to the box's broker while the uplink
+// is cut, stalled, reset and slow and the replicator is killed, then heals
+// all, and compares every record.
+func TestNothingLostNothingTwice(t *testing.T) {
+	need(t)
+	for name, start := range map[string]func(*testing.T, *harness.Proxy) centre{
+		"kafka": func(t *testing.T, p *harness.Proxy) centre {
+			k := harness.StartKafkaBehind(t, p.Addr)
+			p.Target(k.GuestListen)
+			return centre{k.HostAddr, func() { k.Kill(); k.Start() }}
+		},
+		"wayside": func(t *testing.T, p *harness.Proxy) centre {
+			b, addr := startBroker(t, p)
+			return centre{addr, func() { b.end(syscall.SIGKILL); b.start() }}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := harness.StartProxy(t)
+			soak(t, proxy, start(t, proxy))
+		})
+	}
+}
+
+func soak(t *testing.T, proxy *harness.Proxy, to centre) {
+	seed := *soakSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	box, boxAddr := startBroker(t, nil)
+	harness.CreateTopic(t, boxAddr, "sensors", partitions)
+	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop.}]\n", proxy.Addr)))
+	replicator.start()
+
+	length := max(*soakTime, 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), length)
+	defer stop()
+	var written [partitions]atomic.Int64
+	var load sync.WaitGroup
+	for p := range int32(partitions) {
+		load.Go(func() { writer(ctx, t, boxAddr, p, &written[p]) })
+	}
+	faults := &faults{rnd: rnd, proxy: proxy, replicator: replicator, counts: map[string]int{}}
+	if *soakTime > 0 {
+		faults.box, faults.centre = box, to.restart
+	}
+	faults.run(ctx)
+	load.Wait()
+	proxy.Heal()
+	proxy.Limit(0, 0)
+	total := int64(0)
+	for p := range written {
+		total += written[p].Load()
+	}
+	t.Logf("%d records written; faults: %v; %d bytes on the uplink", total, faults.counts, proxy.Bytes())
+	arrived(t, to.addr, "shop.sensors", written[:])
+}
+
+// writer produces numbers, each after the one before is acknowledged or with
+// it, so that their order is known. What was given up may be there or not.
+func writer(ctx context.Context, t *testing.T, addr string, partition int32, acked *atomic.Int64) {
+	cl := harness.Client(t, addr, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer cl.Close()
+	for n := int64(0); ctx.Err() == nil; {
+		var rs []*kgo.Record
+		for range batch {
+			rs = append(rs, &kgo.Record{
+				Topic: "sensors", Partition: partition, Key: fmt.Appendf(nil, "device-%d", n%7),
+				Value: fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", int(n)%300)),
+			})
+			n++
+		}
+		// Without an end: what is begun is written, whatever happens to the
+		// broker, so that all that is there is known.
+		if err := cl.ProduceSync(context.Background(), rs...).FirstErr(); err != nil {
+			t.Errorf("write to the box: %v", err)
+			return
+		}
+		acked.Store(n)
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// faults does harm until its context ends.
+type faults struct {
+	rnd        *rand.Rand
+	proxy      *harness.Proxy
+	replicator *service
+	box        *service // nil: is left alone
+	centre     func()   // nil: is left alone
+	counts     map[string]int
+}
+
+func (f *faults) run(ctx context.Context) {
+	kinds := []string{"cut", "stall", "reset", "reset", "slow", "latency", "kill", "kill", "stop"}
+	if f.box != nil {
+		kinds = append(kinds, "kill box", "kill centre")
+	}
+	for ctx.Err() == nil {
+		kind := kinds[f.rnd.IntN(len(kinds))]
+		f.counts[kind]++
+		pause := time.Duration(200+f.rnd.IntN(2000)) * time.Millisecond
+		switch kind {
+		case "cut":
+			f.proxy.Cut()
+			sleep(ctx, pause)
+		case "stall":
+			f.proxy.Stall()
+			sleep(ctx, pause)
+		case "reset":
+			for range 1 + f.rnd.IntN(5) {
+				f.proxy.Reset()
+				sleep(ctx, time.Duration(f.rnd.IntN(300))*time.Millisecond)
+			}
+		case "slow":
+			f.proxy.Limit(8000, 0) // 64 kbit/s
+			sleep(ctx, pause)
+		case "latency":
+			f.proxy.Limit(0, 150*time.Millisecond)
+			sleep(ctx, pause)
+		case "kill":
+			f.replicator.end(syscall.SIGKILL)
+			f.replicator.start()
+		case "stop":
+			f.replicator.end(syscall.SIGTERM)
+			f.replicator.start()
+		case "kill box":
+			f.box.end(syscall.SIGKILL)
+			f.box.start()
+		case "kill centre":
+			f.centre()
+		}
+		f.proxy.Heal()
+		f.proxy.Limit(0, 0)
+		sleep(ctx, time.Duration(f.rnd.IntN(1500))*time.Millisecond)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// arrived waits until the topic has all that was written, and compares.
+func arrived(t *testing.T, addr, topic string, written []atomic.Int64) {
+	t.Helper()
+	cl := harness.Client(t, addr, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	next := make([]int64, len(written))
+	missing := func() bool {
+		for p := range next {
+			if next[p] < written[p].Load() {
+				return true
+			}
+		}
+		return false
+	}
+	read := func(ctx context.Context) {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			text, _, _ := strings.Cut(string(r.Value), " ")
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n != next[r.Partition] {
+				t.Errorf("partition %d, offset %d: record %q, want %d next", r.Partition, r.Offset, text, next[r.Partition])
+			}
+			next[r.Partition] = n + 1
+		})
+	}
+	for missing() && ctx.Err() == nil && !t.Failed() {
+		read(ctx)
+	}
+	if missing() {
+		t.Fatalf("lost: records up to %v arrived", next)
+	}
+	// What comes again would lie behind: up to the end that the log has now.
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) {
+		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: o.Partition, Value: strconv.AppendInt(nil, next[o.Partition], 10)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	last := make([]int64, len(next))
+	for p := range last {
+		last[p] = next[p] + 1
+	}
+	for more := true; more && ctx.Err() == nil && !t.Failed(); {
+		read(ctx)
+		more = false
+		for p := range last {
+			more = more || next[p] < last[p]
+		}
+	}
+}
