@@ -37,7 +37,7 @@ func WritePatch(ctx context.Context, out io.Writer, index []byte, pack Pack, old
 	if err != nil {
 		return err
 	}
-	w := patchWriter{index: x, at: map[int]span{}, z: newEncoder(zstd.SpeedBestCompression)}
+	w := patchWriter{index: x, at: map[int]location{}, z: newEncoder(zstd.SpeedBestCompression)}
 	p := &Patcher{Index: x, Pack: pack, Have: old, Target: map[string]File{}}
 	for i, c := range contents {
 		if x.Object(c.Name) == nil {
@@ -45,12 +45,10 @@ func WritePatch(ctx context.Context, out io.Writer, index []byte, pack Pack, old
 		}
 		w.contents = append(w.contents, c)
 		p.Target[c.Name] = nothing{}
-		off := 0
+		off := int64(0)
 		for _, n := range x.Object(c.Name).parts {
-			if _, seen := w.at[n]; !seen {
-				w.at[n] = span{i, off}
-			}
-			off += x.parts[n].size
+			w.at[n] = location{i, off}
+			off += int64(x.parts[n].size)
 		}
 	}
 	head := append(patchMagic[:], formatVersion)
@@ -70,10 +68,16 @@ type nothing struct{}
 func (nothing) ReadAt([]byte, int64) (int, error)  { return 0, io.EOF }
 func (nothing) WriteAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
 
+// location is an offset in one of the contents.
+type location struct {
+	content int
+	off     int64
+}
+
 type patchWriter struct {
 	index    *Index
 	contents []Content
-	at       map[int]span // of each part: which content, and where in it
+	at       map[int]location // of each part
 	z        *zstd.Encoder
 }
 
@@ -138,7 +142,7 @@ func (w *patchWriter) frame(p *Patcher, n int, runs []run) ([]byte, error) {
 	}
 	at, size := w.at[n], w.index.parts[n].size
 	data := make([]byte, size)
-	if err := readAt(w.contents[at.off].Data, data, int64(at.end)); err != nil {
+	if err := readAt(w.contents[at.content].Data, data, at.off); err != nil {
 		return nil, err
 	}
 	b := binary.AppendUvarint(nil, uint64(len(runs)))
