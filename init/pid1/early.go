@@ -101,6 +101,9 @@ func listen(_ context.Context, m *Machine) (err error) {
 
 // onEvent serves devices as they appear.
 func (m *Machine) onEvent(e uevent.Event) {
+	if e.Subsystem == "block" {
+		m.onBlock(e)
+	}
 	if e.Action != "add" {
 		return
 	}

@@ -61,6 +61,9 @@ type Machine struct {
 	esp   sync.Mutex // the boot partition is mounted, or changed
 	trial atomic.Pointer[trial.Keeper]
 
+	removable atomic.Bool // removable disks are looked at
+	mounting  sync.Mutex  // of removable disks, one after the other
+
 	profile  *profile.Result
 	network  *network.Network
 	clock    *clock.Clock

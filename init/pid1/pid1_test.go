@@ -373,6 +373,36 @@ func TestPowerButton(t *testing.T) {
 	}
 }
 
+func TestForeignDisk(t *testing.T) {
+	for name, want := range map[string]bool{"sda": false, "sda1": false, "sdb": true, "sdb1": true, "sdaa1": true, "loop0": false, "dm-0": false} {
+		if got := foreignDisk(name, "sda"); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	if foreignDisk("nvme0n1p2", "nvme0n1") || foreignDisk("sdb", "") {
+		t.Error("a partition of the booted disk is foreign, or any disk is when that is not known")
+	}
+}
+
+func TestForVersion(t *testing.T) {
+	m, _ := testMachine(t)
+	m.cmd = cmdline{layout.CmdVersion: "2"}
+	for item, want := range map[string]string{"root": "root", "root@2": "root", "root@1": "", "": ""} {
+		if got := m.forVersion(item); got != want {
+			t.Errorf("%q: got %q, want %q", item, got, want)
+		}
+	}
+}
+
+func TestKmsgLine(t *testing.T) {
+	if got, ok := kmsgLine([]byte("6,339,5140900,-;NET: registered\n SUBSYSTEM=acpi\n")); !ok || got != "5140ms NET: registered" {
+		t.Errorf("got %q, %v", got, ok)
+	}
+	if got, ok := kmsgLine([]byte("nonsense")); ok {
+		t.Errorf("got %q", got)
+	}
+}
+
 func FuzzParseCmdline(f *testing.F) {
 	f.Add(`a="b c" d`)
 	f.Fuzz(func(_ *testing.T, s string) { parseCmdline(s) })

@@ -44,6 +44,7 @@ var Root = append(early[:len(early):len(early)],
 	Step{"site profile", loadProfile, false, 30 * time.Second},
 	Step{"site secrets", loadSecrets, false, 30 * time.Second},
 	Step{"network", startNetwork, false, 10 * time.Second},
+	Step{"removable disks", watchRemovable, false, 5 * time.Second},
 	Step{"services", startServices, true, 30 * time.Second},
 	// Last: the answers read what all other steps have set.
 	Step{"status", serveStatus, false, 5 * time.Second},

@@ -268,6 +268,7 @@ func (m *Machine) slotsNow() manifest.Slots {
 		slot.Size = deviceSize(slot.Device)
 	}
 	m.describeOther(&s)
+	s.Removable = removables()
 	return s
 }
 
