@@ -18,6 +18,7 @@ import (
 	"github.com/waysideos/wayside/image/rootfs"
 	"github.com/waysideos/wayside/image/uki"
 	"github.com/waysideos/wayside/image/verity"
+	"github.com/waysideos/wayside/services/manifest"
 )
 
 // build is one image in the making. Each step leaves what the next needs.
@@ -169,7 +170,7 @@ func (w *build) makeUKI(context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if room := layout.StagedUKISize - layout.StagedUKIHeader - maxSignature; int64(len(w.uki)) > room {
+	if room := manifest.StagedMax - maxSignature; int64(len(w.uki)) > room {
 		return "", fmt.Errorf("kernel image of %s: an update stages it in %s of a slot", bytesText(int64(len(w.uki))), bytesText(room))
 	}
 	return fmt.Sprintf("%s, %s", layout.UKIName(r.Version), bytesText(int64(len(w.uki)))), nil

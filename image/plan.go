@@ -196,7 +196,7 @@ func (p *Plan) checkFit(root int64) error {
 		if part.Role != layout.RootA {
 			continue
 		}
-		if room := layout.StagedUKI(part.Size); verity.Size(root/layout.VerityBlock+1) > room {
+		if room := manifest.StagedOffset(part.Size); verity.Size(root/layout.VerityBlock+1) > room {
 			return fmt.Errorf("root of %s with its hash tree does not fit into the %s that a slot has for it", bytesText(root), bytesText(room))
 		}
 	}

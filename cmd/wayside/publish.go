@@ -109,7 +109,7 @@ func (o *publishOptions) run(ctx context.Context, images []string, out, log io.W
 	if err != nil {
 		return err
 	}
-	repo, err := publish.Open(o.repo, folder, packRelease, time.Now())
+	repo, err := publish.Open(o.repo, folder, publish.Delta, time.Now())
 	if err != nil {
 		return err
 	}
@@ -215,11 +215,6 @@ func speaksOf(envelope []byte, c *image.Contents) bool {
 	return err == nil && slices.ContainsFunc(subjects, func(s attest.Subject) bool { return s.Hex == hex.EncodeToString(sum[:]) })
 }
 
-// packRelease turns a release into what boxes download.
-func packRelease(ctx context.Context, rel publish.Release, index, pack io.Writer) error {
-	return publish.Plain(ctx, rel, index, pack)
-}
-
 func (r published) print(out io.Writer) error {
 	for _, name := range r.Same {
 		fmt.Fprintf(out, "%s is published already\n", name)
@@ -231,7 +226,7 @@ func (r published) print(out io.Writer) error {
 		fmt.Fprintf(out, "%s is taken back\n", r.Removed)
 	}
 	for _, e := range r.Releases {
-		fmt.Fprintf(out, "  %-16s %-20s counter %-12d kernel image %s, root %s\n", e.Board, e.Version, e.Counter, mib(e.UKIBytes), mib(e.PackBytes))
+		fmt.Fprintf(out, "  %-16s %-20s counter %-12d %s to download in full\n", e.Board, e.Version, e.Counter, mib(e.PackBytes))
 	}
 	if len(r.Releases) == 0 {
 		fmt.Fprintln(out, "nothing is published")

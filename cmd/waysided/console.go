@@ -1,6 +1,13 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/services/console"
@@ -9,7 +16,7 @@ import (
 
 type consoleFlags struct {
 	common
-	listen, initSocket string
+	listen, initSocket, secrets string
 }
 
 func newConsoleCmd(env environment) *cobra.Command {
@@ -31,7 +38,35 @@ asks init and the status sockets of the services.`,
 	f.bind(cmd, manifest.StatusEntry)
 	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for browsers (default: the profile's)")
 	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket of the box's init; none on a laptop")
+	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder with "+tokenFile+", which update verbs over the network need; without one they are off")
 	return cmd
+}
+
+// tokenFile is the secret that whoever asks the box to act must know.
+const tokenFile = "api.token"
+
+// apiToken reads the token. One that cannot be taken turns the verbs off, and
+// not the page.
+func apiToken(dir string, log *slog.Logger) string {
+	if dir == "" {
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(dir, tokenFile))
+	token := strings.TrimSpace(string(text))
+	if err == nil && token == "" {
+		err = errors.New("it is empty")
+	}
+	if err == nil {
+		err = console.CheckToken(token)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if err != nil {
+		log.Error("update verbs over the network are off", "file", tokenFile, "error", err)
+		return ""
+	}
+	return token
 }
 
 func runConsole(cmd *cobra.Command, env environment, f consoleFlags) error {
@@ -53,6 +88,7 @@ func runConsole(cmd *cobra.Command, env environment, f consoleFlags) error {
 		InitSocket: f.initSocket,
 		RunDir:     f.runDir,
 		Services:   serviceNames,
+		Token:      apiToken(f.secrets, log),
 		Registerer: reg,
 		Log:        log,
 	})

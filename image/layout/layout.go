@@ -83,18 +83,6 @@ const (
 	DeviceRoot  = "wayside-root" // device-mapper name of the opened root
 )
 
-// A downloaded release waits in the slot it will run from: its root from the
-// partition's start on, as above, and its UKI in the last StagedUKISize bytes.
-// There lie StagedUKIHeader bytes of header (package image/release), then the
-// UKI as it will lie on the ESP. A root must not reach into that area.
-const (
-	StagedUKISize   = 64 * MiB
-	StagedUKIHeader = 4096
-)
-
-// StagedUKI is where that area begins in a root partition of so many bytes.
-func StagedUKI(partition int64) int64 { return partition - StagedUKISize }
-
 // Paths on the ESP, relative to its root, with forward slashes.
 const (
 	ESPLoader     = "EFI/BOOT" // + LoaderFile(goarch)

@@ -12,20 +12,23 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/keys"
-	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
+	"github.com/waysideos/wayside/services/manifest"
 )
 
-// Pack writes a release as boxes download it: an index and the pieces that it
-// tells of. An index of no bytes is not published.
-type Pack func(ctx context.Context, rel Release, index, pack io.Writer) error
-
-// Plain is the Pack that changes nothing: the pack is the root.
-func Plain(_ context.Context, rel Release, _, pack io.Writer) error {
-	_, err := io.Copy(pack, rel.Root)
-	return err
+// Delta is the Pack that package delta makes.
+func Delta(ctx context.Context, rel Release, index, pack io.Writer) (full int64, err error) {
+	stats, err := delta.Write(ctx, index, pack,
+		delta.Content{Name: delta.Root, Data: rel.Root, Size: rel.Root.Size()},
+		delta.Content{Name: delta.UKI, Data: bytes.NewReader(rel.UKI), Size: int64(len(rel.UKI))})
+	return stats.Full, err
 }
+
+// Pack writes a release as boxes download it, an index and the pieces that it
+// tells of, and says how many bytes a box reads that holds none of it.
+type Pack func(ctx context.Context, rel Release, index, pack io.Writer) (full int64, err error)
 
 // Release is what is published: a verified image, taken apart.
 type Release struct {
@@ -92,7 +95,7 @@ func (r *Repo) checkRoot(rel Release) error {
 // checkNew compares a release with those of its board.
 func (r *Repo) checkNew(rel Release) (same bool, err error) {
 	t := rel.Target
-	if int64(len(rel.UKI))+layout.StagedUKIHeader > layout.StagedUKISize {
+	if int64(len(rel.UKI)) > manifest.StagedMax {
 		return false, fmt.Errorf("publish %s for %s: a kernel image of %d bytes does not fit into a slot's staging area", t.Version, t.Board, len(rel.UKI))
 	}
 	all, err := r.Releases()
@@ -131,24 +134,22 @@ func (r *Repo) checkSame(e Entry, rel Release) error {
 	return nil
 }
 
-// storePack writes index and pack and returns the pack's size.
-func (r *Repo) storePack(ctx context.Context, rel Release, files map[string]stored) (int64, error) {
+// storePack writes index and pack and returns the size of a full download.
+func (r *Repo) storePack(ctx context.Context, rel Release, files map[string]stored) (full int64, err error) {
 	var index bytes.Buffer
-	pack, err := r.files.store(rel.Target.Path(release.TargetPack), func(w io.Writer) error {
-		return r.pack(ctx, rel, &index, w)
+	t := rel.Target
+	files[release.TargetPack], err = r.files.store(t.Path(release.TargetPack), func(w io.Writer) error {
+		full, err = r.pack(ctx, rel, &index, w)
+		return err
 	})
 	if err != nil {
 		return 0, err
 	}
-	files[release.TargetPack] = pack
-	if index.Len() == 0 {
-		return pack.length, nil
-	}
-	files[release.TargetIndex], err = r.files.store(rel.Target.Path(release.TargetIndex), func(w io.Writer) error {
+	files[release.TargetIndex], err = r.files.store(t.Path(release.TargetIndex), func(w io.Writer) error {
 		_, err := index.WriteTo(w)
 		return err
 	})
-	return pack.length, err
+	return full, err
 }
 
 // Remove takes a version back, for one board or, if board is empty, for all.

@@ -20,9 +20,11 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
+	"github.com/waysideos/wayside/services/manifest"
 )
 
 var start = time.Unix(1_780_000_000, 0)
@@ -54,7 +56,7 @@ func (w *world) folder() *keys.Folder {
 
 func (w *world) open() *Repo {
 	w.t.Helper()
-	r, err := Open(w.repo, w.folder(), indexed, w.now)
+	r, err := Open(w.repo, w.folder(), plain, w.now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -62,10 +64,10 @@ func (w *world) open() *Repo {
 	return r
 }
 
-// indexed is a Pack with an index.
-func indexed(_ context.Context, rel Release, index, pack io.Writer) error {
+// plain is a Pack that compresses nothing.
+func plain(_ context.Context, rel Release, index, pack io.Writer) (int64, error) {
 	fmt.Fprint(index, "index of ", rel.Target.Version)
-	return Plain(context.Background(), rel, index, pack)
+	return io.Copy(pack, rel.Root)
 }
 
 // sample is a release without sense, but for its sizes.
@@ -202,7 +204,7 @@ func TestPublishAndFetch(t *testing.T) {
 	if diff := cmp.Diff(map[string]int64{"wayside.efi": 10, "root.pack": 12288, "root.index": 12, "sbom.spdx.json": 2, "provenance.json": 2}, all[0].Files); diff != "" {
 		t.Errorf("its files (-want +got):\n%s", diff)
 	}
-	if _, err := Open(w.repo, w.folder(), Plain, w.now); err == nil {
+	if _, err := Open(w.repo, w.folder(), plain, w.now); err == nil {
 		t.Error("two publishers work on one repository")
 	}
 }
@@ -222,7 +224,7 @@ func TestPublishingTwiceIsOnce(t *testing.T) {
 		"no update root":              func(r *Release) { r.UpdateRoot = nil },
 		"another's update root":       func(r *Release) { r.UpdateRoot = foreignRoot(t) },
 		"update root is garbage":      func(r *Release) { r.UpdateRoot = []byte("{}") },
-		"kernel too large":            func(r *Release) { r.UKI = make([]byte, layout.StagedUKISize) },
+		"kernel too large":            func(r *Release) { r.UKI = make([]byte, manifest.StagedMax+1) },
 	} {
 		rel := w.sample("2.0", 2)
 		change(&rel)
@@ -259,7 +261,7 @@ func TestAnothersRepositoryIsRefused(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
 	w.publish(w.sample("1.0", 1))
 	other.repo = w.repo
-	if _, err := Open(w.repo, other.folder(), Plain, w.now); err == nil || !strings.Contains(err.Error(), "other keys") {
+	if _, err := Open(w.repo, other.folder(), plain, w.now); err == nil || !strings.Contains(err.Error(), "other keys") {
 		t.Errorf("got %v, want an error about other keys", err)
 	}
 	for _, name := range []string{"timestamp.json", fmt.Sprint(start.Unix(), ".targets.json"), fmt.Sprint(start.Unix(), ".snapshot.json")} {
@@ -270,7 +272,7 @@ func TestAnothersRepositoryIsRefused(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(w.repo, name), bytes.Replace(data, []byte(`"version"`), []byte(`"versiom"`), 1), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(w.repo, w.folder(), Plain, w.now); err == nil {
+		if _, err := Open(w.repo, w.folder(), plain, w.now); err == nil {
 			t.Errorf("altered %s: accepted", name)
 		}
 		if err := os.WriteFile(filepath.Join(w.repo, name), data, 0o644); err != nil {
@@ -349,7 +351,7 @@ func TestExpiryAndRefresh(t *testing.T) {
 	}
 	r.Close()
 	w.now = start.Add(6 * 365 * day)
-	if _, err := Open(w.repo, w.folder(), Plain, w.now); err == nil || !strings.Contains(err.Error(), "keys renew") {
+	if _, err := Open(w.repo, w.folder(), plain, w.now); err == nil || !strings.Contains(err.Error(), "keys renew") {
 		t.Errorf("an expired root: got %v, want an error that says what to do", err)
 	}
 	if _, err := w.folder().Renew(w.now); err != nil {
@@ -534,4 +536,24 @@ func TestStaleFilesAreSwept(t *testing.T) {
 		t.Error("the file of an interrupted publish is still there")
 	}
 	w.box(1).want(w, "1.0")
+}
+
+// What Delta packs is what the updater's side of package delta reads.
+func TestDeltaPack(t *testing.T) {
+	w := newWorld(t)
+	rel := w.sample("1.0", 1)
+	var index, pack bytes.Buffer
+	full, err := Delta(t.Context(), rel, &index, &pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ix, err := delta.ReadIndex(index.Bytes())
+	if err != nil || full <= 0 || full > int64(pack.Len()) {
+		t.Errorf("index: %v; %d of %d bytes in a full download", err, full, pack.Len())
+	}
+	for name, want := range map[string]int64{delta.Root: rel.Root.Size(), delta.UKI: int64(len(rel.UKI))} {
+		if o := ix.Object(name); o == nil || o.Size != want {
+			t.Errorf("object %s: got %+v, want %d bytes", name, o, want)
+		}
+	}
 }

@@ -48,7 +48,7 @@ type Target struct {
 	DataBlocks int64  `json:"data_blocks"` // of layout.VerityBlock bytes
 	RootBytes  int64  `json:"root_bytes"`  // file system, superblock and hash tree: what the slot must hold
 	UKIBytes   int64  `json:"uki_bytes"`
-	PackBytes  int64  `json:"pack_bytes"`      // a full download of the root
+	PackBytes  int64  `json:"pack_bytes"`      // a full download of root and kernel image by root.pack
 	Notes      string `json:"notes,omitempty"` // what changed, for people
 }
 

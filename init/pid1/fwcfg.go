@@ -28,6 +28,10 @@ const (
 	// shall do after its first start, so that a test can see it supervised.
 	// cmd/waysided reads the word from its environment.
 	fwcfgService = "opt/io.wayside/test.service"
+	// fwcfgActivate is a manifest.Activate as JSON: what init activates, and
+	// starts over for, once all services are ready. A test that has staged a
+	// release from outside needs no updater for it.
+	fwcfgActivate = "opt/io.wayside/test.activate"
 )
 
 // forVersion is an item's word if it is for the running version: one that ends

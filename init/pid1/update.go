@@ -163,15 +163,22 @@ func (m *Machine) runTrial(ctx context.Context) error {
 		return nil
 	}
 	k.Reached("services started")
-	return k.Run(ctx, trial.DefaultWindow)
+	window := trial.DefaultWindow
+	if m.profile != nil {
+		window = time.Duration(m.profile.Profile.Update.TrialMinutes) * time.Minute
+	}
+	return k.Run(ctx, window)
 }
 
 // servicesReady commits a trial of a release without an updater: nobody else
 // would ever call it good.
 func (m *Machine) servicesReady(context.Context) error {
 	k := m.trial.Load()
-	if k == nil || !k.OnTrial() {
+	if k == nil {
 		return nil
+	}
+	if !k.OnTrial() {
+		return m.testActivate(k)
 	}
 	k.Reached("all services ready")
 	for _, s := range m.services.Status() {
@@ -182,6 +189,20 @@ func (m *Machine) servicesReady(context.Context) error {
 	err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "services", OK: true, Detail: "all were ready; this release has no updater"}}})
 	m.giveSlots()
 	return err
+}
+
+// testActivate does what a test asks for through the hypervisor.
+func (m *Machine) testActivate(k *trial.Keeper) error {
+	item, err := fwcfgItem(fwcfgActivate)
+	if err != nil || item == "" {
+		return err
+	}
+	if err := with((*trial.Keeper).Activate)(k, []byte(item)); err != nil {
+		return fmt.Errorf("activate on request of the hypervisor: %w", err)
+	}
+	m.giveSlots()
+	m.request(actionReboot, "activated on request of the hypervisor")
+	return nil
 }
 
 func (m *Machine) noteFailure(reason string) {

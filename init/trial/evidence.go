@@ -143,7 +143,8 @@ func (k *Keeper) Run(ctx context.Context, window time.Duration) error {
 			continue
 		}
 		err := k.Fail(manifest.Fail{Check: "init", Reason: fmt.Sprintf("nobody called the version good within %v", window)})
-		if errors.Is(err, slots.ErrNoOther) {
+		var refused slots.Refusal
+		if err == nil || errors.As(err, &refused) {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type Config struct {
 	InitSocket string                // unix socket of the box's init; "" where there is none (a laptop)
 	RunDir     string                // the services are at RunDir/SERVICE/status.sock
 	Services   []string              // services to look for beside those that init declares
+	Token      string                // that update verbs need; "" turns them off
 	Registerer prometheus.Registerer // default: metrics are kept and not exported
 	Log        *slog.Logger          // default: discarded
 }
@@ -34,6 +36,7 @@ type Server struct {
 	cfg     Config
 	http    *http.Server
 	gather  *collector
+	updates *updates
 	ready   chan struct{}
 	serving atomic.Bool
 	pages   *prometheus.CounterVec
@@ -51,10 +54,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registerer == nil {
 		cfg.Registerer = prometheus.NewRegistry()
 	}
+	if err := CheckToken(cfg.Token); err != nil {
+		return nil, fmt.Errorf("console config: %v", err)
+	}
 	s := &Server{
-		cfg:    cfg,
-		gather: newCollector(cfg.InitSocket, cfg.RunDir, cfg.Services),
-		ready:  make(chan struct{}),
+		cfg:     cfg,
+		gather:  newCollector(cfg.InitSocket, cfg.RunDir, cfg.Services),
+		updates: newUpdates(filepath.Join(cfg.RunDir, updater, manifest.UpdateSock), cfg.Token, cfg.Log),
+		ready:   make(chan struct{}),
 		pages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wayside_console_requests_total", Help: "Requests answered, by page.",
 		}, []string{"page"}),

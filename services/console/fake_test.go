@@ -105,11 +105,16 @@ func serveUnix(t *testing.T, path string, h http.Handler) {
 // startConsole runs a console against the fake box and returns its address.
 func startConsole(t *testing.T, f fakeBox, services ...string) string {
 	t.Helper()
+	return startConsoleWith(t, f, "", services...)
+}
+
+func startConsoleWith(t *testing.T, f fakeBox, token string, services ...string) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Listener: l, InitSocket: f.initSocket, RunDir: f.runDir, Services: services})
+	s, err := New(Config{Listener: l, InitSocket: f.initSocket, RunDir: f.runDir, Services: services, Token: token})
 	if err != nil {
 		t.Fatal(err)
 	}

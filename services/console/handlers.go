@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/waysideos/wayside/services/manifest"
 )
 
 func (s *Server) handler(policy string) http.Handler {
@@ -26,6 +28,11 @@ func (s *Server) handler(policy string) http.Handler {
 	page("GET /healthz", "healthz", s.healthz)
 	page("GET /status", "status", s.status)
 	page("GET /metrics", "metrics", metrics.ServeHTTP)
+	page("GET /update", "update", s.updates.state)
+	page("GET "+manifest.UpdateRepo+"{file...}", "repo", s.updates.repo)
+	for _, verb := range []string{"refresh", "prepare", "activate", "reboot", "retry"} {
+		page("POST /update/"+verb, "update-verb", func(w http.ResponseWriter, r *http.Request) { s.updates.verb(w, r, verb) })
+	}
 	return http.MaxBytesHandler(secured(mux, policy), 4<<10)
 }
 

@@ -41,6 +41,7 @@ func (s *Snapshot) judge(hasInit bool) {
 		s.judgeBox(add)
 	}
 	s.judgeReports(add)
+	s.judgeUpdate(add)
 	s.Findings = []Finding{}
 	for _, level := range []Level{Failing, Attention, Note} {
 		for _, f := range all {

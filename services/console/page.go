@@ -35,6 +35,7 @@ type view struct {
 	Flows    []flowRow
 	Disks    []diskRow
 	Facts    []factGroup
+	Update   *updateView
 	Time     string
 }
 
@@ -85,6 +86,7 @@ func newView(s *Snapshot) view {
 		v.box(s)
 	}
 	v.services(s)
+	v.update(s)
 	for _, a := range s.Services {
 		if a.Report != nil {
 			v.report(s, a)

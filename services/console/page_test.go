@@ -46,6 +46,17 @@ func TestPage(t *testing.T) {
 			s.Services[1].Report.Links[0] = manifest.Link{Name: "centre", Since: now.Add(-2 * time.Hour), Lag: 10412, Error: "dial tcp 192.0.2.1:9092: no route to host"}
 			s.Box.Disks[1].Free = 1_000_000_000
 		}, "warn"},
+		{"update-failed", func(s *Snapshot) {
+			s.Update = &manifest.Update{Phase: "idle", Running: "0.1.0", Auto: "install", Window: "02:00-04:00 UTC", Blame: "version",
+				Refused: []manifest.Fact{{Name: "0.2.0", Value: "it failed on this box (canary: produce: no answer); retry makes it forgotten"}},
+				Sources: []manifest.UpdateSource{{Name: "https://updates.example.com", OK: true, Checked: now}, {Name: "usb sda1", Error: "timestamp metadata: is older than what this box has seen"}},
+				Last:    &manifest.Outcome{Version: "0.2.0", Check: "canary", Reason: "produce: no answer", ResetCause: "watchdog", Log: []string{"broker: <panic>"}}}
+		}, "warn"},
+		{"update-preparing", func(s *Snapshot) {
+			s.Update = &manifest.Update{Phase: "preparing", Running: "0.1.0", Auto: "prepare", Step: "downloading", Done: 3_000_000, Total: 60_000_000,
+				Available: &manifest.UpdateRelease{Version: "0.2.0", Notes: "New kernel", Bytes: 60_000_000},
+				Last:      &manifest.Outcome{Version: "0.1.0", Committed: true, Time: now.Add(-time.Hour)}}
+		}, "good"},
 		{"init-silent", func(s *Snapshot) { s.Box, s.BoxError = nil, "does not answer" }, "bad"},
 	}
 	for _, tt := range tests {

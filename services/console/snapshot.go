@@ -23,6 +23,8 @@ type Snapshot struct {
 	Box      *manifest.Box `json:"box"` // null where there is no init, or it does not answer
 	BoxError string        `json:"box_error,omitempty"`
 	Services []Answer      `json:"services"`
+	// Update is what the updater says; null where there is none.
+	Update *manifest.Update `json:"update,omitempty"`
 }
 
 // Answer is what one service said of itself on its status socket.
@@ -94,6 +96,7 @@ func (c *collector) collect(ctx context.Context) *Snapshot {
 	for i, name := range names {
 		wg.Go(func() { s.Services[i] = c.askService(ctx, name) })
 	}
+	wg.Go(func() { s.Update = c.askUpdate(ctx) })
 	wg.Wait()
 	s.Time = time.Now()
 	s.judge(c.initSocket != "")

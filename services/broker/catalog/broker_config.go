@@ -28,6 +28,8 @@ var ownBrokerDefs = []Def{
 	{Name: "delete.topic.enable", Type: Bool, Default: "true", ReadOnly: true, Doc: "Topics can be deleted."},
 	{Name: "group.consumer.heartbeat.interval.ms", Type: Int, Default: "5000", min: 10, max: 600000,
 		Doc: "How often members of the consumer protocol speak; a group's consumer.heartbeat.interval.ms goes before it."},
+	{Name: "group.consumer.migration.policy", Type: String, Default: "bidirectional", words: []string{"disabled", "upgrade", "downgrade", "bidirectional"},
+		Doc: "Whether a group with members moves to the consumer protocol when a member of that joins (upgrade), and back when the last of them leaves (downgrade)."},
 	{Name: "group.consumer.session.timeout.ms", Type: Int, Default: "45000", min: 1000, max: 1800000,
 		Doc: "How long they may be silent; a group's consumer.session.timeout.ms goes before it."},
 	{Name: "node.id", Type: Int, Default: NodeName, ReadOnly: true, Doc: "The number of the one broker."},

@@ -194,8 +194,7 @@ func (m *Manager) Close() {
 	}
 	for _, g := range m.consumers {
 		for _, mem := range g.members {
-			mem.expiry.stop()
-			stop(mem.revocation)
+			mem.release()
 		}
 	}
 	m.mu.Unlock()
@@ -260,7 +259,7 @@ func (m *Manager) ready(id string) error {
 }
 
 // get finds a classic group; make says to make it when it is not there. A
-// group of the consumer protocol that has no members becomes classic then.
+// group of the consumer protocol becomes classic then: it has no members.
 func (m *Manager) get(id string, make bool) (*group, error) {
 	if err := m.ready(id); err != nil {
 		return nil, err
@@ -273,8 +272,6 @@ func (m *Manager) get(id string, make bool) (*group, error) {
 		return g, nil
 	case !make:
 		return nil, kerr.UnknownMemberID
-	case c != nil && len(c.members) > 0:
-		return nil, kerr.InconsistentGroupProtocol
 	case c == nil && m.full():
 		return nil, kerr.CoordinatorNotAvailable
 	}

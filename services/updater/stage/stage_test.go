@@ -166,18 +166,27 @@ func TestRoom(t *testing.T) {
 // one or all of the old, and the next run ends well without fetching again
 // what was kept.
 func TestPowerCutAtEveryWrite(t *testing.T) {
+	t.Run("whole", func(t *testing.T) {
+		cutEverywhere(t, func(r updatertest.Release) Content { return Whole{Source: files(r), Root: "root", UKI: "uki"} })
+	})
+	t.Run("delta", func(t *testing.T) {
+		cutEverywhere(t, func(r updatertest.Release) Content { return deltaOf(t, r) })
+	})
+}
+
+func cutEverywhere(t *testing.T, content func(updatertest.Release) Content) {
 	old := updatertest.NewRelease(t, "1.0", 1, 180, 40_000)
 	rel := updatertest.NewRelease(t, "2.0", 2, 220, 50_000)
 	cuts := 0
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		for cut := 1; ; cut++ {
 			disk := newDisk(t, seed)
 			if err := newJob(t, disk, old, files(old)).Run(t.Context(), Progress{}); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			j := newJob(t, disk, rel, files(rel))
-			j.Save = func(p Progress) error { return saveProgress(disk, p) }
+			j := newJob(t, disk, rel, nil)
+			j.Content, j.Save = content(rel), func(p Progress) error { return saveProgress(disk, p) }
 			n := 0
 			disk.SetHook(func(op vfs.Op, _ string) error {
 				if op == vfs.OpRead {
@@ -210,7 +219,8 @@ func TestPowerCutAtEveryWrite(t *testing.T) {
 				}
 				break
 			}
-			j = newJob(t, after, rel, files(rel))
+			j = newJob(t, after, rel, nil)
+			j.Content = content(rel)
 			if err := j.Run(t.Context(), readProgress(t, after)); err != nil {
 				t.Fatalf("seed %d, cut at %d: next run: %v", seed, cut, err)
 			}

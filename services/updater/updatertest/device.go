@@ -85,18 +85,35 @@ func NewRelease(t testing.TB, version string, counter uint64, blocks int64, uki 
 	r := Release{UKI: make([]byte, uki), Content: make([]byte, (blocks+1)*layout.VerityBlock)}
 	fill(r.UKI, counter+1000)
 	fill(r.Content[:blocks*layout.VerityBlock], counter)
+	return r.seal(t, version, counter)
+}
+
+// Change makes a release that differs from r in one block, and in the end of
+// its kernel image.
+func Change(t testing.TB, r Release, version string, counter uint64, block int64) Release {
+	t.Helper()
+	r.Content, r.UKI = bytes.Clone(r.Content), bytes.Clone(r.UKI)
+	fill(r.Content[block*layout.VerityBlock:][:layout.VerityBlock], counter)
+	fill(r.UKI[len(r.UKI)-64:], counter)
+	return r.seal(t, version, counter)
+}
+
+// seal computes what the content comes to.
+func (r Release) seal(t testing.TB, version string, counter uint64) Release {
+	t.Helper()
+	blocks := int64(len(r.Content))/layout.VerityBlock - 1
 	r.SHA256 = sha256.Sum256(r.UKI)
 	f := &memory{}
 	if _, err := f.WriteAt(r.Content, 0); err != nil {
 		t.Fatal(err)
 	}
-	tree, err := verity.Append(context.Background(), f, blocks, verity.Params{Salt: []byte(version)})
+	tree, err := verity.Append(context.Background(), f, blocks, verity.Params{Salt: []byte("salt")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	copy(r.Content, f.b)
 	r.Target = release.Target{Format: 1, Kind: release.KindRelease, Board: "b", Arch: "amd64", Version: version, Counter: counter,
-		RootHash: hex.EncodeToString(tree.RootHash), DataBlocks: blocks, RootBytes: tree.Size, UKIBytes: int64(uki), PackBytes: int64(len(r.Content))}
+		RootHash: hex.EncodeToString(tree.RootHash), DataBlocks: blocks, RootBytes: tree.Size, UKIBytes: int64(len(r.UKI)), PackBytes: int64(len(r.Content))}
 	return r
 }
 

@@ -103,8 +103,12 @@ func (r *Repo) Add(name string, data []byte, custom *release.Target) {
 		f.Custom = (*json.RawMessage)(&raw)
 	}
 	r.Targets[name] = f
-	sum := sha256.Sum256(data)
-	r.Files[path.Join("targets", path.Dir(name), hex.EncodeToString(sum[:])+"."+path.Base(name))] = data
+	r.Files[Path(name, f.Hashes["sha256"])] = data
+}
+
+// Path is where a target lies in a source.
+func Path(name string, sum []byte) string {
+	return path.Join("targets", path.Dir(name), hex.EncodeToString(sum)+"."+path.Base(name))
 }
 
 // Publish signs targets, snapshot and timestamp anew.

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/services/site"
+)
+
+// boxFlags say which box, and prove that one may steer it.
+type boxFlags struct{ box, tokenFile string }
+
+func (f *boxFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.box, "box", "", "address of the box's status page: `HOST`, HOST:PORT or a URL")
+	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the box's token")
+}
+
+func (f *boxFlags) open(needToken bool) (*boxClient, error) {
+	if f.box == "" {
+		return nil, errors.New("which box is not known: give --box HOST")
+	}
+	base := f.box
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("--box %q is no address of a status page; want one such as http://192.0.2.10%s", f.box, site.DefaultConsoleListen)
+	}
+	if u.Port() == "" && u.Scheme == "http" {
+		u.Host += site.DefaultConsoleListen
+	}
+	b := &boxClient{base: strings.TrimSuffix(u.String(), "/"), http: &http.Client{Timeout: 6 * time.Minute}}
+	if f.tokenFile != "" {
+		text, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the box's token: %w", err)
+		}
+		b.token = strings.TrimSpace(string(text))
+	}
+	if needToken && b.token == "" {
+		return nil, errors.New("the box acts only for who has its token: give --token-file FILE (the file api.token of the secrets folder on its boot partition)")
+	}
+	return b, nil
+}
+
+// boxClient speaks to one box's status page.
+type boxClient struct {
+	base, token string
+	http        *http.Client
+}
+
+func (b *boxClient) get(ctx context.Context, path string, v any) error {
+	return b.do(ctx, http.MethodGet, path, v)
+}
+
+func (b *boxClient) post(ctx context.Context, path string, query map[string]string, v any) error {
+	q := url.Values{}
+	for name, value := range query {
+		q.Set(name, value)
+	}
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return b.do(ctx, http.MethodPost, path, v)
+}
+
+func (b *boxClient) do(ctx context.Context, method, path string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, b.base+path, nil)
+	if err != nil {
+		return err
+	}
+	if method != http.MethodGet {
+		req.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the box: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask the box: %s: %w", path, err)
+	case resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("the box at %s knows no %s: it is older than this tool, or no box", b.base, path)
+	case resp.StatusCode/100 != 2:
+		return fmt.Errorf("the box refuses: %s", strings.TrimSpace(string(body)))
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("ask the box: %s: the answer cannot be read: %v", path, err)
+	}
+	return nil
+}
