@@ -19,12 +19,11 @@ import (
 type cost struct {
 	name string
 	pack int64 // a full download of the pack
-	// delta is everything fetched, the index and the headers of requests aside.
-	delta, index int64
-	requests     int
-	// patched is the same with a patch for the pair of releases.
-	patched, patch int64
-	binary         int64 // zstd -9 --patch-from, root and UKI
+	// delta is everything fetched, the index included, headers of requests not.
+	delta    int64
+	requests int
+	patched  int64 // the same with a patch for the pair of releases, itself included
+	binary   int64 // zstd -9 --patch-from, root and UKI
 }
 
 // sides are the two releases of a measurement, as folders with root and UKI.
@@ -42,7 +41,7 @@ func measure(t *testing.T, name string, s sides) cost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.pack, c.index = stats.Full, stats.Index
+	c.pack = stats.Full
 	head, err := os.ReadFile(index.Name())
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +50,6 @@ func measure(t *testing.T, name string, s sides) cost {
 	if err := delta.WritePatch(t.Context(), &patch, head, delta.FilePack(pack), sources(t, s.old), contents(t, s.new)...); err != nil {
 		t.Fatal(err)
 	}
-	c.patch = int64(patch.Len())
 	c.delta, c.requests = take(t, s, head, pack, nil)
 	c.patched, _ = take(t, s, head, pack, patch.Bytes())
 	for _, file := range files {
