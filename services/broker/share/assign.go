@@ -45,9 +45,13 @@ func (m *Manager) forget(g *group) {
 // assign gives every member its partitions, in a new epoch.
 func (m *Manager) assign(g *group) {
 	g.epoch++
+	members, bytes := g.sorted(), 0
 	for i, to := range m.assignments(g) {
-		g.sorted()[i].assigned = to
+		members[i].assigned = to
+		bytes += members[i].bytes()
 	}
+	m.bytes += bytes - g.bytes
+	g.bytes = bytes
 }
 
 // assignedOther reports whether members would be assigned something else now.

@@ -3,6 +3,7 @@ package share
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -202,7 +203,7 @@ func TestTidy(t *testing.T) {
 		b.Close()
 		time.Sleep(time.Hour) // the member's session ends
 		synctest.Wait()
-		if len(h.m.groups)+len(h.m.sessions)+len(h.m.ids)+h.m.parts != 0 || h.m.inFlight.Load() != 0 {
+		if len(h.m.groups)+len(h.m.sessions)+len(h.m.ids)+h.m.parts+h.m.bytes != 0 || h.m.inFlight.Load() != 0 {
 			t.Errorf("%d groups, %d sessions, %d ids, %d partitions, %d records in flight", len(h.m.groups), len(h.m.sessions), len(h.m.ids), h.m.parts, h.m.inFlight.Load())
 		}
 		h.want("found again", h.got(h.session("a"), 10), "{0 2 2}")
@@ -239,6 +240,10 @@ func TestPut(t *testing.T) {
 		}
 		h.must(put(2))
 		h.want("there", h.got(h.session("a"), 1), "{2 2 1}")
+		h.must(put(100))
+		if start, _, _ := h.m.Offset("g", h.key(0), h.log(0)); start != 4 {
+			t.Errorf("behind the end: %d", start)
+		}
 		h.must(put(1)) // while it is acquired
 		h.want("elsewhere", h.got(h.session("b"), 10), "{1 3 1}")
 		h.m.Heartbeat(HeartbeatRequest{Group: "g", MemberID: "a", Topics: []string{"t"}})
@@ -318,6 +323,34 @@ func TestMembers(t *testing.T) {
 		h.powerCut()
 		fails("after a restart", beat("a", 6), kerr.UnknownMemberID)
 		is("and again", beat("a", 0, "t"), 1, 0, 1, 2)
+	})
+}
+
+// TestTalkative: what members say is bounded, and counted out when they go.
+func TestTalkative(t *testing.T) {
+	inHouse(t, 1, func(h *house) {
+		beat := func(i, epoch int) error {
+			r := HeartbeatRequest{Group: fmt.Sprint("g", i%10), MemberID: fmt.Sprint(i), Epoch: int32(epoch)}
+			if epoch == 0 {
+				r.Topics = []string{strings.Repeat("x", 200<<10)}
+			}
+			return h.m.Heartbeat(r).Err
+		}
+		n := 0
+		for n < 1000 && beat(n, 0) == nil {
+			n++
+		}
+		if n < 20 || n > 50 {
+			t.Errorf("%d members of 200 KiB", n)
+		}
+		if err := beat(0, 1); errors.Is(err, kerr.CoordinatorNotAvailable) {
+			t.Errorf("one that is there: %v", err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(h.m.groups) != 0 || h.m.bytes != 0 {
+			t.Errorf("left: %d groups, %d bytes", len(h.m.groups), h.m.bytes)
+		}
 	})
 }
 

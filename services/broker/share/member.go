@@ -57,7 +57,12 @@ func (m *Manager) Heartbeat(r HeartbeatRequest) HeartbeatResult {
 		m.leave(g, mem)
 		return res
 	}
-	m.update(g, mem, &r)
+	if err := m.update(g, mem, &r); err != nil {
+		if mem.epoch == 0 { // nobody has heard of it
+			m.leave(g, mem)
+		}
+		return HeartbeatResult{Err: err, Text: "the members of share groups say too much"}
+	}
 	if mem.epoch != g.epoch || r.Topics != nil || r.Epoch == 0 {
 		res.Assigned = append([]meta.GroupPartition{}, mem.assigned...)
 	}
@@ -156,7 +161,14 @@ func (m *Manager) leave(g *group, mem *member) {
 
 // update takes over what a member says about itself, and assigns anew when
 // that, or the topics that there are, make a difference.
-func (m *Manager) update(g *group, mem *member, r *HeartbeatRequest) {
+func (m *Manager) update(g *group, mem *member, r *HeartbeatRequest) error {
+	had := 0
+	if mem.epoch > 0 {
+		had = mem.bytes()
+	}
+	if n := r.bytes(); n > had && m.bytes+n > maxBytes {
+		return kerr.CoordinatorNotAvailable
+	}
 	mem.client, mem.host = r.Client, r.Host
 	if r.Rack != nil {
 		mem.rack = *r.Rack
@@ -174,6 +186,29 @@ func (m *Manager) update(g *group, mem *member, r *HeartbeatRequest) {
 	if changed {
 		m.assign(g)
 	}
+	return nil
+}
+
+// memberBytes is what a member takes besides its texts, roughly.
+const memberBytes = 500
+
+func textBytes(all []string) (n int) {
+	for _, t := range all {
+		n += 16 + len(t)
+	}
+	return n
+}
+
+// bytes is what a request may have a member hold, roughly.
+func (r *HeartbeatRequest) bytes() int { return memberBytes + textBytes(r.Topics) }
+
+// bytes is what a member takes, roughly.
+func (mem *member) bytes() int {
+	n := memberBytes + len(mem.client) + len(mem.host) + len(mem.rack) + textBytes(mem.topics)
+	for _, p := range mem.assigned {
+		n += 80 + 4*len(p.Partitions)
+	}
+	return n
 }
 
 // sorted are the members in the order in which they joined.

@@ -68,13 +68,17 @@ func (p *partition) begin() error {
 	return nil
 }
 
-// put makes the partition begin at an offset, or, below 0, forgets it. Whoever
-// has acquired anything of it has not any more.
+// put makes the partition begin at an offset, at the log's end if that is
+// before it, or, below 0, forgets it. Whoever has acquired anything of it has
+// not any more.
 func (p *partition) put(start int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.begun, p.dropped = start >= 0, start < 0
-	p.window = window{start: max(start, 0)}
+	p.begun, p.dropped, p.window = start >= 0, start < 0, window{}
+	if p.begun {
+		_, hw := p.log.Bounds()
+		p.window.start = min(start, hw)
+	}
 	p.changed(true)
 	p.wake()
 }
@@ -160,7 +164,7 @@ func (p *partition) ring() {
 func (p *partition) watch(w *Part) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.s.Ended() || p.watchers[w] {
+	if !w.s.watches(w) {
 		return
 	}
 	if p.watchers == nil {
@@ -170,15 +174,12 @@ func (p *partition) watch(w *Part) {
 	p.log.Watch(w)
 }
 
-// unwatch ends watch, of one part or of all of a session.
-func (p *partition) unwatch(which func(*Part) bool) {
+func (p *partition) unwatch(w *Part) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for w := range p.watchers {
-		if which(w) {
-			delete(p.watchers, w)
-			p.log.Unwatch(w)
-		}
+	if p.watchers[w] {
+		delete(p.watchers, w)
+		p.log.Unwatch(w)
 	}
 }
 

@@ -27,6 +27,7 @@ type Session struct {
 	mu    sync.Mutex
 	ended bool
 	held  map[*partition]bool // in which it has acquired anything
+	watch map[*Part]bool      // those that are watched
 	woken []*Part
 	wake  chan struct{}
 }
@@ -98,20 +99,20 @@ func (s *Session) Close() {
 		return
 	}
 	s.mu.Lock()
-	held, ended := s.held, s.ended
-	s.held, s.ended = nil, true
+	held, watch, ended := s.held, s.watch, s.ended
+	s.held, s.watch, s.ended = nil, nil, true
 	s.mu.Unlock()
 	if ended {
 		return
+	}
+	for w := range watch {
+		w.p.unwatch(w)
 	}
 	for p := range held {
 		p.release(s)
 	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	for _, p := range s.group.parts {
-		p.unwatch(func(w *Part) bool { return w.s == s })
-	}
 	delete(s.m.sessions, s.key)
 	s.m.parts -= s.count
 	s.count = 0
@@ -138,6 +139,21 @@ func (s *Session) hold(p *partition) bool {
 		s.held = map[*partition]bool{}
 	}
 	s.held[p] = true
+	return true
+}
+
+// watches notes that a partition is watched for the session; false if it is
+// over.
+func (s *Session) watches(w *Part) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	if s.watch == nil {
+		s.watch = map[*Part]bool{}
+	}
+	s.watch[w] = true
 	return true
 }
 
@@ -171,7 +187,10 @@ func (s *Session) Forget(key Partition) {
 	delete(s.parts, key)
 	w.gone = true
 	if w.p != nil {
-		w.p.unwatch(func(other *Part) bool { return other == w })
+		w.p.unwatch(w)
+		s.mu.Lock()
+		delete(s.watch, w)
+		s.mu.Unlock()
 	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()

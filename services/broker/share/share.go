@@ -26,9 +26,11 @@ const (
 
 // Limits of what clients may ask for.
 const (
-	maxGroups   = 1000
-	maxMembers  = 1000
-	maxTopics   = 1000 // that a member subscribes to
+	maxGroups  = 1000
+	maxMembers = 1000
+	maxTopics  = 1000 // that a member subscribes to
+	// maxBytes bounds what members say and are assigned, of all groups together.
+	maxBytes    = 8 << 20
 	maxID       = 1024 // bytes of a group's id
 	maxMemberID = 36   // a UUID's text, as in Kafka
 	// maxSessions and maxParts bound what members fetch, of all together.
@@ -65,6 +67,7 @@ type Manager struct {
 	groups   map[string]*group
 	sessions map[sessionKey]*Session
 	parts    int // of all sessions
+	bytes    int // of all groups, see maxBytes
 	topics   topics
 	closed   bool
 }
@@ -77,6 +80,7 @@ type group struct {
 	seen    uint64 // version of the topics that members are assigned
 	members map[string]*member
 	order   int64 // of the next member
+	bytes   int   // of Manager.bytes
 	// parts are partitions in use.
 	parts    map[Partition]*partition
 	sessions int
