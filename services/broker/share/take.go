@@ -126,15 +126,26 @@ func (p *partition) takeOnce(q Want, ask want) (got Taken, again bool, err error
 		records.Release()
 		return Taken{}, len(batches) > 0, nil
 	}
-	last := got.Ranges[len(got.Ranges)-1].Last
+	trim(records, batches, ends, got.Ranges)
+	got.Records, got.More = records, true
+	return got, false, nil
+}
+
+// trim leaves of a slice the batches from the first record that was acquired
+// to the last.
+func trim(s *store.Slice, batches []batch, ends []int64, ranges []Range) {
+	first, last := ranges[0].First, ranges[len(ranges)-1].Last
+	begin := int64(0)
 	for i, b := range batches {
+		if b.last < first {
+			begin = ends[i]
+		}
 		if b.last >= last {
-			records.Cut(ends[i])
+			s.Cut(ends[i])
 			break
 		}
 	}
-	got.Records, got.More = records, true
-	return got, false, nil
+	s.Skip(begin)
 }
 
 // readable reports whether there are records at an offset.
