@@ -166,6 +166,29 @@ func TestAcknowledgedTogether(t *testing.T) {
 	})
 }
 
+// TestSessionEndsWhileWriting: whoever comes next does not begin with what the
+// disk knew before.
+func TestSessionEndsWhileWriting(t *testing.T) {
+	inHouse(t, 1, func(h *house) {
+		h.set("share.auto.offset.reset", "earliest")
+		h.must(h.append(4, 0))
+		a := h.session("a")
+		h.want("acquired", h.got(a, 2), "{0 1 1}")
+		h.disk.SetHook(func(op vfs.Op, name string) error {
+			if op == vfs.OpSync {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		done := make(chan error, 1)
+		go func() { done <- h.ack(a, all(0, 1, Accept)) }()
+		synctest.Wait() // it is being written
+		a.Close()
+		h.want("meanwhile", h.got(h.session("b"), 10), "{2 3 1}")
+		h.must(<-done)
+	})
+}
+
 // TestDiskFailure: what is not durable is answered with an error; it counts
 // all the same, and is written with what comes next.
 func TestDiskFailure(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/store"
 )
@@ -24,7 +26,7 @@ type partition struct {
 	timer    *time.Timer // of the first lock that ends
 	alarm    time.Time   // when it rings; zero when it is not set
 	dropped  bool        // its state is deleted, and nobody has used it since
-	closed   bool
+	closed   bool        // it is nobody's any more: another may be in its place
 }
 
 // partition finds or makes a partition of a group. The manager is locked.
@@ -117,6 +119,9 @@ func (p *partition) changed(keep bool) {
 }
 
 func (p *partition) account() {
+	if p.closed {
+		return
+	}
 	now := p.window.inFlight()
 	p.m.inFlight.Add(now - p.held)
 	p.held = now
@@ -197,6 +202,9 @@ func (p *partition) release(s *Session) {
 func (p *partition) acknowledge(s *Session, acks []Ack) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return kerr.InvalidRecordState
+	}
 	if err := p.begin(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type saver struct {
 
 	mu      sync.Mutex
 	dirty   map[*partition]bool
+	now     map[*partition]bool // being written
 	waiting []chan error
 	writing bool
 	closed  bool
@@ -33,11 +34,11 @@ func (s *saver) note(p *partition) {
 	s.begin()
 }
 
-// holds reports whether a partition has yet to be written.
+// holds reports whether what the disk knows of a partition is not the newest.
 func (s *saver) holds(p *partition) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dirty[p]
+	return s.dirty[p] || s.now[p]
 }
 
 // settled tells when all that was noted is durable, or why that failed.
@@ -72,11 +73,13 @@ func (s *saver) run() {
 	defer s.mu.Unlock()
 	for err := error(nil); err == nil && len(s.dirty)+len(s.waiting) > 0; {
 		dirty, waiting := s.dirty, s.waiting
-		s.dirty, s.waiting = nil, nil
+		s.dirty, s.now, s.waiting = nil, dirty, nil
 		s.mu.Unlock()
 		err = s.write(dirty)
 		s.mu.Lock()
+		s.now = nil
 		if err != nil {
+			s.m.Log.Error("write how far share groups have come", "err", err)
 			for p := range s.dirty {
 				dirty[p] = true
 			}
@@ -86,6 +89,9 @@ func (s *saver) run() {
 		for _, ch := range waiting {
 			ch <- err
 		}
+		s.mu.Unlock()
+		s.m.tidyAll(dirty)
+		s.mu.Lock()
 	}
 	s.writing = false
 }
@@ -104,32 +110,17 @@ func (s *saver) write(dirty map[*partition]bool) error {
 		batch, size = nil, 0
 		return err
 	}
-	groups := map[*group]bool{}
 	for p := range dirty {
 		kept := p.kept()
-		groups[p.group] = true
 		batch = append(batch, kept)
 		if size += 200 + 8*len(kept.Runs); size < saveBatch {
 			continue
 		}
 		if err := flush(); err != nil {
-			return s.failed(err)
+			return err
 		}
 	}
-	if err := flush(); err != nil {
-		return s.failed(err)
-	}
-	s.m.mu.Lock()
-	defer s.m.mu.Unlock()
-	for g := range groups {
-		s.m.tidy(g)
-	}
-	return nil
-}
-
-func (s *saver) failed(err error) error {
-	s.m.Log.Error("write how far share groups have come", "err", err)
-	return err
+	return flush()
 }
 
 // close waits for the write under way.

@@ -111,6 +111,7 @@ func (s *Session) Close() {
 	for p := range held {
 		p.release(s)
 	}
+	s.rouse()
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	delete(s.m.sessions, s.key)
@@ -203,7 +204,8 @@ func (s *Session) Forget(key Partition) {
 // Count is how many partitions are fetched.
 func (s *Session) Count() int { return len(s.parts) }
 
-// Wake receives when a partition that had nothing may have something.
+// Wake receives when a partition that had nothing may have something, and when
+// the session ends.
 func (s *Session) Wake() <-chan struct{} { return s.wake }
 
 // Changed queues the partition for the next look. See store.Watcher.
@@ -214,8 +216,13 @@ func (w *Part) Changed() {
 		w.s.woken = append(w.s.woken, w)
 	}
 	w.s.mu.Unlock()
+	w.s.rouse()
+}
+
+// rouse ends the wait of who waits for Wake.
+func (s *Session) rouse() {
 	select {
-	case w.s.wake <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
@@ -256,10 +263,14 @@ func (s *Session) Look(each func(*Part) (more, stop bool)) {
 	s.queue = append(append(make([]*Part, 0, len(rest)+len(again)), rest...), again...)
 }
 
-// of is a partition of the session's group.
+// of is a partition of the session's group. Once the session is over the group
+// may be another; then it is one that has nothing.
 func (s *Session) of(key Partition, log *store.Log) *partition {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	if s.Ended() {
+		return &partition{m: s.m, group: s.group, key: key, log: log, closed: true}
+	}
 	return s.m.partition(s.group, key, log)
 }
 

@@ -185,6 +185,19 @@ func (m *Manager) tidy(g *group) {
 	}
 }
 
+// tidyAll is tidy for the groups of some partitions.
+func (m *Manager) tidyAll(parts map[*partition]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	done := map[*group]bool{}
+	for p := range parts {
+		if !done[p.group] {
+			m.tidy(p.group)
+		}
+		done[p.group] = true
+	}
+}
+
 // groupResource is Kafka's number of the type of resource that a group is.
 const groupResource = 32
 

@@ -115,7 +115,7 @@ func (p *partition) takeOnce(q Want, ask want) (got Taken, again bool, err error
 	case records == nil:
 		return Taken{More: p.readable(from)}, false, nil
 	}
-	batches, ends, err := p.batches(records, from, max(p.window.end(), from)+q.Records)
+	batches, ends, err := p.batches(records, from, max(p.window.end(), from)+min(q.Records, ask.locks))
 	if err != nil {
 		records.Release()
 		return Taken{}, false, err
