@@ -43,6 +43,8 @@ func (m *Manager) MayCommitEach(r Commit) (per func(topic meta.ID, part int32) e
 	}
 	g := m.groups[r.Group]
 	switch {
+	case g == nil && m.taken(r.Group):
+		return nil, kerr.GroupIDNotFound
 	case r.Generation < 0 && (g == nil || g.state == Empty):
 		return nil, nil
 	case nobody && r.Transactional:

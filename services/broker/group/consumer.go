@@ -102,6 +102,8 @@ func (m *Manager) consumer(id string, make bool) (*consumerGroup, error) {
 		return nil, kerr.UnknownMemberID
 	case g != nil:
 		return m.upgrade(g)
+	case m.taken(id):
+		return nil, kerr.GroupIDNotFound // "is not a consumer group", as in Kafka
 	case m.full():
 		return nil, kerr.CoordinatorNotAvailable
 	}

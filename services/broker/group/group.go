@@ -76,6 +76,8 @@ type Options struct {
 	// not set; it goes before the fields above. A group's own configuration
 	// goes before both. May be nil.
 	Setting func(name string) string
+	// Taken reports whether a group of another kind has an id. May be nil.
+	Taken func(id string) bool
 }
 
 // milliseconds is a configuration of that unit, or def.
@@ -272,6 +274,8 @@ func (m *Manager) get(id string, make bool) (*group, error) {
 		return g, nil
 	case !make:
 		return nil, kerr.UnknownMemberID
+	case c == nil && m.taken(id):
+		return nil, kerr.InconsistentGroupProtocol
 	case c == nil && m.full():
 		return nil, kerr.CoordinatorNotAvailable
 	}
@@ -282,6 +286,16 @@ func (m *Manager) get(id string, make bool) (*group, error) {
 	}
 	m.groups[id] = g
 	return g, nil
+}
+
+func (m *Manager) taken(id string) bool { return m.Taken != nil && m.Taken(id) }
+
+// Has reports whether a group has an id, if only because of what it has
+// committed.
+func (m *Manager) Has(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.groups[id] != nil || m.consumers[id] != nil || m.Meta.HasGroup(id)
 }
 
 func (m *Manager) full() bool { return len(m.groups)+len(m.consumers) >= maxGroups }
