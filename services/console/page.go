@@ -106,6 +106,7 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Version", Value: b.Version},
 		{Name: "Running from", Value: b.Slot},
 		verityItem(b.Verity),
+		secureBootItem(b.SecureBoot),
 		{Name: "Site profile", Value: orDash(b.Profile.Source)},
 		clockItem(b.Clock),
 		{Name: "Running for", Value: durationText(secondsOf(b.Uptime))},
@@ -135,6 +136,14 @@ func verityItem(state string) item {
 		return item{"System partition", "damaged", "bad"}
 	}
 	return item{"System partition", "not verified", "warn"}
+}
+
+// secureBootItem has no colour where it is off: that is the owner's choice.
+func secureBootItem(mode string) item {
+	if mode == "on" {
+		return item{"Secure Boot", mode, "good"}
+	}
+	return item{"Secure Boot", orWord(mode, "not on this machine"), ""}
 }
 
 func clockItem(c manifest.Clock) item {
