@@ -25,8 +25,7 @@ const (
 	areas      = 2 * headerSize
 	areaSize   = 252 << 10 // of a key slot: 4000 stripes of 64 bytes, to whole blocks
 	slots      = 4         // an old and a new one for either way in
-	// DataOffset is where the encrypted file system begins. What first boot
-	// asks of an empty partition, a backup superblock within it, holds behind.
+	// DataOffset is where the encrypted file system begins, as cryptsetup has it.
 	DataOffset = 16 << 20
 )
 

@@ -42,6 +42,9 @@ func (s Sealed) Token() map[string]any {
 
 // Seal seals a secret for kernel images that the policy's key signs.
 func Seal(t transport.TPM, p Policy, secret []byte) (Sealed, error) {
+	if p.Key == nil {
+		return Sealed{}, errors.New("seal: the kernel image brings no policy key")
+	}
 	calc, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
 	if err != nil {
 		return Sealed{}, err
@@ -89,7 +92,7 @@ func Seal(t transport.TPM, p Policy, secret []byte) (Sealed, error) {
 // Unseal gives the secret back if the policy has a signature for the kernel
 // image that runs, and Secure Boot is as it was.
 func (s Sealed) Unseal(t transport.TPM, p Policy) ([]byte, error) {
-	if s.Key != p.Fingerprint() {
+	if p.Key == nil || s.Key != p.Fingerprint() {
 		return nil, errors.New("unseal: it was sealed for another policy key than this kernel image's")
 	}
 	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](s.Public)

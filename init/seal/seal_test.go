@@ -162,6 +162,9 @@ func TestSealSurvivesSignedUpdates(t *testing.T) {
 	if got, err := s.Unseal(tpm, policy(t, key, locked)); err != nil {
 		t.Errorf("what Lock measures is not what is said: %q, %v", got, err)
 	}
+	if _, err := Seal(tpm, Policy{}, secret); err == nil {
+		t.Error("sealed without a policy key")
+	}
 	extend(t, tpm, pcrSecureBoot, "other keys")
 	refused("Secure Boot changed", policy(t, key, locked), "Secure Boot is not as it was")
 }
