@@ -107,6 +107,7 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Running from", Value: b.Slot},
 		verityItem(b.Verity),
 		secureBootItem(b.SecureBoot),
+		encryptionItem(b.Encryption),
 		{Name: "Site profile", Value: orDash(b.Profile.Source)},
 		clockItem(b.Clock),
 		{Name: "Running for", Value: durationText(secondsOf(b.Uptime))},
@@ -144,6 +145,18 @@ func secureBootItem(mode string) item {
 		return item{"Secure Boot", mode, "good"}
 	}
 	return item{"Secure Boot", orWord(mode, "not on this machine"), ""}
+}
+
+func encryptionItem(how string) item {
+	switch how {
+	case "tpm":
+		return item{"Data", "encrypted, opened by the TPM", "good"}
+	case "recovery key":
+		return item{"Data", "encrypted, opened by the recovery key", "warn"}
+	case "locked":
+		return item{"Data", "locked", "bad"}
+	}
+	return item{"Data", "not encrypted", ""}
 }
 
 func clockItem(c manifest.Clock) item {
