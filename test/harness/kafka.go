@@ -155,7 +155,7 @@ func Client(t testing.TB, addr string, opts ...kgo.Opt) *kgo.Client {
 // kafkaLibs returns the folder with Kafka's jars, fetched once by Maven.
 func kafkaLibs(t testing.TB) string {
 	t.Helper()
-	libs := filepath.Join(cacheDir(t), "central-kafka-4.3.1")
+	libs := filepath.Join(CacheDir(t), "central-kafka-4.3.1")
 	if _, err := os.Stat(libs); err == nil {
 		return libs
 	}
