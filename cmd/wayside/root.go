@@ -18,7 +18,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
 		newBuildCmd(), newRunCmd(), newInspectCmd(), newKeysCmd(),
-		newSiteCmd(), newLockCmd(), newHostCmd(),
+		newSiteCmd(), newLinkCmd(), newLockCmd(), newHostCmd(),
 	)
 	return root
 }
