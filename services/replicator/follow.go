@@ -21,7 +21,8 @@ var followed = []string{
 	"min.cleanable.dirty.ratio", "min.compaction.lag.ms",
 }
 
-// configEvery is how often the source's configurations are looked at.
+// configEvery is how often the source's configurations are looked at, at
+// least.
 const configEvery = time.Minute
 
 type topicConfig map[string]string
@@ -64,7 +65,7 @@ func (l *link) configFor(from string) map[string]*string {
 // What was the same at the last look is left alone there, so that what the
 // centre's people set stays.
 func (l *link) follow(ctx context.Context) {
-	if time.Since(l.followed) < configEvery && time.Since(l.followed) < 10*l.pace.discover {
+	if time.Since(l.followed) < min(configEvery, 10*l.pace.discover) {
 		return
 	}
 	l.followed = time.Now()

@@ -27,6 +27,7 @@ type lane struct {
 	in    chan kgo.Fetches // one lot ahead of the queues
 	wake  chan<- struct{}
 	bytes int // waiting in the queues of its partitions
+	ahead int // when nothing more is taken from in
 
 	stop context.CancelFunc // of the reader, nil while none runs
 	done sync.WaitGroup
@@ -60,7 +61,8 @@ func lanesOf(lc site.Link, siteName string) ([]*lane, error) {
 
 // openLanes makes the lanes and their clients.
 func (l *link) openLanes() error {
-	wait, size := nearFetch, int64(fetchBytes)
+	wait := nearFetch
+	size := int64(fetchBytes)
 	var hooks []kgo.Opt
 	if l.down {
 		wait = farFetch
@@ -73,7 +75,9 @@ func (l *link) openLanes() error {
 	if err != nil {
 		return err
 	}
+	size = max(size/int64(len(lanes)), lotMin)
 	for _, n := range lanes {
+		n.ahead = aheadBytes / len(lanes)
 		src, err := kafka.NewClient(l.from(), append(hooks,
 			kgo.ConsumeResetOffset(kgo.NoResetOffset()), // a gap is for us to see and tell
 			kgo.FetchMaxBytes(int32(size)), kgo.FetchMaxPartitionBytes(int32(min(size, fetchMax))), kgo.MaxConcurrentFetches(1),
@@ -145,7 +149,7 @@ func (n *lane) close() {
 // fetch moves what readers have into the queues.
 func (l *link) fetch() {
 	for _, n := range l.lanes {
-		for n.bytes < aheadBytes {
+		for n.bytes < n.ahead {
 			select {
 			case lot := <-n.in:
 				l.queue(n, lot)

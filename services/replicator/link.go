@@ -28,8 +28,8 @@ const (
 	lotStart    = 256 << 10
 	lotMax      = 8 << 20
 	lotRecords  = 20000
-	aheadBytes  = 8 << 20 // fetched and waiting, per lane
-	fetchBytes  = 4 << 20 // as fetched, compressed as the producers left it
+	aheadBytes  = 8 << 20 // fetched and waiting, of all lanes
+	fetchBytes  = 4 << 20 // as fetched, compressed as the producers left it, of all lanes
 	fetchMax    = 2 << 20 // of one partition
 	idleWait    = time.Second
 	nearFetch   = 500 * time.Millisecond // a broker's long poll
@@ -190,7 +190,7 @@ func (l *link) newDst(extra ...kgo.Opt) (*kgo.Client, error) {
 	opts := []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ManualFlushing(), kgo.MaxBufferedRecords(4 * lotRecords), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.ManualFlushing(), kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.ProducerBatchCompression(codecs(l.cfg.Compression)...),
 		kgo.ProducerOnDataLossDetected(l.onDataLoss),
 	}

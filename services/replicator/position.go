@@ -214,7 +214,7 @@ func (l *link) mirror(ctx context.Context, exact bool) error {
 			return fmt.Errorf("commit positions of group %s: %w", l.group(n), err)
 		}
 		for p, at := range moved {
-			p.mirrored = at
+			p.mirrored, p.onBox = at, &remembered{at, p.id, !exact}
 		}
 	}
 	return nil
