@@ -11,7 +11,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm bench-broker clients soak soak-links clean
+.PHONY: help run build test check unit vm bench-broker bench-delta clients soak soak-links clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ vm: ## what an outsider may rely on, in virtual machines
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)
+
+bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
+	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 60m -v -bench-delta
 
 SOAK ?= 1h
 soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker

@@ -109,7 +109,11 @@ func (o *publishOptions) run(ctx context.Context, images []string, out, log io.W
 	if err != nil {
 		return err
 	}
-	repo, err := publish.Open(o.repo, folder, publish.Delta, time.Now())
+	pack := func(ctx context.Context, rel publish.Release, index, pack io.Writer) (int64, error) {
+		fmt.Fprintf(log, "  packing    %s %s, for a minute or two\n", rel.Target.Board, rel.Target.Version)
+		return publish.Delta(ctx, rel, index, pack)
+	}
+	repo, err := publish.Open(o.repo, folder, pack, time.Now())
 	if err != nil {
 		return err
 	}

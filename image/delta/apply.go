@@ -146,9 +146,13 @@ func (a *applier) planned(ctx context.Context, n int) ([]byte, error) {
 	switch o.from {
 	case fetched:
 		return a.fetch(ctx, &a.whole, x)
-	case patched:
-		if data, err := a.patch(ctx, x, o); err != nil || x.is(data) {
+	case pieced:
+		if data, err := a.join(ctx, x, o); err != nil || x.is(data) {
 			return data, err
+		}
+	case patched:
+		if data, err := a.Patch.part(a.z, n, a.buf[:x.size], a.readPlace); err == nil && x.is(data) {
+			return data, nil
 		}
 	}
 	a.log().Info("a segment is not what was held, it is fetched whole", "segment", n)
@@ -183,9 +187,9 @@ func (a *applier) read(ctx context.Context, f *fetcher, e extent) error {
 	return f.read(ctx, e.off, a.packed)
 }
 
-// patch puts a part together from grains that are held and pieces that are
+// join puts a part together from grains that are held and pieces that are
 // fetched.
-func (a *applier) patch(ctx context.Context, x *part, o *origin) ([]byte, error) {
+func (a *applier) join(ctx context.Context, x *part, o *origin) ([]byte, error) {
 	out := make([]byte, x.size)
 	grain := a.Index.grain
 	for i, at := range o.grains {

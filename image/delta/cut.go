@@ -7,6 +7,8 @@ const (
 	blockSize = 4096
 	// cutMask makes one place in 64 KiB one to cut at, where no file begins.
 	cutMask = uint64(1<<16-1) << 40
+	// fewZeros are left in the segment they belong to.
+	fewZeros = 16
 )
 
 // span is a segment to be: data[off:end].
@@ -24,7 +26,7 @@ func cut(data []byte, known []span) []span {
 	at := 0
 	for _, k := range append(known, span{len(data), len(data)}) {
 		for at < k.off {
-			end := at + next(data[at:k.off])
+			end := next(data[:k.off], at)
 			all = appendTrimmed(all, data, span{at, end})
 			at = end
 		}
@@ -36,19 +38,15 @@ func cut(data []byte, known []span) []span {
 	return all
 }
 
-// next returns where the segment that begins data ends.
-func next(data []byte) int {
-	limit := min(len(data), maxSegment)
+// next returns where the segment ends that begins at begin.
+func next(data []byte, begin int) int {
+	limit := min(len(data), begin+maxSegment)
 	var sum uint64
-	// The hash is of the last 64 bytes: older ones are shifted out.
-	for i := max(0, min(minSegment, limit)-64); i < limit; i++ {
-		sum = sum<<1 + gear[data[i]]
-		n := i + 1
-		if n < minSegment {
-			continue
-		}
-		if sum&cutMask == 0 || n%blockSize == 0 && fileBegins(data, n) {
-			return n
+	for i := begin; i < limit; i++ {
+		sum = sum<<1 + gear[data[i]] // of the last 64 bytes: older ones are shifted out
+		end := i + 1
+		if end%blockSize == 0 && fileBegins(data, end) || end-begin >= minSegment && sum&cutMask == 0 {
+			return end
 		}
 	}
 	return limit
@@ -61,19 +59,29 @@ func fileBegins(data []byte, at int) bool {
 	return at+8 <= len(data) && binary.LittleEndian.Uint64(data[at-8:]) == 0 && data[at] != 0
 }
 
-// appendTrimmed appends a span, as two if it ends with many zeros.
+// appendTrimmed appends a span, with many zeros at its beginning and at its end
+// as spans of their own. A segment that began with zeros would be looked for
+// wherever there are some.
 func appendTrimmed(all []span, data []byte, s span) []span {
-	end := s.end
-	for end > s.off && data[end-1] == 0 {
+	begin, end := s.off, s.end
+	for begin < end && data[begin] == 0 {
+		begin++
+	}
+	for end > begin && data[end-1] == 0 {
 		end--
 	}
-	if s.end-end < 16 {
-		return append(all, s)
+	if begin-s.off < fewZeros {
+		begin = s.off
 	}
-	if end > s.off {
-		all = append(all, span{s.off, end})
+	if s.end-end < fewZeros {
+		end = s.end
 	}
-	return append(all, span{end, s.end})
+	for _, part := range []span{{s.off, begin}, {begin, end}, {end, s.end}} {
+		if part.end > part.off {
+			all = append(all, part)
+		}
+	}
+	return all
 }
 
 // gear gives each byte 64 bits without meaning (splitmix64): the numbers are

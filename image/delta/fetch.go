@@ -68,14 +68,14 @@ func (f *fetcher) read(ctx context.Context, off int64, buf []byte) error {
 		return fmt.Errorf("pack: bytes %d to %d were not planned to be fetched", off, want.end())
 	}
 	n, err := io.CopyN(io.Discard, f.body, off-f.at.off)
-	if err == nil {
-		var m int
-		m, err = io.ReadFull(f.body, buf)
-		n += int64(m)
+	for m := 0; err == nil && len(buf) > 0; buf, n = buf[m:], n+int64(m) {
+		if m, err = f.body.Read(buf); m == len(buf) {
+			err = nil
+		}
 	}
 	f.at = extent{f.at.off + n, f.at.size - n}
 	switch {
-	case errors.Is(err, io.EOF):
+	case err == io.EOF: // io.ErrUnexpectedEOF is a connection that broke
 		return &ContentError{Offset: f.at.off, Reason: "the answer ends there"}
 	case err != nil:
 		return fmt.Errorf("fetch pack: %w", err)

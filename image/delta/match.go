@@ -79,29 +79,39 @@ const near = 16 << 10
 // settle gives each part the grains found of it, where that takes less than
 // the whole segment.
 func (m *matcher) settle(plan *Plan) {
-	believed := make([]bool, len(m.at))
-	for k := range m.parts {
-		m.believe(m.grains(k), believed)
-	}
-	for k, n := range m.parts {
+	for k, places := range m.places() {
+		n := m.parts[k]
 		x := &m.index.parts[n]
-		o := origin{from: patched, sizes: m.sizes[k]}
-		for _, number := range m.grains(k) {
-			at := m.at[number]
-			if !believed[number] {
-				at = nowhere
-			}
-			o.grains = append(o.grains, at)
-		}
-		pieces := o.pieces(m.index, x)
+		o := origin{from: pieced, grains: places, sizes: m.sizes[k]}
 		var cost int64
-		for _, p := range pieces {
+		for _, p := range o.pieces(m.index, x) {
 			cost += p.size + gap/4
 		}
 		if cost < x.whole.size && len(o.sizes) == (x.size+m.index.piece-1)/m.index.piece {
 			plan.origin[n] = o
 		}
 	}
+}
+
+// places are, of each part, where its grains are held.
+func (m *matcher) places() [][]place {
+	believed := make([]bool, len(m.at))
+	for k := range m.parts {
+		m.believe(m.grains(k), believed)
+	}
+	var all [][]place
+	for k := range m.parts {
+		var places []place
+		for _, number := range m.grains(k) {
+			if believed[number] {
+				places = append(places, m.at[number])
+			} else {
+				places = append(places, nowhere)
+			}
+		}
+		all = append(all, places)
+	}
+	return all
 }
 
 // grains are the scanner numbers of a part's grains.

@@ -13,9 +13,12 @@ import (
 type Patcher struct {
 	Index  *Index
 	Pack   Pack
-	Have   []Source        // what the box holds of older releases
+	Have   []Source        // what the box holds of older releases; nothing of it may be a target
 	Target map[string]File // by the name of the object; all of the index
-	Log    *slog.Logger    // nil: silent
+	// Patch, if the server has one for a release that is held, spares most of
+	// what else is fetched; see ReadPatch.
+	Patch *Patch
+	Log   *slog.Logger // nil: silent
 
 	fetched int64
 }
@@ -36,7 +39,7 @@ type Plan struct {
 type origin struct {
 	from where
 	at   place // copied: where it is held
-	// patched: of each grain where it is held, or nowhere, and how large each
+	// pieced: of each grain where it is held, or nowhere, and how large each
 	// piece is in the pack.
 	grains []place
 	sizes  []int32
@@ -47,6 +50,7 @@ type where byte
 const (
 	fetched where = iota // whole
 	copied
+	pieced
 	patched
 	zeroed
 )
@@ -77,7 +81,7 @@ func (p *Patcher) Plan(ctx context.Context) (*Plan, error) {
 		}
 	}
 	plan := &Plan{origin: make([]origin, len(p.Index.parts))}
-	for _, step := range []func(context.Context, *Plan) error{p.findDone, p.findInPlace, p.findMoved, p.findGrains} {
+	for _, step := range []func(context.Context, *Plan) error{p.findDone, p.findInPlace, p.findMoved, p.findPatched, p.findGrains} {
 		if err := step(ctx, plan); err != nil {
 			return nil, fmt.Errorf("plan delta: %w", err)
 		}
@@ -206,41 +210,68 @@ func (p *Patcher) findMoved(ctx context.Context, plan *Plan) error {
 	return nil
 }
 
-// findGrains fetches the hashes of segments not found and looks for their
-// grains. Without ranges there is nothing to be had by it.
-func (p *Patcher) findGrains(ctx context.Context, plan *Plan) error {
-	var wanted []int
-	var extents []extent
+// findPatched takes from the patch what it has.
+func (p *Patcher) findPatched(_ context.Context, plan *Plan) error {
+	if p.Patch == nil {
+		return nil
+	}
+	for n := range p.Index.parts {
+		if plan.missing(n) && p.Patch.frames[n] != nil {
+			plan.origin[n] = origin{from: patched}
+		}
+	}
+	return nil
+}
+
+// fine are the parts not found so far that have a fine form, and where the
+// pack has the hashes of their grains.
+func (p *Patcher) fine(plan *Plan) (wanted []int, hashes []extent) {
 	for n := range p.Index.parts {
 		if x := &p.Index.parts[n]; plan.missing(n) && x.hashes.size > 0 {
 			wanted = append(wanted, n)
-			extents = append(extents, x.hashes)
+			hashes = append(hashes, x.hashes)
 		}
 	}
+	return wanted, hashes
+}
+
+// findGrains fetches the hashes of segments not found and looks for their
+// grains. Without ranges there is nothing to be had by it.
+func (p *Patcher) findGrains(ctx context.Context, plan *Plan) error {
+	wanted, extents := p.fine(plan)
 	if len(wanted) == 0 || len(p.Have) == 0 {
 		return nil
 	}
-	f := fetcher{pack: p.Pack, ranges: join(extents), count: &p.fetched}
+	m, err := p.match(ctx, wanted, join(extents))
+	if wrong(err) {
+		p.log().Warn("a range of the pack is wrong, all of it will be fetched", "error", err)
+		plan.Whole = true
+		return nil
+	}
+	if err == nil {
+		m.settle(plan)
+	}
+	return err
+}
+
+// match looks for the grains of parts, whose hashes lie in the ranges.
+func (p *Patcher) match(ctx context.Context, wanted []int, ranges []extent) (*matcher, error) {
+	f := fetcher{pack: p.Pack, ranges: ranges, count: &p.fetched}
 	defer f.close()
 	m := newMatcher(p.Index)
 	for _, n := range wanted {
 		buf := make([]byte, p.Index.parts[n].hashes.size)
-		if err := f.read(ctx, p.Index.parts[n].hashes.off, buf); wrong(err) {
-			p.log().Warn("a range of the pack is wrong, all of it will be fetched", "error", err)
-			plan.Whole = true
-			return nil
-		} else if err != nil {
-			return err
+		if err := f.read(ctx, p.Index.parts[n].hashes.off, buf); err != nil {
+			return nil, err
 		}
 		m.add(n, buf)
 	}
 	for i, src := range p.Have {
 		if err := m.scan(ctx, i, src); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	m.settle(plan)
-	return nil
+	return m, nil
 }
 
 // choose fills in what will be fetched, and takes the whole pack where that is
@@ -250,7 +281,7 @@ func (p *Patcher) choose(plan *Plan) {
 		whole, pieces := p.extents(plan)
 		ranges := append(whole, pieces...)
 		plan.Fetch, plan.Requests = total(ranges), len(ranges)
-		plan.Whole = plan.Fetch+gap*int64(plan.Requests) > p.Index.Full()+gap
+		plan.Whole = plan.Fetch+gap*int64(plan.Requests-1) >= p.Index.Full()-packHeader
 	}
 	if plan.Whole {
 		plan.Fetch, plan.Requests = p.Index.Full(), 1
@@ -264,7 +295,7 @@ func (p *Patcher) extents(plan *Plan) (whole, pieces []extent) {
 		switch o := &plan.origin[n]; o.from {
 		case fetched:
 			whole = append(whole, x.whole)
-		case patched:
+		case pieced:
 			for _, piece := range o.pieces(p.Index, x) {
 				pieces = append(pieces, piece.extent)
 			}

@@ -128,15 +128,20 @@ func (w *writer) find(ctx context.Context, data []byte) ([]span, error) {
 	}
 	var known []span
 	at := 0
+	tried := make([]uint8, len(w.index.parts))
 	src := Source{Content: bytes.NewReader(data), Size: int64(len(data))}
 	err := s.scan(ctx, src, func(number int, off int64) error {
 		for _, n := range byHead[number] {
 			p, begin := &w.index.parts[n], int(off)
-			if begin >= at && begin+p.size <= len(data) && digestOf(data[begin:begin+p.size]) == p.digest {
+			if begin < at || begin+p.size > len(data) || tried[n] >= tries {
+				continue
+			}
+			if digestOf(data[begin:begin+p.size]) == p.digest {
 				at = begin + p.size
 				known = append(known, span{begin, at})
 				break
 			}
+			tried[n]++
 		}
 		return nil
 	})
@@ -221,11 +226,11 @@ type forms struct{ whole, hashes, pieces []byte }
 type encoders struct{ whole, piece *zstd.Encoder }
 
 func newEncoders() *encoders {
-	return &encoders{whole: newEncoder(), piece: newEncoder()}
+	return &encoders{whole: newEncoder(zstd.SpeedBestCompression), piece: newEncoder(zstd.SpeedDefault)}
 }
 
-func newEncoder() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
+func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(maxSegment), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // the options are constants

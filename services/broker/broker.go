@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
 	"github.com/waysideos/wayside/services/broker/server"
+	"github.com/waysideos/wayside/services/broker/share"
 	"github.com/waysideos/wayside/services/broker/store"
 	"github.com/waysideos/wayside/services/broker/txn"
 	"github.com/waysideos/wayside/services/vfs"
@@ -47,6 +48,7 @@ type parts struct {
 	meta    *meta.Store
 	catalog *catalog.Catalog
 	groups  *group.Manager
+	shares  *share.Manager
 	txns    *txn.Coordinator
 	server  *server.Server
 }
@@ -111,6 +113,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	err = p.server.Serve(ctx, b.cfg.Listeners)
 	cancel()
 	p.groups.Close()
+	p.shares.Close()
 	wg.Wait()
 	p.txns.Close()
 	return errors.Join(err, p.close())
@@ -141,9 +144,12 @@ func (b *Broker) open() (*parts, error) {
 		st.Close()
 		return nil, err
 	}
-	p := &parts{meta: st, catalog: cat, groups: group.New(group.Options{
+	p := &parts{meta: st, catalog: cat}
+	p.groups = group.New(group.Options{
 		Meta: st, Log: b.cfg.Log, Delay: b.cfg.Limits.RebalanceDelay, Setting: cat.BrokerValue,
-	})}
+		Taken: func(id string) bool { return p.shares.Has(id) },
+	})
+	p.shares = share.New(share.Options{Meta: st, Log: b.cfg.Log, Setting: cat.BrokerValue, Taken: p.groups.Has})
 	p.txns = txn.Open(txn.Config{Meta: st, Logs: txn.Catalog(cat), Log: b.cfg.Log})
 	b.declareTopics(cat)
 	var authorizer *auth.Authorizer
@@ -152,7 +158,7 @@ func (b *Broker) open() (*parts, error) {
 	}
 	l := b.cfg.Limits
 	p.server = server.New(server.Config{
-		Catalog: cat, Meta: st, Groups: p.groups, Txns: p.txns,
+		Catalog: cat, Meta: st, Groups: p.groups, Shares: p.shares, Txns: p.txns,
 		Advertise: b.cfg.Advertise, Room: b.space.room, Disk: b.space.usable,
 		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: authorizer,
 		Connections: l.Connections, RequestBytes: l.RequestBytes, RequestMemory: l.RequestMemory,

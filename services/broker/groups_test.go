@@ -63,8 +63,8 @@ func newCrew(t *testing.T, topic string, opts ...kgo.Opt) *crew {
 	return &crew{t: t, topic: topic, opts: opts, seen: map[string]int{}, owner: map[string]string{}}
 }
 
-// join starts a member; leave ends it.
-func (c *crew) join(b *running, name string) (leave func()) {
+// join starts a member; leave ends it. opts go before the crew's.
+func (c *crew) join(b *running, name string, opts ...kgo.Opt) (leave func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cl := client(c.t, b, append([]kgo.Opt{
 		kgo.ConsumerGroup("g"), kgo.ConsumeTopics(c.topic), kgo.DisableAutoCommit(),
@@ -72,7 +72,7 @@ func (c *crew) join(b *running, name string) (leave func()) {
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, ps map[string][]int32) { c.assigned(name, ps) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, ps map[string][]int32) { c.gone(name, ps) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, ps map[string][]int32) { c.gone(name, ps) }),
-	}, c.opts...)...)
+	}, append(slices.Clone(c.opts), opts...)...)...)
 	done := make(chan struct{})
 	c.wg.Go(func() {
 		defer close(done)
@@ -190,6 +190,56 @@ func TestMembersComeAndGo(t *testing.T) {
 			put()
 			c.got(n)
 			two()
+			three()
+			c.wg.Wait()
+		})
+	}
+}
+
+// TestMembersMoveOver: a group goes over to the consumer protocol and back,
+// member by member and under load.
+func TestMembersMoveOver(t *testing.T) {
+	const partitions = 6
+	for _, name := range []string{"cooperative", "range"} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, vfs.NewCrashable(1), func(c *broker.Config) { c.Topics = []site.Topic{{Name: "t", Partitions: partitions}} })
+			quick(t, b)
+			old, young := groupProtocols[name], groupProtocols["consumer"]
+			c := newCrew(t, "t")
+			n := 0
+			put := func() {
+				cl := client(t, b)
+				for range 60 {
+					produce(t, cl, &kgo.Record{Topic: "t", Key: fmt.Append(nil, n), Value: fmt.Append(nil, n)})
+					n++
+				}
+			}
+			is := func(want string) {
+				t.Helper()
+				gs, err := kadm.NewClient(client(t, b)).ListGroupsByType(within(t), []string{want})
+				if err != nil || len(gs) != 1 {
+					t.Errorf("groups of type %s: %v, %v", want, gs, err)
+				}
+			}
+			one := c.join(b, "one", old...)
+			c.share(1, partitions)
+			is("classic")
+			put()
+			two := c.join(b, "two", young...)
+			put()
+			c.share(2, partitions)
+			is("consumer")
+			one()
+			c.share(1, partitions)
+			put()
+			three := c.join(b, "three", old...)
+			put()
+			c.share(2, partitions)
+			two()
+			c.share(1, partitions)
+			put()
+			is("classic")
+			c.got(n)
 			three()
 			c.wg.Wait()
 		})

@@ -12,7 +12,7 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
-// What the updater remembers over restarts; docs/formats/update-state.md.
+// What the updater remembers over restarts; docs/formats/updater-state.md.
 const (
 	stateFile    = "state.json"
 	stateVersion = 1

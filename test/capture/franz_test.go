@@ -47,6 +47,7 @@ func (f *franz) all(seen func()) {
 	f.produce(ctx)
 	f.transact(ctx)
 	f.consume(ctx, adm)
+	f.share(ctx, adm)
 	f.admin(ctx, adm)
 	f.security(ctx, adm)
 	f.raw(ctx, cl)
@@ -106,6 +107,27 @@ func (f *franz) consume(ctx context.Context, adm *kadm.Client) {
 		adm.LeaveGroup(ctx, kadm.LeaveGroup("g").InstanceIDs("static"))
 		cl.Close()
 	}
+}
+
+func (f *franz) share(ctx context.Context, adm *kadm.Client) {
+	var at kadm.Offsets
+	at.AddOffset("t", 0, 0, -1)
+	adm.AlterShareGroupOffsets(ctx, "s", at)
+	for _, ack := range []kgo.AckStatus{kgo.AckAccept, kgo.AckRelease} {
+		cl := f.client(kgo.ShareGroup("s"), kgo.ConsumeTopics("t"))
+		poll, cancel := context.WithTimeout(ctx, 2*time.Second)
+		for i, r := range cl.PollFetches(poll).Records() {
+			r.Ack(ack)
+			if i == 2 {
+				cl.FlushAcks(poll)
+			}
+		}
+		cancel()
+		adm.DescribeShareGroups(ctx, "s")
+		adm.DescribeShareGroupOffsets(ctx, "s")
+		cl.Close()
+	}
+	adm.DeleteShareGroupOffsets(ctx, "s", "t")
 }
 
 func (f *franz) admin(ctx context.Context, adm *kadm.Client) {

@@ -14,17 +14,10 @@ import (
 	"github.com/waysideos/wayside/test/harness"
 )
 
-const noShares = "share groups (KIP-932) are not offered"
-
 // kgoSkips are the tests of kgo that skip, and why. One that runs, or another
 // that skips, fails the test.
 var kgoSkips = []skip{
 	{"TestIssueProduceBrokerTooOldFailsRecords", "is about brokers without Produce v2; this one still offers it, for the compression of old librdkafka"},
-	{"TestConsumeRegexShareSkipsInternal", noShares},
-	{"TestShareGroup", noShares},
-	{"TestShareGroupAckOnClose", noShares},
-	{"TestShareGroupETL", noShares},
-	{"TestShareGroupOffsetsAdmin", noShares},
 }
 
 // skip is a test of somebody else's that does not run.

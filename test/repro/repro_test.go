@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/waysideos/wayside/boards"
+	"github.com/waysideos/wayside/image"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/test/harness"
 )
@@ -53,6 +54,7 @@ func TestEveryBoard(t *testing.T) {
 			first := build(t, b.Slug, keys, "022", "UTC")
 			second := build(t, b.Slug, keys, "077", "Pacific/Chatham")
 			sameBytes(t, first, second)
+			attested(t, first, second)
 			foreignTools(t, first, keys)
 			altered(t, first, keys)
 		})
@@ -74,6 +76,26 @@ func sameBytes(t *testing.T, a, b string) {
 		if na != nb || !bytes.Equal(bufA[:na], bufB[:nb]) {
 			t.Fatalf("two builds differ within the MiB at byte %d", off)
 		}
+	}
+}
+
+// attested compares what lies beside two images, signatures included, with
+// each other and with what is inside.
+func attested(t *testing.T, a, b string) {
+	t.Helper()
+	for _, suffix := range []string{image.SBOMSuffix, image.ProvenanceSuffix} {
+		sameBytes(t, image.Beside(a, suffix), image.Beside(b, suffix))
+	}
+	inside, err := harness.Command(t, "inspect", "--sbom", "--json", a).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside, err := os.ReadFile(image.Beside(a, image.SBOMSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(inside, beside) {
+		t.Errorf("the SBOM in the image is not the one beside it")
 	}
 }
 

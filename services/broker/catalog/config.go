@@ -35,6 +35,7 @@ type Def struct {
 	min      int64
 	max      int64
 	percent  bool     // a share such as 80%
+	duration bool     // String: also what ByDuration reads
 	words    []string // String: one of them; List: one or more
 }
 
@@ -156,6 +157,9 @@ func (d Def) check(value string) error {
 	case List:
 		return checkWords(SplitList(value), d.words)
 	default:
+		if _, ok := ByDuration(value); ok && d.duration {
+			return nil
+		}
 		return checkWords([]string{value}, d.words)
 	}
 	return nil

@@ -1,8 +1,6 @@
 package group
 
 import (
-	"maps"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/waysideos/wayside/services/broker/meta"
@@ -45,6 +43,8 @@ func (m *Manager) MayCommitEach(r Commit) (per func(topic meta.ID, part int32) e
 	}
 	g := m.groups[r.Group]
 	switch {
+	case g == nil && m.taken(r.Group):
+		return nil, kerr.GroupIDNotFound
 	case r.Generation < 0 && (g == nil || g.state == Empty):
 		return nil, nil
 	case nobody && r.Transactional:
@@ -66,10 +66,12 @@ func (c *consumerGroup) mayCommit(r Commit, nobody bool) (func(meta.ID, int32) e
 	switch {
 	case mem == nil:
 		return nil, kerr.UnknownMemberID
-	case r.Old:
+	case r.Old && mem.classic == nil:
 		return nil, kerr.UnsupportedVersion
 	case r.Instance != "" && c.static[r.Instance] != r.ID:
 		return nil, kerr.FencedInstanceID
+	case mem.classic != nil && r.Generation != mem.epoch:
+		return nil, kerr.IllegalGeneration
 	case r.Generation > mem.epoch:
 		return nil, kerr.StaleMemberEpoch
 	case r.Generation == mem.epoch:
@@ -77,8 +79,7 @@ func (c *consumerGroup) mayCommit(r Commit, nobody bool) (func(meta.ID, int32) e
 	}
 	// A commit that crosses the answer with a new epoch is good for what the
 	// member has had since (KIP-1251).
-	held := maps.Clone(mem.assigned)
-	maps.Copy(held, mem.revoking)
+	held := mem.heldSince()
 	return func(topic meta.ID, part int32) error {
 		if since, ok := held[slot{topic, part}]; ok && since <= r.Generation {
 			return nil

@@ -70,6 +70,8 @@ type consumerMember struct {
 	revoking        slots // until it says that it has them no more
 	target          slots
 
+	classic *classicSide // nil: it speaks the consumer protocol
+
 	expiry     *session
 	revocation *time.Timer
 	size       int
@@ -87,7 +89,7 @@ func (m *Manager) newConsumerGroup(id string) *consumerGroup {
 }
 
 // consumer finds a consumer group; make says to make it when it is not there.
-// A classic group that has no members becomes one then.
+// A classic group becomes one then.
 func (m *Manager) consumer(id string, make bool) (*consumerGroup, error) {
 	if err := m.ready(id); err != nil {
 		return nil, err
@@ -96,19 +98,16 @@ func (m *Manager) consumer(id string, make bool) (*consumerGroup, error) {
 	switch {
 	case c != nil:
 		return c, nil
-	case g != nil && (len(g.members) > 0 || len(g.pending) > 0):
-		return nil, kerr.GroupIDNotFound // "is not a consumer group", as in Kafka
-	case !make:
+	case !make: // it was removed, and joins again
 		return nil, kerr.UnknownMemberID
-	case g == nil && m.full():
+	case g != nil:
+		return m.upgrade(g)
+	case m.taken(id):
+		return nil, kerr.GroupIDNotFound // "is not a consumer group", as in Kafka
+	case m.full():
 		return nil, kerr.CoordinatorNotAvailable
 	}
 	c = m.newConsumerGroup(id)
-	if g != nil {
-		c.record, c.epoch, c.targetEpoch = g.record, g.generation, g.generation
-		c.head = true
-		delete(m.groups, id)
-	}
 	m.consumers[id] = c
 	return c, nil
 }
@@ -146,14 +145,13 @@ func (c *consumerGroup) add(mem *consumerMember) {
 		}
 	}
 	c.order = max(c.order, mem.order+1)
-	mem.expiry = c.m.watch(c.session(), func() { c.fence(mem) })
+	mem.expiry = c.m.watch(c.sessionOf(mem), func() { c.fence(mem) })
 	c.charge(mem)
 }
 
 // drop takes a member out of all tables; its partitions are nobody's.
 func (c *consumerGroup) drop(mem *consumerMember) {
-	mem.expiry.stop()
-	stop(mem.revocation)
+	mem.release()
 	delete(c.members, mem.id)
 	delete(c.dirty, mem.id)
 	c.gone = append(c.gone, mem.id)
@@ -178,6 +176,9 @@ func (c *consumerGroup) release(mem *consumerMember, held slots) {
 func (c *consumerGroup) remove(mem *consumerMember) {
 	c.drop(mem)
 	c.dropRegexes()
+	if mem.classic == nil && c.downgrade() {
+		return
+	}
 	c.epoch++
 	c.head = true
 	if len(c.members) == 0 {
@@ -201,7 +202,7 @@ func (c *consumerGroup) fence(mem *consumerMember) {
 // forget drops a group that nobody is in and that has committed nothing; see
 // the classic group's.
 func (c *consumerGroup) forget() {
-	forgettable := func() bool { return len(c.members) == 0 && !c.m.Meta.HasGroup(c.id) }
+	forgettable := func() bool { return c.m.consumers[c.id] == c && len(c.members) == 0 && !c.m.Meta.HasGroup(c.id) }
 	switch {
 	case !forgettable():
 	case !c.kept && c.next == nil && !c.writing:
@@ -210,7 +211,7 @@ func (c *consumerGroup) forget() {
 	case c.kept:
 		c.clean()
 		c.m.save(c.record, meta.Group{ID: c.id, Type: Consumer, Dropped: true}, func(err error) {
-			if err == nil && c.m.consumers[c.id] == c && forgettable() && !c.kept {
+			if err == nil && forgettable() && !c.kept {
 				delete(c.m.consumers, c.id)
 			}
 		})
@@ -245,12 +246,16 @@ func (c *consumerGroup) flush() {
 }
 
 func (mem *consumerMember) kept() meta.GroupMember {
-	return meta.GroupMember{
+	k := meta.GroupMember{
 		ID: mem.id, Order: mem.order, Instance: mem.instance, Client: mem.client, Host: mem.host,
 		RebalanceMs: mem.rebalance.Milliseconds(), Epoch: mem.epoch, Previous: mem.previous, Waits: mem.waits,
 		Rack: mem.rack, Topics: mem.topics, Regex: mem.regex, Assignor: mem.assignor,
 		Assigned: mem.assigned.list(true), Revoking: mem.revoking.list(true), Target: mem.target.list(false),
 	}
+	if mem.classic != nil {
+		mem.classicKept(&k)
+	}
+	return k
 }
 
 func (m *Manager) restoreConsumers(kept meta.Group) {
@@ -265,7 +270,7 @@ func (m *Manager) restoreConsumers(kept meta.Group) {
 		mem := &consumerMember{
 			id: k.ID, instance: k.Instance, client: k.Client, host: k.Host, rack: k.Rack, order: k.Order,
 			rebalance: time.Duration(k.RebalanceMs) * time.Millisecond, topics: k.Topics, regex: k.Regex, assignor: k.Assignor,
-			epoch: k.Epoch, previous: k.Previous, waits: k.Waits,
+			epoch: k.Epoch, previous: k.Previous, waits: k.Waits, classic: restoreClassic(k),
 			assigned: slotsOf(k.Assigned), revoking: slotsOf(k.Revoking), target: slotsOf(k.Target),
 		}
 		c.add(mem)

@@ -377,7 +377,8 @@ func TestSlowToGiveUp(t *testing.T) {
 	})
 }
 
-// TestGroupChangesType when nobody is in it, and not before.
+// TestGroupChangesType when nobody is in it; not before when nobody can read
+// what its members say.
 func TestGroupChangesType(t *testing.T) {
 	run(t, func(b *bench) {
 		b.topic("a", 1)
@@ -393,7 +394,7 @@ func TestGroupChangesType(t *testing.T) {
 		}
 		b.powerCut()
 		b.want("after a restart", c.beat(), nil)
-		b.want("classic member in a consumer group", b.joinAll(request(""))[0].Err, kerr.InconsistentGroupProtocol)
+		b.want("classic member in a consumer group", b.joinAll(request(""))[0].Err, kerr.InvalidRequest)
 		b.want("removed by an administrator", b.m.Leave("g", "one", ""), nil)
 		j := b.joinAll(request(""))[0]
 		if j.Err != nil || j.Generation <= c.epoch {

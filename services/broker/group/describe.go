@@ -92,6 +92,7 @@ type ConsumerMemberInfo struct {
 	Epoch                            int32
 	Topics                           []string
 	Regex                            string
+	Classic                          bool // it speaks the classic protocol
 	Assigned, Target                 []TopicPartitions
 }
 
@@ -127,7 +128,7 @@ func (m *Manager) DescribeConsumer(id string) (ConsumerInfo, error) {
 	for _, mem := range c.sorted() {
 		info.Members = append(info.Members, ConsumerMemberInfo{
 			ID: mem.id, Instance: mem.instance, Rack: mem.rack, Client: mem.client, Host: mem.host,
-			Epoch: mem.epoch, Topics: mem.topics, Regex: mem.regex,
+			Epoch: mem.epoch, Topics: mem.topics, Regex: mem.regex, Classic: mem.classic != nil,
 			Assigned: named(mem.assigned), Target: named(mem.target),
 		})
 	}

@@ -76,6 +76,8 @@ type Options struct {
 	// not set; it goes before the fields above. A group's own configuration
 	// goes before both. May be nil.
 	Setting func(name string) string
+	// Taken reports whether a group of another kind has an id. May be nil.
+	Taken func(id string) bool
 }
 
 // milliseconds is a configuration of that unit, or def.
@@ -194,8 +196,7 @@ func (m *Manager) Close() {
 	}
 	for _, g := range m.consumers {
 		for _, mem := range g.members {
-			mem.expiry.stop()
-			stop(mem.revocation)
+			mem.release()
 		}
 	}
 	m.mu.Unlock()
@@ -260,7 +261,7 @@ func (m *Manager) ready(id string) error {
 }
 
 // get finds a classic group; make says to make it when it is not there. A
-// group of the consumer protocol that has no members becomes classic then.
+// group of the consumer protocol becomes classic then: it has no members.
 func (m *Manager) get(id string, make bool) (*group, error) {
 	if err := m.ready(id); err != nil {
 		return nil, err
@@ -273,7 +274,7 @@ func (m *Manager) get(id string, make bool) (*group, error) {
 		return g, nil
 	case !make:
 		return nil, kerr.UnknownMemberID
-	case c != nil && len(c.members) > 0:
+	case c == nil && m.taken(id):
 		return nil, kerr.InconsistentGroupProtocol
 	case c == nil && m.full():
 		return nil, kerr.CoordinatorNotAvailable
@@ -285,6 +286,16 @@ func (m *Manager) get(id string, make bool) (*group, error) {
 	}
 	m.groups[id] = g
 	return g, nil
+}
+
+func (m *Manager) taken(id string) bool { return m.Taken != nil && m.Taken(id) }
+
+// Has reports whether a group has an id, if only because of what it has
+// committed.
+func (m *Manager) Has(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.groups[id] != nil || m.consumers[id] != nil || m.Meta.HasGroup(id)
 }
 
 func (m *Manager) full() bool { return len(m.groups)+len(m.consumers) >= maxGroups }

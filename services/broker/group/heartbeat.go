@@ -82,6 +82,7 @@ func (m *Manager) beat(r *HeartbeatRequest, ch chan HeartbeatResult) HeartbeatRe
 	}
 	if res.Err != nil {
 		c.forget() // when it was made for somebody who is refused
+		c.downgrade()
 		c.flush()
 		return res
 	}
@@ -198,7 +199,11 @@ func (c *consumerGroup) member(r *HeartbeatRequest) (*consumerMember, error) {
 		case c.members[holder].epoch != leftForNow:
 			return nil, kerr.UnreleasedInstanceID
 		default:
-			return c.comeBack(c.members[holder], r), nil
+			id := r.MemberID
+			if id == "" {
+				id = uuid.NewString()
+			}
+			return c.comeBack(c.members[holder], id), nil
 		}
 	}
 	mem := c.members[r.MemberID]
@@ -240,13 +245,10 @@ func (c *consumerGroup) join(r *HeartbeatRequest) (*consumerMember, error) {
 }
 
 // comeBack gives a static member's place, with its partitions, to its next life.
-func (c *consumerGroup) comeBack(old *consumerMember, r *HeartbeatRequest) *consumerMember {
+func (c *consumerGroup) comeBack(old *consumerMember, id string) *consumerMember {
 	mem := &consumerMember{
-		id: r.MemberID, instance: old.instance, order: old.order, topics: old.topics, regex: old.regex, assignor: old.assignor,
+		id: id, instance: old.instance, order: old.order, topics: old.topics, regex: old.regex, assignor: old.assignor,
 		waits: old.waits, assigned: old.assigned, target: old.target,
-	}
-	if mem.id == "" {
-		mem.id = uuid.NewString()
 	}
 	c.drop(old)
 	c.add(mem)
@@ -268,6 +270,11 @@ func (c *consumerGroup) update(mem *consumerMember, r *HeartbeatRequest) (change
 		next.rebalance = r.Rebalance
 	}
 	next.client, next.host = r.Client, r.Host
+	if mem.classic != nil { // it has moved over
+		stop(mem.classic.due)
+		next.classic = nil
+		c.touch(mem)
+	}
 	if err := c.room(next.weight() - mem.size); err != nil {
 		return false, err
 	}
@@ -296,46 +303,4 @@ func deref(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// leaving ends a membership, or, of a static member, its present life.
-func (c *consumerGroup) leaving(r *HeartbeatRequest) HeartbeatResult {
-	mem := c.members[r.MemberID]
-	if r.Instance != nil {
-		switch holder, known := c.static[*r.Instance]; {
-		case !known:
-			return refused(kerr.UnknownMemberID, "")
-		case holder != r.MemberID:
-			return refused(kerr.FencedInstanceID, "")
-		}
-	}
-	if mem == nil {
-		return refused(kerr.UnknownMemberID, "")
-	}
-	if r.Epoch == leftForNow {
-		c.release(mem, mem.revoking)
-		stop(mem.revocation)
-		mem.epoch, mem.revoking = leftForNow, nil
-		c.touch(mem)
-	} else {
-		c.remove(mem)
-	}
-	return HeartbeatResult{MemberID: r.MemberID, Epoch: r.Epoch, Interval: c.interval()}
-}
-
-// leave takes a member out at an administrator's wish, by its id or instance.
-func (c *consumerGroup) leave(id, instance string) error {
-	if id == "" && instance != "" {
-		id = c.static[instance]
-	}
-	mem := c.members[id]
-	switch {
-	case mem == nil:
-		return kerr.UnknownMemberID
-	case instance != "" && c.static[instance] != id:
-		return kerr.FencedInstanceID
-	}
-	c.remove(mem)
-	c.flush()
-	return nil
 }

@@ -70,6 +70,9 @@ func (m *Manager) join(r *JoinRequest, ch chan JoinResult) error {
 		return kerr.InvalidRequest
 	}
 	r.Client = strings.ToValidUTF8(r.Client, "\uFFFD") // who asks is served, whatever it calls itself
+	if c := m.mixed(r.Group); c != nil {
+		return c.joinClassic(r, ch)
+	}
 	g, err := m.get(r.Group, r.MemberID == "")
 	if err != nil {
 		return err

@@ -127,6 +127,11 @@ func (mem *consumerMember) weight() int {
 	for _, t := range mem.topics {
 		n += 16 + len(t)
 	}
+	if mem.classic != nil {
+		for _, p := range mem.classic.protocols {
+			n += 100 + len(p.Name) + len(p.Metadata)
+		}
+	}
 	return n
 }
 
@@ -159,6 +164,13 @@ func (c *consumerGroup) room(n int) error {
 // asked to speak; a group's own configuration comes first.
 func (c *consumerGroup) session() time.Duration {
 	return min(max(c.setting("session.timeout.ms", c.m.Session), minSession), maxSession)
+}
+
+func (c *consumerGroup) sessionOf(mem *consumerMember) time.Duration {
+	if mem.classic != nil {
+		return mem.classic.session
+	}
+	return c.session()
 }
 
 func (c *consumerGroup) interval() time.Duration {

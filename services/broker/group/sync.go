@@ -48,6 +48,9 @@ func (m *Manager) BeginSync(r SyncRequest) <-chan SyncResult {
 }
 
 func (m *Manager) sync(r SyncRequest, ch chan SyncResult) error {
+	if c := m.mixed(r.Group); c != nil {
+		return c.syncClassic(r, ch)
+	}
 	g, mem, err := m.current(r.Member)
 	if err != nil {
 		return err
@@ -141,6 +144,9 @@ func (m *Manager) current(r Member) (*group, *member, error) {
 func (m *Manager) Heartbeat(r Member) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if c := m.mixed(r.Group); c != nil {
+		return c.heartbeatClassic(r)
+	}
 	g, _, err := m.current(r)
 	if err == nil && g.state == Preparing {
 		return kerr.RebalanceInProgress

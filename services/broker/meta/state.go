@@ -1,7 +1,7 @@
 // Package meta is the broker's state that is not records: topics, committed
-// offsets of consumer groups, the cluster's id, and what must never be used
-// twice (leader epochs, producer ids). Every change is durable before it is
-// seen.
+// offsets of consumer groups, how far share groups have come, the cluster's
+// id, and what must never be used twice (leader epochs, producer ids). Every
+// change is durable before it is seen.
 package meta
 
 import (
@@ -80,6 +80,7 @@ type state struct {
 	offsetBytes int64
 	configs     configs
 	groups      groups
+	shares      shares
 	// topicsVersion counts changes of topics since the start.
 	topicsVersion uint64
 	txns          txns
@@ -147,6 +148,7 @@ var appliers = map[kind]func(*state, []byte) error{
 			})
 		}
 		s.supersedeTopic(t)
+		s.shares.dropTopic(t.ID)
 	}),
 	kindForgetTopic: with(func(s *state, r topicRef) { delete(s.deleting, r.ID) }),
 	kindOffsets: with(func(s *state, c commit) {
@@ -163,6 +165,7 @@ var appliers = map[kind]func(*state, []byte) error{
 	}),
 	kindTxn:        with((*state).putTxn),
 	kindGroup:      with((*state).putGroup),
+	kindShares:     with((*state).putShares),
 	kindConfig:     with((*state).putConfig),
 	kindQuotas:     with((*state).putQuotas),
 	kindPutACLs:    with((*state).putACLs),
@@ -227,6 +230,7 @@ func (s *state) Snapshot(emit func([]byte)) error {
 	}
 	s.snapshotTxns(emit)
 	s.snapshotGroups(emit)
+	s.snapshotShares(emit)
 	s.snapshotConfigs(emit)
 	s.snapshotSecurity(emit)
 	for _, p := range s.unknown {

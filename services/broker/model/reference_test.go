@@ -122,16 +122,19 @@ type producer struct {
 
 // reference is the model: what the broker should say.
 type reference struct {
-	topics  map[string]*topic
-	groups  map[slotKey][]int64 // the values that a commit may have; -1 is none
-	batches []*batch
-	prods   []*producer
-	ids     map[[16]byte]bool
-	pids    map[int64]bool
+	topics map[string]*topic
+	groups map[slotKey][]int64 // the values that a commit may have; -1 is none
+	// shared says which offsets the share group has said to be done with.
+	shared     map[*part]map[int64]fate
+	shareReady bool // it is configured
+	batches    []*batch
+	prods      []*producer
+	ids        map[[16]byte]bool
+	pids       map[int64]bool
 }
 
 func newReference() reference {
-	return reference{topics: map[string]*topic{}, groups: map[slotKey][]int64{}, ids: map[[16]byte]bool{}, pids: map[int64]bool{}}
+	return reference{topics: map[string]*topic{}, groups: map[slotKey][]int64{}, shared: map[*part]map[int64]fate{}, ids: map[[16]byte]bool{}, pids: map[int64]bool{}}
 }
 
 func newTopic(name string, parts int, conf map[string]string) *topic {

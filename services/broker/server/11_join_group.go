@@ -16,9 +16,10 @@ import (
 // Rebalance timeout from version 1, member id required from 4 (KIP-394),
 // static members from 5 (KIP-345), a static leader that comes back is told to
 // skip assigning from 9 (KIP-814). All members of a group together may say
-// 1 MiB. A group whose members speak the consumer protocol is refused until
-// they have left; then it becomes a classic one, and the other way round:
-// moving over member by member (group.consumer.migration.policy) is left out.
+// 1 MiB. Where members of the consumer protocol are, too, the coordinator
+// assigns and nobody leads (KIP-848). A group becomes one of the consumer
+// protocol when a member of that joins, and classic when the last has left,
+// with all others in it (group.consumer.migration.policy).
 var joinGroupAPI = api{key: kmsg.JoinGroup, min: 0, max: 9, handle: handleJoinGroup}
 
 // First versions of JoinGroup in which a new member comes twice, and in which

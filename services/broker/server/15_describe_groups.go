@@ -10,8 +10,8 @@ import (
 )
 
 // DescribeGroups: classic groups with their members. One that does not exist,
-// or is of the consumer protocol, is Dead, and from version 6 on an error
-// (KIP-1043).
+// or is of the consumer protocol or a share group, is Dead, and from version 6
+// on an error (KIP-1043).
 var describeGroupsAPI = api{key: kmsg.DescribeGroups, min: 0, max: 6, handle: typed(handleDescribeGroups)}
 
 func handleDescribeGroups(s *Server, _ context.Context, r *request, req *kmsg.DescribeGroupsRequest) kmsg.Response {

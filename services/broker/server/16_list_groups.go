@@ -6,16 +6,24 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/waysideos/wayside/services/broker/group"
+	"github.com/waysideos/wayside/services/broker/share"
 )
 
 // ListGroups: all groups that the client may describe, those with commits and
-// no members too. By state from version 4, by type (classic, consumer) from 5.
+// no members too. By state from version 4, by type (classic, consumer,
+// share) from 5.
 var listGroupsAPI = api{key: kmsg.ListGroups, min: 0, max: 5, handle: typed(handleListGroups)}
 
 func handleListGroups(s *Server, _ context.Context, r *request, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
 	all := s.allowedCluster(r, kmsg.ACLOperationDescribe)
-	for _, i := range s.Groups.List() {
+	groups := s.Groups.List()
+	for _, i := range s.Shares.List() {
+		groups = append(groups, group.Info{ID: i.ID, Type: share.Type, ProtocolType: share.Type, State: group.State(i.State)})
+	}
+	for _, i := range groups {
 		if !chosen(req.StatesFilter, string(i.State)) || !chosen(req.TypesFilter, i.Type) {
 			continue
 		}

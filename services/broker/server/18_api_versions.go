@@ -28,6 +28,7 @@ const groupVersion = "group.version"
 // features of this broker, by name; a new box has the newest level of each.
 var features = []feature{
 	{name: groupVersion, min: 0, max: 1},
+	{name: "share.version", min: 0, max: 1},       // KIP-932
 	{name: "transaction.version", min: 0, max: 2}, // KIP-890
 }
 

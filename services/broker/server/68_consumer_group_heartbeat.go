@@ -16,8 +16,9 @@ import (
 //
 // Assignors: uniform (the default) and range, both of this broker; racks are
 // noted and not considered. Regular expressions (RE2, the whole name) from
-// version 1 on, which also has members choose their ids. Joining a group that
-// has classic members is refused with GROUP_ID_NOT_FOUND: see JoinGroup.
+// version 1 on, which also has members choose their ids. A classic group
+// moves over with its members (see JoinGroup), unless they are no consumers or
+// have an assignor that hands out data of its own: GROUP_ID_NOT_FOUND.
 var consumerGroupHeartbeatAPI = api{key: kmsg.ConsumerGroupHeartbeat, min: 0, max: 1, handle: typed(handleConsumerGroupHeartbeat)}
 
 func handleConsumerGroupHeartbeat(s *Server, ctx context.Context, r *request, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {

@@ -14,7 +14,11 @@ import (
 // version 1 on.
 var consumerGroupDescribeAPI = api{key: kmsg.ConsumerGroupDescribe, min: 0, max: 1, handle: typed(handleConsumerGroupDescribe)}
 
-const consumerMemberType = 1
+// Types of members.
+const (
+	classicMemberType  = 0
+	consumerMemberType = 1
+)
 
 func handleConsumerGroupDescribe(s *Server, _ context.Context, r *request, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
@@ -48,6 +52,9 @@ func (s *Server) describeConsumers(r *request, id string) kmsg.ConsumerGroupDesc
 		km.MemberID, km.InstanceID, km.RackID = m.ID, ref(m.Instance), ref(m.Rack)
 		km.MemberEpoch, km.ClientID, km.ClientHost = m.Epoch, m.Client, m.Host
 		km.SubscribedTopics, km.SubscribedTopicRegex, km.MemberType = m.Topics, ref(m.Regex), consumerMemberType
+		if m.Classic {
+			km.MemberType = classicMemberType
+		}
 		var may [2]bool
 		km.Assignment, may[0] = s.toldAssignment(r, m.Assigned)
 		km.TargetAssignment, may[1] = s.toldAssignment(r, m.Target)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/broker/share"
 	"github.com/waysideos/wayside/services/broker/txn"
 )
 
@@ -273,6 +274,35 @@ func accesses() map[kmsg.Key][]access {
 		}), none: noGroupRight, rules: []meta.ACL{rule(kmsg.ACLResourceTypeGroup, "g2", mayRead), onTopic(mayDescribe)}}},
 		kmsg.ConsumerGroupDescribe: group(mayDescribe, set(func(r *kmsg.ConsumerGroupDescribeRequest, _ *Server) { r.Groups = []string{"g"} }), kerr.GroupIDNotFound),
 		kmsg.ListConfigResources:   cluster(mayDescribeConfigs, nil),
+		kmsg.ShareGroupHeartbeat: {{fill: set(func(r *kmsg.ShareGroupHeartbeatRequest, _ *Server) {
+			r.GroupID, r.MemberID, r.SubscribedTopicNames = "s", "AAAAAAAAAAAAAAAAAAAAAA", []string{"t"}
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayRead), onTopic(mayDescribe)}}},
+		kmsg.ShareGroupDescribe: {
+			{fill: set(func(r *kmsg.ShareGroupDescribeRequest, s *Server) {
+				s.Shares.Heartbeat(share.HeartbeatRequest{Group: "s", MemberID: "m", Topics: []string{"t"}})
+				r.GroupIDs = []string{"s"}
+			}), none: noGroupRight, rules: []meta.ACL{onShares(mayDescribe), onTopic(mayDescribe)}},
+		},
+		kmsg.ShareFetch: {{fill: set(func(r *kmsg.ShareFetchRequest, s *Server) {
+			r.GroupID, r.MemberID, r.MaxRecords = str("s"), str("m"), 1
+			r.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: topicID(s), Partitions: []kmsg.ShareFetchRequestTopicPartition{{}}}}
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayRead), onTopic(mayRead)}}},
+		kmsg.ShareAcknowledge: {{fill: set(func(r *kmsg.ShareAcknowledgeRequest, s *Server) {
+			r.GroupID, r.MemberID, r.ShareSessionEpoch = str("s"), str("m"), 1
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayRead)}, ok: []*kerr.Error{kerr.ShareSessionNotFound}}},
+		kmsg.DescribeShareGroupOffsets: {{fill: set(func(r *kmsg.DescribeShareGroupOffsetsRequest, _ *Server) {
+			g := kmsg.NewDescribeShareGroupOffsetsRequestGroup()
+			g.GroupID, g.Topics = "s", []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: "t", Partitions: []int32{0}}}
+			r.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{g}
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayDescribe), onTopic(mayDescribe)}}},
+		kmsg.AlterShareGroupOffsets: {{fill: set(func(r *kmsg.AlterShareGroupOffsetsRequest, _ *Server) {
+			r.GroupID, r.Topics = "s", []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{}}}}
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayRead), onTopic(mayRead)}}},
+		kmsg.DeleteShareGroupOffsets: {{fill: set(func(r *kmsg.DeleteShareGroupOffsetsRequest, s *Server) {
+			key := share.Partition{Topic: topicID(s)}
+			s.Shares.Put("s", []share.Start{{Partition: key, Log: s.Catalog.Get("t").Partitions[0].Log}}, false)
+			r.GroupID, r.Topics = "s", []kmsg.DeleteShareGroupOffsetsRequestTopic{{Topic: "t"}}
+		}), none: noGroupRight, rules: []meta.ACL{onShares(mayDelete), onTopic(mayRead)}}},
 		kmsg.DescribeTopicPartitions: {
 			{fill: set(func(r *kmsg.DescribeTopicPartitionsRequest, _ *Server) {
 				r.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "t"}}
@@ -280,6 +310,8 @@ func accesses() map[kmsg.Key][]access {
 		},
 	}
 }
+
+func onShares(op kmsg.ACLOperation) meta.ACL { return rule(kmsg.ACLResourceTypeGroup, "s", op) }
 
 func listed(r kmsg.Response) int { return len(r.(*kmsg.ListGroupsResponse).Groups) }
 

@@ -5,6 +5,8 @@ import (
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/waysideos/wayside/services/broker/store"
 )
 
 // api is one row of the protocol: a key, the versions that are told to
@@ -34,6 +36,8 @@ func apis() []api {
 		describeConfigsAPI, alterConfigsAPI, describeLogDirsAPI, createPartitionsAPI, deleteGroupsAPI,
 		offsetDeleteAPI, consumerGroupHeartbeatAPI, consumerGroupDescribeAPI,
 		electLeadersAPI, incrementalAlterConfigsAPI, alterPartitionAssignmentsAPI, listPartitionReassignmentsAPI,
+		shareGroupHeartbeatAPI, shareGroupDescribeAPI, shareFetchAPI, shareAcknowledgeAPI,
+		describeShareGroupOffsetsAPI, alterShareGroupOffsetsAPI, deleteShareGroupOffsetsAPI,
 		updateFeaturesAPI, describeClusterAPI, describeProducersAPI, listConfigResourcesAPI, describeTopicPartitionsAPI,
 	}
 }
@@ -62,8 +66,25 @@ type answer struct {
 		ready() bool
 		wait(context.Context)
 	}
-	fetch *fetchAnswer
+	fetch streamed
 	raw   []byte // instead of a response with a header (SaslHandshake version 0)
+}
+
+// streamed is a response whose records are still in their files: they go to
+// the socket without being held in memory.
+type streamed interface {
+	// appendTo encodes all but the records; gap is told where those belong.
+	appendTo(b []byte, version int16, gap func(*store.Slice, int)) []byte
+	recordBytes() int64
+	setThrottle(ms int32)
+	release()
+}
+
+// release lets the files go.
+func (a *answer) release() {
+	if a.fetch != nil {
+		a.fetch.release()
+	}
 }
 
 // typed turns a handler of one request type into an api's.

@@ -35,8 +35,6 @@ var notServed = []struct {
 	{"there is one directory of logs", []kmsg.Key{kmsg.AlterReplicaLogDirs, kmsg.AssignReplicasToDirs}},
 	{"delegation tokens; clients authenticate themselves", []kmsg.Key{kmsg.CreateDelegationToken, kmsg.RenewDelegationToken, kmsg.ExpireDelegationToken, kmsg.DescribeDelegationToken}},
 	{"metrics pushed by clients (KIP-714); clients that find it missing go on without", []kmsg.Key{kmsg.GetTelemetrySubscriptions, kmsg.PushTelemetry}},
-	{"share groups (KIP-932): not yet", []kmsg.Key{kmsg.ShareGroupHeartbeat, kmsg.ShareGroupDescribe, kmsg.ShareFetch, kmsg.ShareAcknowledge,
-		kmsg.DescribeShareGroupOffsets, kmsg.AlterShareGroupOffsets, kmsg.DeleteShareGroupOffsets}},
 	{"between brokers, for share groups", []kmsg.Key{kmsg.InitializeShareGroupState, kmsg.ReadShareGroupState, kmsg.WriteShareGroupState, kmsg.DeleteShareGroupState, kmsg.ReadShareGroupStateSummary}},
 	{"streams groups (KIP-1071): not yet; Kafka Streams uses classic groups unless told otherwise", []kmsg.Key{kmsg.StreamsGroupHeartbeat, kmsg.StreamsGroupDescribe, kmsg.StreamsGroupTopologyDescriptionUpdate}},
 }

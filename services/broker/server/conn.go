@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/waysideos/wayside/services/broker/share"
 )
 
 const (
@@ -31,6 +33,7 @@ type conn struct {
 	in      *input
 	out     sender
 	fetches *fetchSession // nil: none
+	shares  map[*share.Session]bool
 	guard   guard
 	hanging atomic.Bool
 
@@ -72,6 +75,9 @@ func (c *conn) serve(ctx, hard context.Context) {
 	c.nc.Close()
 	c.in.drop()
 	c.s.sessions.close(c.fetches)
+	for session := range c.shares {
+		session.Close()
+	}
 }
 
 // guarded keeps a defect that one client hits from ending all others.

@@ -8,8 +8,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/store"
 )
 
-// fetchAnswer is a Fetch response whose records are still in their files:
-// they go to the socket without being held in memory.
+// fetchAnswer is a Fetch response; see streamed.
 type fetchAnswer struct {
 	err     int16
 	session int32
@@ -71,11 +70,11 @@ func (p *fetchPart) release() {
 	p.records = nil
 }
 
-// release lets the files go. A nil answer has none.
+func (f *fetchAnswer) recordBytes() int64 { return f.bytes }
+
+func (f *fetchAnswer) setThrottle(ms int32) { f.throttle = ms }
+
 func (f *fetchAnswer) release() {
-	if f == nil {
-		return
-	}
 	for i := range f.parts {
 		f.parts[i].release()
 	}
@@ -83,12 +82,12 @@ func (f *fetchAnswer) release() {
 
 // fetch writes the response: everything but records into the buffer, records
 // from file to socket.
-func (w *sender) fetch(r *request, f *fetchAnswer) {
+func (w *sender) fetch(r *request, f streamed) {
 	at := len(w.buf)
 	var gaps []gap
 	buf := appendHeader(w.buf, r)
 	buf = f.appendTo(buf, r.version, func(s *store.Slice, at int) { gaps = append(gaps, gap{s, at}) })
-	size := int64(len(buf)-at-sizeBytes) + f.bytes
+	size := int64(len(buf)-at-sizeBytes) + f.recordBytes()
 	binary.BigEndian.PutUint32(buf[at:], uint32(size))
 	done := 0
 	for _, g := range gaps {

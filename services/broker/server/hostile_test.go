@@ -294,6 +294,34 @@ func giants() map[string]func(i int) kmsg.Request {
 			}
 			return r
 		},
+		"ShareGroupHeartbeat of 1,000 topics": func(i int) kmsg.Request {
+			r := kmsg.NewPtrShareGroupHeartbeatRequest()
+			r.Version, r.GroupID, r.MemberID = 1, name(i, 0), "m"
+			for j := range 1000 {
+				r.SubscribedTopicNames = append(r.SubscribedTopicNames, name(i, j)+strings.Repeat("x", 200))
+			}
+			return r
+		},
+		"ShareFetch of 19,000 partitions": func(i int) kmsg.Request {
+			r := kmsg.NewPtrShareFetchRequest()
+			group, member := name(i, 0), "m"
+			r.Version, r.GroupID, r.MemberID, r.MaxWaitMillis, r.MaxRecords = 2, &group, &member, 100, 1
+			for j := range 19000 {
+				r.Topics = append(r.Topics, kmsg.ShareFetchRequestTopic{TopicID: [16]byte{byte(j), byte(j >> 8)}, Partitions: []kmsg.ShareFetchRequestTopicPartition{{}}})
+			}
+			return r
+		},
+		"ShareAcknowledge of 100,000 ranges": func(i int) kmsg.Request {
+			r := kmsg.NewPtrShareAcknowledgeRequest()
+			group, member := name(i, 0), "m"
+			r.Version, r.GroupID, r.MemberID, r.ShareSessionEpoch = 2, &group, &member, 1
+			p := kmsg.NewShareAcknowledgeRequestTopicPartition()
+			for j := range int64(100000) {
+				p.AcknowledgementBatches = append(p.AcknowledgementBatches, kmsg.ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch{FirstOffset: 2 * j, LastOffset: 2 * j, AcknowledgeTypes: []int8{1}})
+			}
+			r.Topics = []kmsg.ShareAcknowledgeRequestTopic{{Partitions: []kmsg.ShareAcknowledgeRequestTopicPartition{p}}}
+			return r
+		},
 		"CreateACLs of 20,000 rules": func(i int) kmsg.Request {
 			r := kmsg.NewPtrCreateACLsRequest()
 			r.Version = 1

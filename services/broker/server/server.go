@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
 	"github.com/waysideos/wayside/services/broker/quota"
+	"github.com/waysideos/wayside/services/broker/share"
 	"github.com/waysideos/wayside/services/broker/txn"
 )
 
@@ -26,6 +27,7 @@ type Config struct {
 	Catalog   *catalog.Catalog
 	Meta      *meta.Store
 	Groups    *group.Manager
+	Shares    *share.Manager
 	Txns      *txn.Coordinator
 	Advertise func(net.Conn) (host string, port int32)
 	// Room reports whether records of n bytes may still be written.

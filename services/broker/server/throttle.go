@@ -32,7 +32,7 @@ func (c *conn) throttle(r *request, took time.Duration) time.Duration {
 	case r.key == kmsg.Produce.Int16():
 		charge(quota.Produce, float64(r.size))
 	case r.answer.fetch != nil:
-		charge(quota.Consume, float64(r.answer.fetch.bytes))
+		charge(quota.Consume, float64(r.answer.fetch.recordBytes()))
 	}
 	if !waits[r.key] {
 		charge(quota.Request, 100*took.Seconds()) // a second of work is 100 % of one
@@ -51,7 +51,7 @@ func (c *conn) throttle(r *request, took time.Duration) time.Duration {
 func (a *answer) throttle(d time.Duration) {
 	ms := int32(d.Milliseconds())
 	if a.fetch != nil {
-		a.fetch.throttle = ms
+		a.fetch.setThrottle(ms)
 	}
 	if m, ok := a.msg.(kmsg.SetThrottleResponse); ok {
 		m.SetThrottle(ms)

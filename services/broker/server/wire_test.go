@@ -18,6 +18,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/broker/share"
 	"github.com/waysideos/wayside/services/broker/store"
 	"github.com/waysideos/wayside/services/broker/txn"
 	"github.com/waysideos/wayside/services/vfs"
@@ -44,8 +45,12 @@ func newServer(t testing.TB) *Server {
 	txns := txn.Open(txn.Config{Meta: st, Logs: logs, Log: log})
 	t.Cleanup(txns.Close)
 	<-logs.done
+	var groups *group.Manager
+	shares := share.New(share.Options{Meta: st, Setting: cat.BrokerValue, Taken: func(id string) bool { return groups.Has(id) }})
+	groups = group.New(group.Options{Meta: st, Taken: shares.Has})
+	t.Cleanup(shares.Close)
 	return New(Config{
-		Catalog: cat, Meta: st, Groups: group.New(group.Options{Meta: st}), Txns: txns, Metrics: m, Log: log,
+		Catalog: cat, Meta: st, Groups: groups, Shares: shares, Txns: txns, Metrics: m, Log: log,
 		Advertise:   func(net.Conn) (string, int32) { return "here", 9092 },
 		Room:        func(int64) bool { return true },
 		Connections: 10, RequestBytes: 1 << 20, RequestMemory: 4 << 20, FetchBytes: 1 << 20,

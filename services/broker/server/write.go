@@ -25,7 +25,7 @@ func (c *conn) respond(hard context.Context, req *request) error {
 		c.room.Wait()
 	}
 	if c.broken != nil {
-		req.answer.fetch.release()
+		req.answer.release()
 		return c.broken
 	}
 	c.queue = append(c.queue, req)
@@ -65,7 +65,7 @@ func (c *conn) writeQueue(hard context.Context) {
 			c.out.flush()
 			err = c.out.err
 		}
-		req.answer.fetch.release()
+		req.answer.release()
 	}
 }
 
@@ -98,7 +98,7 @@ type sender struct {
 
 // send writes an answer to the buffer, after waiting for the disk if it must.
 func (w *sender) send(hard context.Context, r *request) error {
-	defer r.answer.fetch.release()
+	defer r.answer.release()
 	if w.err == nil && r.answer.later != nil {
 		w.complete(hard, r)
 	}

@@ -81,6 +81,9 @@ func (h Header) Size() int64 { return prefixSize + int64(h.Length) }
 // LastOffset of the batch.
 func (h Header) LastOffset() int64 { return h.BaseOffset + int64(h.LastOffsetDelta) }
 
+// Control reports whether the batch holds no records but a marker.
+func (h Header) Control() bool { return h.Attributes&attrControl != 0 }
+
 // Transactional reports whether the batch belongs to a transaction.
 func (h Header) Transactional() bool { return h.Attributes&attrTransactional != 0 }
 

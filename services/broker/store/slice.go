@@ -7,6 +7,12 @@ func (s *Slice) More() bool { return s.more }
 // Cut shortens the slice to its first n bytes.
 func (s *Slice) Cut(n int64) { s.n = min(s.n, n) }
 
+// Skip shortens the slice by its first n bytes.
+func (s *Slice) Skip(n int64) {
+	n = min(s.n, n)
+	s.off, s.n = s.off+n, s.n-n
+}
+
 // readAhead is how much is read at once to go through batches, in bytes.
 const readAhead = 16 << 10
 

@@ -15,7 +15,7 @@ import (
 )
 
 // dir holds the newest metadata that was believed, one file a role, as it was
-// signed: docs/formats/update-state.md.
+// signed: docs/formats/updater-state.md.
 const dir = "tuf"
 
 func fileOf(role string) string { return path.Join(dir, role+".json") }

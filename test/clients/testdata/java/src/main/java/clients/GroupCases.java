@@ -64,6 +64,9 @@ final class GroupCases {
         all.put("group/pattern-re2", GroupCases::patternRE2);
         all.put("group/dead-member-leaves", GroupCases::deadMember);
         all.put("group/upgrade-classic-to-consumer", GroupCases::upgrade);
+        for (Way way : List.of(WAYS.get(0), WAYS.get(3))) {
+            all.put("group/live-migration-" + way.name, env -> migrate(env, way));
+        }
     }
 
     /** A consumer that polls on a thread of its own until it is stopped. */
@@ -298,5 +301,38 @@ final class GroupCases {
         check(env.admin.describeConsumerGroups(List.of(group)).describedGroups().get(group).get().type()
                 == org.apache.kafka.common.GroupType.CONSUMER, "the group is not of the new kind");
         young.leave();
+    }
+
+    /** KIP-848's live migration: over to the new protocol member by member, and back. */
+    private static void migrate(Env env, Way old) throws Exception {
+        String topic = env.topic(4);
+        String group = env.unique();
+        Set<String> seen = new ConcurrentSkipListSet<>();
+        Object[] classic = old.with("group.id", group);
+        var one = new Member(env, seen, topic, classic);
+        Env.eventually("the classic member has all", () -> partitions(one) == 4);
+        env.produce(topic, 0, 50);
+        Env.eventually("it reads them", () -> seen.size() == 50);
+        var two = new Member(env, seen, topic, WAYS.get(4).with("group.id", group));
+        Env.eventually("both kinds share", () -> partitions(one, two) == 4 && two.assigned.size() == 2);
+        check(type(env, group) == org.apache.kafka.common.GroupType.CONSUMER, "the group is not of the new kind");
+        env.produce(topic, 50, 100);
+        Env.eventually("they read on", () -> seen.size() == 100);
+        one.leave();
+        Env.eventually("the new member has all", () -> partitions(two) == 4);
+        env.produce(topic, 100, 150);
+        Env.eventually("it reads on", () -> seen.size() == 150);
+        var three = new Member(env, seen, topic, classic);
+        Env.eventually("both kinds share again", () -> partitions(two, three) == 4 && three.assigned.size() == 2);
+        two.leave();
+        Env.eventually("the classic member has all again", () -> partitions(three) == 4);
+        check(type(env, group) == org.apache.kafka.common.GroupType.CLASSIC, "the group is not of the old kind");
+        env.produce(topic, 150, 200);
+        Env.eventually("it reads the rest", () -> seen.size() == 200);
+        three.leave();
+    }
+
+    private static org.apache.kafka.common.GroupType type(Env env, String group) throws Exception {
+        return env.admin.listGroups().all().get().stream().filter(g -> g.groupId().equals(group)).findFirst().orElseThrow().type().orElseThrow();
     }
 }

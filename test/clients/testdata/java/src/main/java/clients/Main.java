@@ -23,6 +23,7 @@ public final class Main {
         GroupCases.add(all);
         AdminCases.add(all);
         GroupAdminCases.add(all);
+        ShareCases.add(all);
         StreamsCases.add(all);
         SecurityCases.add(all);
         return all;
