@@ -11,7 +11,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm bench-broker bench-delta clients soak soak-links clean
+.PHONY: help run build test check unit vm bench-broker bench-delta bench-replicator clients soak soak-links clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md;
 
 bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
 	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 60m -v -bench-delta
+
+RECORDS ?= 1000000
+bench-replicator: ## measure a link beside MirrorMaker 2, prints a table; RECORDS=100000 for less
+	@$(GO) test ./test/replication -run 'TestBenchLinks$$' -count 1 -timeout 60m -v -bench-links $(RECORDS)
 
 SOAK ?= 1h
 soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker

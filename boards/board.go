@@ -38,16 +38,21 @@ type Modules struct {
 
 // QEMU says how QEMU plays the board.
 type QEMU struct {
-	System    string   `yaml:"system"`          // qemu-system-<System>
-	Machine   string   `yaml:"machine"`         // -machine
-	CPU       string   `yaml:"cpu"`             // -cpu under TCG
-	MemoryMiB int      `yaml:"memory_mib"`      // default -m
-	SMP       int      `yaml:"smp"`             // default -smp
-	Firmware  string   `yaml:"firmware"`        // Debian package: ovmf
-	Code      string   `yaml:"code"`            // path of the firmware code in that package
-	Vars      string   `yaml:"vars"`            // path of its variable store template
-	Disk      string   `yaml:"disk"`            // -device driver of the disk: virtio-blk-pci
-	NIC       string   `yaml:"nic"`             // -device driver of the NIC: virtio-net-pci
-	Watchdog  string   `yaml:"watchdog"`        // -device driver of the hardware watchdog: i6300esb
-	Extra     []string `yaml:"extra,omitempty"` // further arguments
+	System    string `yaml:"system"`     // qemu-system-<System>
+	Machine   string `yaml:"machine"`    // -machine
+	CPU       string `yaml:"cpu"`        // -cpu under TCG
+	MemoryMiB int    `yaml:"memory_mib"` // default -m
+	SMP       int    `yaml:"smp"`        // default -smp
+	Firmware  string `yaml:"firmware"`   // Debian package: ovmf
+	Code      string `yaml:"code"`       // path of the firmware code in that package
+	Vars      string `yaml:"vars"`       // path of its variable store template
+	// SecureCode is the firmware code with Secure Boot, VendorVars a variable
+	// store whose db holds the certificates that option ROMs are signed by.
+	SecureCode string `yaml:"secure_code,omitempty"`
+	VendorVars string `yaml:"vendor_vars,omitempty"`
+
+	Disk     string   `yaml:"disk"`            // -device driver of the disk: virtio-blk-pci
+	NIC      string   `yaml:"nic"`             // -device driver of the NIC: virtio-net-pci
+	Watchdog string   `yaml:"watchdog"`        // -device driver of the hardware watchdog: i6300esb
+	Extra    []string `yaml:"extra,omitempty"` // further arguments
 }

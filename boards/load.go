@@ -77,6 +77,7 @@ func parse(data []byte) (Board, error) {
 		return Board{}, errors.New(yaml.FormatError(err, false, true))
 	}
 	b.Modules.Initramfs = append(slices.Clone(always), b.Modules.Initramfs...)
+	b.Modules.Root = append(slices.Clone(alwaysRoot), b.Modules.Root...)
 	b.Modules.Load = append(slices.Clone(always), b.Modules.Load...)
 	return b, b.Validate()
 }
@@ -86,6 +87,10 @@ func parse(data []byte) (Board, error) {
 // pages, or the boot partition does not mount; erofs and ext4 find no checksum
 // unless crc32c comes before them.
 var always = []string{"crc32c_generic", "dm_verity", "erofs", "efivarfs", "vfat", "nls_ascii", "nls_cp437", "ext4"}
+
+// alwaysRoot names the modules that every root has: each release must open
+// the encrypted partitions that an earlier one has made.
+var alwaysRoot = []string{"dm_crypt", "xts"}
 
 // Validate reports every field that is missing or cannot be right.
 func (b Board) Validate() error {

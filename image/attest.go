@@ -59,12 +59,15 @@ func (w *build) attestRoot(ctx context.Context) (string, error) {
 // files too.
 func (w *build) attestImage(ctx context.Context) (detail string, err error) {
 	sum := sha256.Sum256(w.uki)
-	loader := sha256.Sum256(w.loader)
-	w.provenance, err = w.attest(ctx, []attest.Subject{
+	subjects := []attest.Subject{
 		{Name: layout.UKIName(w.plan.Release.Version), Hash: "sha256", Hex: hex.EncodeToString(sum[:])},
-		{Name: layout.LoaderFile(w.plan.Release.Arch), Hash: "sha256", Hex: hex.EncodeToString(loader[:])},
 		{Name: "root", Hash: "dmVerity", Hex: hex.EncodeToString(w.tree.RootHash)},
-	})
+	}
+	for _, l := range w.loaders {
+		sum := sha256.Sum256(l.Data)
+		subjects = append(subjects, attest.Subject{Name: path.Base(l.Path), Hash: "sha256", Hex: hex.EncodeToString(sum[:])})
+	}
+	w.provenance, err = w.attest(ctx, subjects)
 	return fmt.Sprintf("%d parts named", len(w.plan.components)), err
 }
 

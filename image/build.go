@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waysideos/wayside/image/disk"
+	"github.com/waysideos/wayside/image/guard"
 	"github.com/waysideos/wayside/image/initramfs"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/modules"
@@ -33,8 +34,8 @@ type build struct {
 	rootBytes int64             // of the file system
 	tree      verity.Tree
 	initramfs []byte
-	uki       []byte // signed
-	loader    []byte // signed
+	uki       []byte         // signed
+	loaders   []disk.FATFile // signed: what the firmware starts, and what that starts
 
 	provenance []byte // of the image; the root has its own
 }
@@ -159,14 +160,19 @@ func (w *build) makeInitramfs(context.Context) (string, error) {
 
 func (w *build) makeUKI(context.Context) (detail string, err error) {
 	r := w.plan.Release
-	words := cmdline(w.in.Board.Cmdline, r, hex.EncodeToString(w.tree.RootHash), w.tree.DataBlocks)
-	w.uki, err = uki.Build(w.plan.stub, []uki.Section{
+	words := cmdline(w.in, r, hex.EncodeToString(w.tree.RootHash), w.tree.DataBlocks)
+	sections := []uki.Section{
 		{Name: uki.OSRel, Data: osRelease(r)},
 		{Name: uki.Cmdline, Data: []byte(strings.Join(words, " "))},
 		{Name: uki.Uname, Data: []byte(r.Kernel)},
 		{Name: uki.Linux, Data: w.plan.kernel},
 		{Name: uki.Initrd, Data: w.initramfs},
-	})
+	}
+	if w.in.PolicyKey != nil {
+		w.uki, err = uki.BuildVouched(w.plan.stub, sections, w.in.PolicyKey)
+	} else {
+		w.uki, err = uki.Build(w.plan.stub, sections)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -184,19 +190,38 @@ func (w *build) sign(context.Context) (detail string, err error) {
 	if w.uki, err = uki.Sign(w.uki, w.in.Keys, at); err != nil {
 		return "", fmt.Errorf("kernel image: %w", err)
 	}
-	if w.loader, err = uki.Sign(w.plan.loader, w.in.Keys, at); err != nil {
-		return "", fmt.Errorf("boot loader: %w", err)
+	w.loaders = loaders(w.plan.Release.Arch, w.plan.loader)
+	for i := range w.loaders {
+		l := &w.loaders[i]
+		if l.Data, err = uki.Sign(l.Data, w.in.Keys, at); err != nil {
+			return "", fmt.Errorf("boot loader %s: %w", l.Path, err)
+		}
 	}
 	return w.in.Keys.Cert.Subject.String(), nil
 }
 
+// loaders puts the boot manager where it is started from: by the guard, or by
+// the firmware itself.
+func loaders(goarch string, manager []byte) []disk.FATFile {
+	first := path.Join(layout.ESPLoader, layout.LoaderFile(goarch))
+	program, ok := guard.Program(goarch)
+	if !ok {
+		return []disk.FATFile{{Path: first, Data: manager}}
+	}
+	return []disk.FATFile{{Path: first, Data: program}, {Path: layout.BootManager(goarch), Data: manager}}
+}
+
 func (w *build) writeESP(context.Context) (string, error) {
 	r := w.plan.Release
-	files := []disk.FATFile{
-		{Path: loaderPath(r.Arch), Data: w.loader},
-		{Path: layout.ESPLoaderConf, Data: []byte(loaderConf)},
-		{Path: path.Join(layout.ESPUKIDir, layout.UKIName(r.Version)), Data: w.uki},
+	files := append(w.loaders[:len(w.loaders):len(w.loaders)],
+		disk.FATFile{Path: layout.ESPLoaderConf, Data: []byte(loaderConf(w.in.Enrol.mode()))},
+		disk.FATFile{Path: path.Join(layout.ESPUKIDir, layout.UKIName(r.Version)), Data: w.uki},
+	)
+	auth, err := w.in.Enrol.files(time.Unix(r.Epoch, 0))
+	if err != nil {
+		return "", err
 	}
+	files = append(files, auth...)
 	if w.in.Site != nil {
 		files = append(files, disk.FATFile{Path: layout.ESPSite, Data: w.in.Site})
 	}

@@ -3,6 +3,8 @@
 package image
 
 import (
+	"crypto"
+	"crypto/x509"
 	"io/fs"
 
 	"github.com/waysideos/wayside/boards"
@@ -50,9 +52,25 @@ type Input struct {
 	// UpdateRoot is the signed TUF root that boxes of this image trust at
 	// first, as JSON; nil for an image that takes no updates.
 	UpdateRoot []byte
+	// Enrol puts the keys of Secure Boot on the boot partition; nil for none.
+	Enrol *Enrolment
+	// PolicyKey, RSA of 2048 bits, vouches for the kernel image to TPMs that
+	// keep the keys of encrypted partitions; nil for an image that opens none.
+	PolicyKey crypto.Signer
+	// Encrypt has boxes make their state and data partitions encrypted.
+	Encrypt bool
 	// CacheDir keeps what is costly to derive from the kernel package, by
 	// content. It never changes what is built.
 	CacheDir string
+}
+
+// Enrolment is what the boot loader enrols in a firmware that is in setup mode.
+type Enrolment struct {
+	Mode     EnrolMode
+	Platform keys.Platform
+	// Vendors are the certificates that stay in db beside ours, for option
+	// ROMs.
+	Vendors []*x509.Certificate
 }
 
 // Package is one Debian package of the image.

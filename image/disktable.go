@@ -3,7 +3,6 @@ package image
 import (
 	"io"
 	"os"
-	"path"
 	"syscall"
 	"time"
 
@@ -13,15 +12,7 @@ import (
 	"github.com/waysideos/wayside/image/verity"
 )
 
-// loaderConf is systemd-boot's configuration: start the newest entry at once,
-// and let nobody at the keyboard change a command line. No random seed is
-// shipped: one that every box shares is none.
-const loaderConf = "timeout 0\neditor no\n"
-
 const espLabel = "WAYSIDE"
-
-// loaderPath is the boot loader's place on the boot partition.
-func loaderPath(goarch string) string { return path.Join(layout.ESPLoader, layout.LoaderFile(goarch)) }
 
 // diskTable lays the shipped partitions out and returns the size of the disk
 // that just holds them. Every GUID derives from the release.

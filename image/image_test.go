@@ -152,8 +152,9 @@ func TestVerifyRefusesAlteredImages(t *testing.T) {
 	}{
 		{"partition table", 512 + 60, "GPT"},
 		{"backup partition table", res.Size - 512 + 60, "GPT"},
-		{"boot loader, code", loader, "EFI/BOOT/BOOTX64.EFI"},
-		{"boot loader, header", loader - 1024 + 0x40 + 8, "EFI/BOOT/BOOTX64.EFI"},
+		{"guard", find(t, head, "w\x00a\x00y\x00s\x00i\x00d\x00e\x00:\x00"), "EFI/BOOT/BOOTX64.EFI"},
+		{"boot loader, code", loader, "EFI/systemd/systemd-bootx64.efi"},
+		{"boot loader, header", loader - 1024 + 0x40 + 8, "EFI/systemd/systemd-bootx64.efi"},
 		{"loader configuration", find(t, head, "timeout 0"), "loader.conf"},
 		{"kernel image, stub", uki, "EFI/Linux/wayside-1.0.0.efi"},
 		{"kernel image, command line", find(t, head, "wayside.roothash"), "EFI/Linux/wayside-1.0.0.efi"},
@@ -247,8 +248,8 @@ func TestInspect(t *testing.T) {
 			t.Errorf("the report as JSON does not say %q", want)
 		}
 	}
-	if got := strings.Count(text.String(), ", valid\n"); got != 3 {
-		t.Errorf("%d valid signatures shown, want those of loader, kernel and provenance:\n%s", got, text.String())
+	if got := strings.Count(text.String(), ", valid\n"); got != 4 {
+		t.Errorf("%d valid signatures shown, want those of guard, loader, kernel and provenance:\n%s", got, text.String())
 	}
 	if r.Root.Modules != 8 || r.Root.Units != 1 {
 		t.Errorf("the root holds %d modules and %d services, want 8 and 1", r.Root.Modules, r.Root.Units)

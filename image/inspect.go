@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
+	"github.com/waysideos/wayside/image/secureboot"
 	"github.com/waysideos/wayside/image/uki"
 	"github.com/waysideos/wayside/image/verity"
 )
@@ -48,6 +49,8 @@ type BootFile struct {
 	Size int64  `json:"size_bytes"`
 	// Signature is set for programs.
 	Signature *SignatureReport `json:"signature,omitempty"`
+	// Enrols names the certificates that a key file would enrol.
+	Enrols []string `json:"enrols,omitempty"`
 }
 
 // SignatureReport says who a program claims to be signed by, and whether that
@@ -70,6 +73,9 @@ type KernelImage struct {
 	RootHash   string           `json:"root_hash"`
 	DataBlocks int64            `json:"data_blocks"`
 	Sections   map[string]int64 `json:"sections"` // sizes in bytes
+	// PCRs predicts a TPM's registers after a boot of this image, hex by
+	// register, SHA-256 bank; see uki.PCR11 and uki.PCR4.
+	PCRs map[int]string `json:"pcrs,omitempty"`
 }
 
 // RootReport is the root file system of slot A.
@@ -96,7 +102,7 @@ func Inspect(img io.ReaderAt, size int64, certs ...*x509.Certificate) (*Report, 
 		r.addFile(p, f, certs)
 	}
 	for _, u := range p.ukis {
-		r.addKernel(u)
+		r.addKernel(p, u)
 	}
 	r.addRoot(p, certs)
 	return r, nil
@@ -114,7 +120,26 @@ func (r *Report) addFile(p *parts, f disk.FATInfo, certs []*x509.Certificate) {
 		}
 		b.Signature = signatureReport(pe, certs)
 	}
+	if isKeyFile(f.Path) {
+		b.Enrols = r.enrols(p, f.Path)
+	}
 	r.Files = append(r.Files, b)
+}
+
+func (r *Report) enrols(p *parts, name string) (subjects []string) {
+	data, err := p.esp.ReadFile(name)
+	if err != nil {
+		r.problem(err)
+		return nil
+	}
+	certs, err := secureboot.AuthCertificates(data)
+	if err != nil {
+		r.problem(fmt.Errorf("%s: %w", name, err))
+	}
+	for _, c := range certs {
+		subjects = append(subjects, c.Subject.String())
+	}
+	return subjects
 }
 
 func signatureReport(pe []byte, certs []*x509.Certificate) *SignatureReport {
@@ -131,7 +156,7 @@ func signatureReport(pe []byte, certs []*x509.Certificate) *SignatureReport {
 	return s
 }
 
-func (r *Report) addKernel(u bootImage) {
+func (r *Report) addKernel(p *parts, u bootImage) {
 	k := KernelImage{
 		Path: u.path, Size: int64(len(u.pe)), Sections: map[string]int64{},
 		Kernel: string(uki.Find(u.sections, uki.Uname)), Cmdline: string(uki.Find(u.sections, uki.Cmdline)),
@@ -145,7 +170,38 @@ func (r *Report) addKernel(u bootImage) {
 		r.problem(err)
 	}
 	k.RootHash, k.DataBlocks = hex.EncodeToString(rootHash), blocks
+	if k.PCRs, err = p.predict(u); err != nil {
+		r.problem(fmt.Errorf("predict measurements of %s: %w", u.path, err))
+	}
 	r.Kernels = append(r.Kernels, k)
+}
+
+// predict says what a TPM will hold after a boot of a kernel image by this
+// disk's boot loader.
+func (p *parts) predict(u bootImage) (map[int]string, error) {
+	pcr11, err := uki.PCR11(u.pe)
+	if err != nil {
+		return nil, err
+	}
+	pcrs := map[int]string{11: hex.EncodeToString(pcr11[:])}
+	arch, err := uki.Arch(u.pe)
+	if err != nil {
+		return pcrs, err
+	}
+	var programs [][]byte
+	for _, l := range loaders(arch, nil) {
+		pe, err := p.esp.ReadFile(l.Path)
+		if err != nil {
+			return pcrs, err
+		}
+		programs = append(programs, pe)
+	}
+	// The stub starts the kernel past the firmware's measuring.
+	pcr4, err := uki.PCR4(append(programs, u.pe)...)
+	if err == nil {
+		pcrs[4] = hex.EncodeToString(pcr4[:])
+	}
+	return pcrs, err
 }
 
 // addRoot looks into the slot with the words of the first kernel image that

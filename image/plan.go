@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -73,12 +74,18 @@ func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	if err := in.Keys.Check(); err != nil {
 		return nil, err
 	}
+	if err := in.Enrol.check(); err != nil {
+		return nil, err
+	}
+	if in.Encrypt && in.PolicyKey == nil {
+		return nil, errors.New("encryption by the TPM: needs a policy key, none is given")
+	}
 	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planModules, p.planRoot} {
 		if err := step(ctx, in); err != nil {
 			return nil, err
 		}
 	}
-	p.Cmdline = cmdline(in.Board.Cmdline, p.Release, "", 0)
+	p.Cmdline = cmdline(in, p.Release, "", 0)
 	return p, nil
 }
 
@@ -227,7 +234,7 @@ func readServices(root fs.FS) (map[string]string, error) {
 
 // cmdline is the kernel command line. Our words come first, because of several
 // consoles the last one given counts.
-func cmdline(board []string, r release.Release, rootHash string, dataBlocks int64) []string {
+func cmdline(in *Input, r release.Release, rootHash string, dataBlocks int64) []string {
 	words := []string{
 		layout.CmdVersion + "=" + r.Version,
 		layout.CmdBoard + "=" + r.Board,
@@ -237,7 +244,10 @@ func cmdline(board []string, r release.Release, rootHash string, dataBlocks int6
 	if rootHash != "" {
 		words = append(words, layout.CmdRootHash+"="+rootHash, layout.CmdDataBlocks+"="+strconv.FormatInt(dataBlocks, 10))
 	}
-	return append(words, board...)
+	if in.Encrypt {
+		words = append(words, layout.CmdEncrypt+"=tpm")
+	}
+	return append(words, in.Board.Cmdline...)
 }
 
 // Explain prints the plan for a person.
@@ -252,6 +262,12 @@ func (b *Builder) Explain(ctx context.Context, w io.Writer) error {
 	out.line("kernel", "%s", p.Release.Kernel)
 	out.line("cmdline", "%s", strings.Join(p.Cmdline, " "))
 	out.line("signed by", "%s", b.Input.Keys.Cert.Subject)
+	if e := b.Input.Enrol; e != nil {
+		out.line("enrols", "%s: %s", e.Mode, e.Platform.PK.Cert.Subject)
+		for _, v := range e.Vendors {
+			out.line("keeps", "%s", v.Subject)
+		}
+	}
 	for _, part := range p.layout {
 		out.line("partition", "%d %-16s %s", part.Index, part.Name, bytesText(part.Size))
 	}

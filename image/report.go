@@ -1,7 +1,10 @@
 package image
 
 import (
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -17,11 +20,17 @@ func (r *Report) Print(w io.Writer) error {
 	}
 	for _, f := range r.Files {
 		out.line("boot file", "%-34s %10s  %s", f.Path, bytesText(f.Size), f.Signature.text())
+		if len(f.Enrols) > 0 {
+			out.line("enrols", "%s", strings.Join(f.Enrols, "; "))
+		}
 	}
 	for _, k := range r.Kernels {
 		out.line("kernel", "%s in %s", k.Kernel, k.Path)
 		out.line("cmdline", "%s", k.Cmdline)
 		out.line("root hash", "%s", k.RootHash)
+		for _, n := range slices.Sorted(maps.Keys(k.PCRs)) {
+			out.line(fmt.Sprintf("pcr %d", n), "%s", k.PCRs[n])
+		}
 	}
 	if r.Root != nil {
 		out.line("root", "%s and %s of hash tree; %d files, of them %d kernel modules and %d services",

@@ -10,10 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/release"
+	"github.com/waysideos/wayside/image/secureboot"
 	"github.com/waysideos/wayside/image/uki"
 	"github.com/waysideos/wayside/image/verity"
 )
@@ -61,11 +64,11 @@ func Verify(img io.ReaderAt, size int64, certs ...*x509.Certificate) error {
 // verifyESP checks everything on the boot partition that is run or obeyed
 // before the kernel image, and that nothing else is there.
 func (p *parts) verifyESP(certs []*x509.Certificate) error {
-	loader := false
+	found := map[string]bool{}
 	for _, f := range p.files {
-		dir, base := path.Split(f.Path)
+		dir := path.Dir(f.Path) + "/"
 		switch {
-		case strings.EqualFold(dir, layout.ESPLoader+"/"):
+		case strings.EqualFold(dir, layout.ESPLoader+"/"), isBootManager(f.Path):
 			pe, err := p.esp.ReadFile(f.Path)
 			if err != nil {
 				return err
@@ -73,25 +76,63 @@ func (p *parts) verifyESP(certs []*x509.Certificate) error {
 			if err := verifyPE("boot loader", f.Path, pe, certs); err != nil {
 				return err
 			}
-			loader = loader || base == layout.LoaderFile("amd64") || base == layout.LoaderFile("arm64")
+			found[f.Path] = true
 		case f.Path == layout.ESPLoaderConf:
 			conf, err := p.esp.ReadFile(f.Path)
 			if err != nil {
 				return err
 			}
-			if string(conf) != loaderConf {
-				return fmt.Errorf("boot loader configuration %s was altered: it says %q, want %q", f.Path, conf, loaderConf)
+			if _, ours := enrolMode(conf); !ours {
+				return fmt.Errorf("boot loader configuration %s was altered: it says %q, want %q or another --enroll-keys mode",
+					f.Path, conf, loaderConf(EnrolOff))
+			}
+		case isKeyFile(f.Path):
+			if err := p.verifyKeyFile(f.Path, certs); err != nil {
+				return err
 			}
 		case strings.EqualFold(dir, layout.ESPUKIDir+"/"): // looked at by the caller
-		case f.Path == layout.ESPSite, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
+		case f.Path == layout.ESPSite, f.Path == layout.ESPRecovery, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
 		default:
 			return fmt.Errorf("the boot partition holds %s, which no build puts there", f.Path)
 		}
 	}
-	if !loader {
-		return fmt.Errorf("the boot partition holds no boot loader in %s", layout.ESPLoader)
+	for goarch := range efiArch {
+		if !slices.ContainsFunc(loaders(goarch, nil), func(f disk.FATFile) bool { return !found[f.Path] }) {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("the boot partition holds no whole boot loader: neither %s with %s nor another architecture's",
+		layout.LoaderFile("amd64"), layout.BootManager("amd64"))
+}
+
+func isBootManager(name string) bool {
+	return name == layout.BootManager("amd64") || name == layout.BootManager("arm64")
+}
+
+// verifyKeyFile checks that what would become db names the signer of this
+// image: whoever picks "enrol" in the boot menu picks what lies there. PK and
+// KEK are signed by keys that the certificates do not speak of; they are shown
+// by Inspect.
+func (p *parts) verifyKeyFile(name string, certs []*x509.Certificate) error {
+	data, err := p.esp.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	enrolled, err := secureboot.AuthCertificates(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if path.Base(name) != "db.auth" {
+		return nil
+	}
+	for _, c := range enrolled {
+		for _, known := range certs {
+			if c.Equal(known) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s would enrol keys that this image is not signed by", name)
 }
 
 // verifySlot checks every block of the slot: data and tree by the root hash,

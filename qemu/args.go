@@ -16,6 +16,7 @@ import (
 const (
 	fdQMP  = 3
 	fdDisk = 4
+	fdTPM  = 5
 )
 
 // Args is the command line, without the program. It depends on nothing but
@@ -38,7 +39,7 @@ func (c Config) Args() ([]string, error) {
 	args := []string{
 		"-name", "wayside-" + escape(c.Board.Slug),
 		"-no-user-config", "-nodefaults",
-		"-machine", q.Machine,
+		"-machine", c.machineArg(),
 	}
 	args = append(args, accel...)
 	args = append(args,
@@ -59,6 +60,7 @@ func (c Config) Args() ([]string, error) {
 	if q.Watchdog != "" {
 		args = append(args, "-device", q.Watchdog, "-action", "watchdog=reset")
 	}
+	args = append(args, c.tpmArgs()...)
 	args = append(args, c.fwCfgArgs()...)
 	args = append(args, q.Extra...)
 	return append(args, c.Extra...), nil
@@ -74,8 +76,23 @@ func (c Config) accelArgs() ([]string, error) {
 	return nil, fmt.Errorf("accelerator %q: a command line needs kvm or tcg", c.Accel)
 }
 
+// machineArg gives firmware with Secure Boot the system management mode in
+// which it guards its variables.
+func (c Config) machineArg() string {
+	if c.SecureBoot != nil && c.Board.QEMU.System == "x86_64" {
+		return c.Board.QEMU.Machine + ",smm=on"
+	}
+	return c.Board.QEMU.Machine
+}
+
 func (c Config) firmwareArgs() []string {
-	args := []string{"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + escape(c.Firmware.Code)}
+	code := c.Firmware.Code
+	var args []string
+	if c.SecureBoot != nil {
+		code = c.Firmware.SecureCode
+		args = []string{"-global", "driver=cfi.pflash01,property=secure,value=on"}
+	}
+	args = append(args, "-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+escape(code))
 	if c.Firmware.Vars != "" {
 		args = append(args, "-drive", "if=pflash,format=raw,unit=1,file="+escape(c.varsPath()))
 	}
@@ -122,6 +139,17 @@ func (c Config) networkArgs() ([]string, error) {
 		netdev += fmt.Sprintf(",hostfwd=tcp:%s:%s-:%d", host, port, f.Guest)
 	}
 	return []string{"-netdev", netdev, "-device", c.Board.QEMU.NIC + ",netdev=net,romfile="}, nil
+}
+
+func (c Config) tpmArgs() []string {
+	if !c.TPM {
+		return nil
+	}
+	return []string{
+		"-chardev", fmt.Sprintf("socket,id=tpm-socket,fd=%d", fdTPM),
+		"-tpmdev", "emulator,id=tpm,chardev=tpm-socket",
+		"-device", "tpm-crb,tpmdev=tpm",
+	}
 }
 
 func (c Config) fwCfgArgs() []string {

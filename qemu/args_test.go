@@ -21,7 +21,7 @@ func argsConfig() Config {
 			Disk: "virtio-blk-pci", NIC: "virtio-net-pci", Watchdog: "i6300esb",
 		}},
 		Image:    "/images/box.img",
-		Firmware: Firmware{Code: "/fw/OVMF_CODE_4M.fd", Vars: "/fw/OVMF_VARS_4M.fd"},
+		Firmware: Firmware{Code: "/fw/OVMF_CODE_4M.fd", Vars: "/fw/OVMF_VARS_4M.fd", SecureCode: "/fw/secure.fd"},
 		Work:     "/vm",
 		Accel:    "tcg",
 	}
@@ -41,8 +41,9 @@ func TestArgs(t *testing.T) {
 			c.Advertised = "kafka"
 			c.FWCfg = map[string]string{"opt/b": "1,2", "opt/a": "x"}
 		},
-		"copy":     func(c *Config) { c.Disk = DiskCopy; c.DiskFile = "/disks/kept, really.raw" },
-		"dropping": func(c *Config) { c.Disk = DiskDropping },
+		"copy":       func(c *Config) { c.Disk = DiskCopy; c.DiskFile = "/disks/kept, really.raw" },
+		"secureboot": func(c *Config) { c.SecureBoot, c.TPM = &SecureBoot{}, true },
+		"dropping":   func(c *Config) { c.Disk = DiskDropping },
 		"more": func(c *Config) {
 			c.MemoryMiB, c.SMP = 1024, 4
 			c.Firmware.Vars = ""

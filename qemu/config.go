@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/waysideos/wayside/boards"
+	"github.com/waysideos/wayside/qemu/varstore"
 )
 
 // DiskMode says what the guest's disk is made of.
@@ -36,6 +37,16 @@ const DefaultDiskSize = int64(4) << 30
 type Firmware struct {
 	Code string `json:"code"`
 	Vars string `json:"vars"` // "" for firmware that keeps no variables
+	// SecureCode is run instead of Code where Secure Boot is asked for; "" if
+	// the board has none.
+	SecureCode string `json:"secure_code,omitempty"`
+}
+
+// SecureBoot has the firmware run only what is signed by a key that its
+// variables name. Without variables it is in setup mode: it runs anything, and
+// lets the first who comes enrol keys.
+type SecureBoot struct {
+	Variables []varstore.Variable // put in the variable store when it is made
 }
 
 // Forward carries a TCP port of the host to one of the guest.
@@ -73,6 +84,9 @@ type Config struct {
 	Advertised string
 	FWCfg      map[string]string // further fw_cfg items: name ("opt/…") to text
 
+	SecureBoot *SecureBoot // nil: firmware without it
+	TPM        bool        // a TPM 2.0, emulated by swtpm; its state is TPMState below Work
+
 	// Accel is "auto" or "" (KVM if it proves itself, else TCG), "kvm" or "tcg".
 	Accel string
 
@@ -86,6 +100,9 @@ const (
 	rawFile     = "disk.raw"
 	varsFile    = "vars.fd"
 	consoleFile = "console.log"
+	// TPMState is the folder with the TPM's state. A machine that finds none
+	// has a TPM fresh from the factory.
+	TPMState = "tpm"
 )
 
 // withDefaults fills what the board or this package knows.
@@ -101,6 +118,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SMP == 0 {
 		c.SMP = c.Board.QEMU.SMP
+		// An emulated processor now and then loses its timer when the others
+		// are called into system management mode.
+		if c.SecureBoot != nil {
+			c.SMP = 1
+		}
 	}
 	if c.DiskSize == 0 {
 		c.DiskSize = DefaultDiskSize
@@ -110,6 +132,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.DiskFile != "" && c.Disk == DiskOverlay {
 		return c, fmt.Errorf("kept disk %s: an overlay dies with its image; use a copy", c.DiskFile)
+	}
+	if c.SecureBoot != nil && (c.Firmware.SecureCode == "" || c.Firmware.Vars == "") {
+		return c, fmt.Errorf("board %q names no firmware for Secure Boot: qemu.secure_code and qemu.vars in its board.yaml", c.Board.Slug)
 	}
 	if c.Advertised != "" {
 		if _, err := c.forward(c.Advertised); err != nil {

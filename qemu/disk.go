@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+
+	"github.com/waysideos/wayside/qemu/varstore"
 )
 
 // prepareDisk makes the guest's disk unless it is there already.
@@ -46,7 +48,8 @@ func makeOverlay(ctx context.Context, bin Binary, image, path string, size int64
 	return nil
 }
 
-// prepareVars copies the firmware's variable store unless it is there.
+// prepareVars copies the firmware's variable store unless it is there, and
+// enrols what is to be in it.
 func prepareVars(c Config) error {
 	if c.Firmware.Vars == "" {
 		return nil
@@ -54,7 +57,17 @@ func prepareVars(c Config) error {
 	if _, err := os.Stat(c.varsPath()); err == nil {
 		return nil
 	}
-	return copySparse(c.varsPath(), c.Firmware.Vars, 0)
+	if c.SecureBoot == nil || len(c.SecureBoot.Variables) == 0 {
+		return copySparse(c.varsPath(), c.Firmware.Vars, 0)
+	}
+	flash, err := os.ReadFile(c.Firmware.Vars)
+	if err != nil {
+		return fmt.Errorf("read the firmware's variables: %w", err)
+	}
+	if flash, err = varstore.Put(flash, c.SecureBoot.Variables...); err != nil {
+		return fmt.Errorf("%s: %w", c.Firmware.Vars, err)
+	}
+	return os.WriteFile(c.varsPath(), flash, 0o600)
 }
 
 // copySparse copies a file, leaves holes where it is zero, and makes the copy

@@ -70,10 +70,11 @@ func (t *tailBuffer) Write(p []byte) (int, error) {
 
 func (t *tailBuffer) String() string { return t.buf.String() }
 
-// launch starts QEMU with control at descriptor fdQMP, and the disk's
-// connection, if there is one, at fdDisk. It returns when QEMU answers; an
-// error that is an *Exit means it never came up. console gets its output.
-func launch(ctx context.Context, path string, args []string, console io.Writer, disk *os.File) (*process, error) {
+// launch starts QEMU with control at descriptor fdQMP, and the connections of
+// disk and TPM, where they are not nil, at fdDisk and fdTPM. It returns when
+// QEMU answers; an error that is an *Exit means it never came up. console gets
+// its output.
+func launch(ctx context.Context, path string, args []string, console io.Writer, disk, tpm *os.File) (*process, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %v", err)
@@ -81,10 +82,7 @@ func launch(ctx context.Context, path string, args []string, console io.Writer, 
 	stderr := &tailBuffer{}
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = console, stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	if disk != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, disk)
-	}
+	cmd.ExtraFiles = []*os.File{theirs, disk, tpm}
 	cmd.SysProcAttr = dieWithParent()
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
@@ -168,6 +166,21 @@ func (p *process) kill(why string) error {
 
 // socketPair makes a connection for us and a file for a child.
 func socketPair() (net.Conn, *os.File, error) {
+	mine, theirs, err := filePair()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer mine.Close() // FileConn has its own duplicate
+	conn, err := net.FileConn(mine)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return conn, theirs, nil
+}
+
+// filePair makes the two ends of a connection.
+func filePair() (one, other *os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err == nil {
@@ -178,12 +191,5 @@ func socketPair() (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	mine, theirs := os.NewFile(uintptr(fds[0]), "qemu"), os.NewFile(uintptr(fds[1]), "qemu")
-	defer mine.Close() // FileConn has its own duplicate
-	conn, err := net.FileConn(mine)
-	if err != nil {
-		theirs.Close()
-		return nil, nil, err
-	}
-	return conn, theirs, nil
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }

@@ -43,6 +43,9 @@ func SnapshotKey(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if cfg.SecureBoot != nil || cfg.TPM {
+		return "", errors.New("save the machine: one with Secure Boot or a TPM is booted, not saved")
+	}
 	bin, err := Find(ctx, cfg.Board.QEMU.System)
 	if err != nil {
 		return "", err

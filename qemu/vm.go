@@ -28,6 +28,7 @@ type VM struct {
 	mu   sync.Mutex
 	proc *process // the current or last run; nil before the first
 	disk *diskServer
+	tpm  <-chan struct{} // closed when the TPM of the current or last run is gone; nil without one
 }
 
 // Start prepares the disk and switches the machine on. It returns when QEMU
@@ -97,7 +98,10 @@ func (v *VM) openWork() (err error) {
 		}
 		v.ownWork = true
 	}
-	for _, p := range []*string{&c.Work, &c.Image, &c.Firmware.Code} {
+	for _, p := range []*string{&c.Work, &c.Image, &c.Firmware.Code, &c.Firmware.SecureCode} {
+		if *p == "" {
+			continue
+		}
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
@@ -163,8 +167,16 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 		}
 		defer diskEnd.Close()
 	}
+	var tpmEnd *os.File
+	if v.cfg.TPM {
+		v.awaitTPM() // the last one holds its state
+		if tpmEnd, v.tpm, err = startTPM(v.cfg); err != nil {
+			return err
+		}
+		defer tpmEnd.Close()
+	}
 	v.log.Debug("qemu: power on", "program", v.bin.Path, "args", strings.Join(args, " "))
-	proc, err := launch(ctx, v.bin.Path, append(args, extra...), v.console, diskEnd)
+	proc, err := launch(ctx, v.bin.Path, append(args, extra...), v.console, diskEnd, tpmEnd)
 	if err != nil {
 		v.disk.close()
 		v.disk = nil
@@ -172,6 +184,13 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 	}
 	v.proc = proc
 	return nil
+}
+
+// awaitTPM waits until the TPM is gone that the last run had.
+func (v *VM) awaitTPM() {
+	if v.tpm != nil {
+		<-v.tpm
+	}
 }
 
 // running is the current process, or why there is none.
@@ -266,6 +285,9 @@ func (v *VM) Close() error {
 	if proc, off := v.running(); off == nil {
 		err = proc.kill("close")
 	}
+	v.mu.Lock()
+	v.awaitTPM()
+	v.mu.Unlock()
 	err = errors.Join(err, v.disk.close(), v.closeLog())
 	if v.ownWork {
 		err = errors.Join(err, os.RemoveAll(v.cfg.Work))

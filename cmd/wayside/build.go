@@ -35,6 +35,8 @@ type buildOptions struct {
 	sourceURI, sourceCommit           string // of Wayside's source, for the provenance
 	keys                              keyFlags
 	archive                           archiveFlags
+	enrol                             enrolFlags
+	encryption                        string
 }
 
 func (o *buildOptions) add(cmd *cobra.Command) {
@@ -49,6 +51,8 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
 	o.keys.add(cmd)
 	o.archive.add(cmd)
+	o.enrol.add(cmd)
+	fl.StringVar(&o.encryption, "encryption", "off", "how boxes keep state and data: off, or `tpm` (made encrypted at the first boot, with Secure Boot on and the key sealed to the TPM)")
 }
 
 func newBuildCmd() *cobra.Command {
@@ -62,6 +66,7 @@ and services compiled from this source, everything else written in Go, as an
 ordinary user. Equal inputs give equal bytes.`,
 		Example: `  wayside build --site examples/shop.yaml -o out/
   wayside build --board x86-64-uefi --site shop.yaml --version 1.4.0 -o out/
+  wayside build --enroll-keys --board x86-64-uefi -o out/    the boot menu offers to enrol our keys
   wayside build --explain`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -211,6 +216,16 @@ func (o *buildOptions) input() (image.Input, error) {
 	if in.UpdateRoot, err = keys.UpdateRoot(dir); err != nil {
 		return in, err
 	}
+	if in.PolicyKey, err = keys.LoadOrCreatePolicy(dir, pass); err != nil {
+		return in, err
+	}
+	switch o.encryption {
+	case "tpm":
+		in.Encrypt = true
+	case "off":
+	default:
+		return in, fmt.Errorf("--encryption %q: it is tpm or off", o.encryption)
+	}
 	if in.CacheDir, err = o.archive.cacheDir(); err != nil {
 		return in, err
 	}
@@ -229,6 +244,9 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 	if err != nil {
 		return nil, err
 	}
+	if err := o.addEnrolment(in, pkgs.vendorVars); err != nil {
+		return nil, err
+	}
 	in.Kernel, in.Loader = pkgs.kernel.FS(), pkgs.loader.FS()
 	for _, pkg := range []debian.Package{pkgs.kernel, pkgs.loader} {
 		in.Packages = append(in.Packages, image.Package{
@@ -237,6 +255,12 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 	}
 	p.done("packages", "%s %s, %s %s", pkgs.kernel.Name, pkgs.kernel.Version, pkgs.loader.Name, pkgs.loader.Version)
 	return pkgs.firmware, nil
+}
+
+func (o *buildOptions) addEnrolment(in *image.Input, vendorVars string) error {
+	var err error
+	in.Enrol, err = o.enrol.enrolment(o.keys, vendorVars)
+	return err
 }
 
 // overlayEntries turns overlays into entries of the root tree, in order.

@@ -41,6 +41,8 @@ var hostTools = []hostTool{
 	{name: "fsck.erofs", packages: []string{"erofs-utils"}, test: true},
 	{name: "e2fsck", packages: []string{"e2fsprogs"}, test: true},
 	{name: "veritysetup", packages: []string{"cryptsetup-bin"}, test: true},
+	{name: "cryptsetup", packages: []string{"cryptsetup-bin"}, test: true},
+	{name: "swtpm", packages: []string{"swtpm"}, test: true},
 	{name: "sbsign", packages: []string{"sbsigntool"}, test: true},
 	{name: "sbverify", packages: []string{"sbsigntool"}, test: true},
 	{name: "openssl", packages: []string{"openssl"}, test: true},

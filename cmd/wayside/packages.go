@@ -71,6 +71,7 @@ func (f *archiveFlags) store(lock debian.Lock, w io.Writer, fetched func(p debia
 type boardPackages struct {
 	kernel, loader debian.Package
 	firmware       *qemu.Firmware
+	vendorVars     string // see boards.QEMU; "" for none
 }
 
 func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b boards.Board) (p boardPackages, err error) {
@@ -80,9 +81,16 @@ func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b bo
 	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil || b.QEMU == nil {
 		return p, err
 	}
-	firmware, err := boardFirmware(ctx, store, lock, b)
+	pkg, err := fetchPackage(ctx, store, lock, b.Arch, b.QEMU.Firmware)
+	if err != nil {
+		return p, err
+	}
+	firmware := firmwareFiles(pkg, b)
 	p.firmware = &firmware
-	return p, err
+	if b.QEMU.VendorVars != "" {
+		p.vendorVars = pkg.Path(b.QEMU.VendorVars)
+	}
+	return p, nil
 }
 
 // boardFirmware is the firmware that QEMU plays the board with.
@@ -91,7 +99,15 @@ func boardFirmware(ctx context.Context, store *debian.Store, lock debian.Lock, b
 	if err != nil {
 		return qemu.Firmware{}, err
 	}
-	return qemu.Firmware{Code: pkg.Path(b.QEMU.Code), Vars: pkg.Path(b.QEMU.Vars)}, nil
+	return firmwareFiles(pkg, b), nil
+}
+
+func firmwareFiles(pkg debian.Package, b boards.Board) qemu.Firmware {
+	fw := qemu.Firmware{Code: pkg.Path(b.QEMU.Code), Vars: pkg.Path(b.QEMU.Vars)}
+	if b.QEMU.SecureCode != "" {
+		fw.SecureCode = pkg.Path(b.QEMU.SecureCode)
+	}
+	return fw
 }
 
 // fetchPackage gets what the lock names from the cache or the mirror.

@@ -18,7 +18,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
 		newBuildCmd(), newRunCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
-		newSiteCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
+		newSiteCmd(), newLinkCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
 	)
 	return root
 }

@@ -32,6 +32,8 @@ type runOptions struct {
 	json     bool
 	console  bool
 	keep     bool
+	secure   bool // Secure Boot with our keys enrolled
+	tpm      bool
 }
 
 func newRunCmd() *cobra.Command {
@@ -51,6 +53,7 @@ The exit status is not 0 when the box never becomes ready, dies, or does not
 shut down in time.`,
 		Example: `  wayside run --site examples/shop.yaml
   wayside run --image out/wayside-qemu-x86_64-0.1.0-dev.img --disk shop.raw   keep the box's disk
+  wayside run --secure-boot --tpm                           firmware that runs only what is signed
   wayside run --json --port-base 0                          any free ports, for scripts`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,6 +74,8 @@ shut down in time.`,
 	fl.DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the box may take to become ready")
 	fl.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	fl.BoolVar(&o.console, "console", false, "show the box's console on standard error")
+	fl.BoolVar(&o.secure, "secure-boot", false, "Secure Boot, with PK, KEK and db of --keys enrolled")
+	fl.BoolVar(&o.tpm, "tpm", false, "give the box a TPM 2.0; needs swtpm")
 	fl.BoolVar(&o.keep, "keep", false, "keep the folder with console log and disk, and say where")
 	return cmd
 }
@@ -142,7 +147,11 @@ func (r *runner) boot(ctx context.Context, b bootable, forwards []qemu.Forward) 
 	} else {
 		defer removeWork()
 	}
-	vm, err := qemu.Start(ctx, r.config(b, work, forwards), slog.New(slog.NewTextHandler(r.stderr, nil)))
+	cfg, err := r.config(b, work, forwards)
+	if err != nil {
+		return err
+	}
+	vm, err := qemu.Start(ctx, cfg, slog.New(slog.NewTextHandler(r.stderr, nil)))
 	if err != nil {
 		return portHint(err)
 	}
@@ -160,11 +169,17 @@ func (r *runner) boot(ctx context.Context, b bootable, forwards []qemu.Forward) 
 	return r.untilOff(ctx, vm)
 }
 
-func (r *runner) config(b bootable, work string, forwards []qemu.Forward) qemu.Config {
+func (r *runner) config(b bootable, work string, forwards []qemu.Forward) (qemu.Config, error) {
 	cfg := qemu.Config{
 		Board: b.board, Image: b.image, Firmware: b.firmware,
 		Work: work, MemoryMiB: r.memory, Forwards: forwards, Advertised: "kafka",
-		Accel: os.Getenv("WAYSIDE_ACCEL"), Console: r.report.console(),
+		Accel: os.Getenv("WAYSIDE_ACCEL"), Console: r.report.console(), TPM: r.tpm,
+	}
+	if r.secure {
+		var err error
+		if cfg.SecureBoot, err = ownVariables(r.build.keys); err != nil {
+			return cfg, err
+		}
 	}
 	if r.disk != "" {
 		cfg.Disk, cfg.DiskFile = qemu.DiskCopy, r.disk
@@ -172,7 +187,7 @@ func (r *runner) config(b bootable, work string, forwards []qemu.Forward) qemu.C
 	if r.runOptions.console {
 		cfg.Console = io.MultiWriter(r.stderr, cfg.Console)
 	}
-	return cfg
+	return cfg, nil
 }
 
 // untilReady waits until the status page says that the box is healthy.

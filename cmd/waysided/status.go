@@ -18,7 +18,8 @@ import (
 )
 
 // statusServer answers about one service on its unix socket: GET /status is
-// its manifest.Report as JSON, GET /metrics its registry as Prometheus text.
+// its manifest.Report as JSON, GET /metrics its registry as Prometheus text,
+// and a service may have more to say.
 type statusServer struct {
 	http *http.Server
 	done chan struct{}
@@ -79,6 +80,9 @@ func statusHandler(svc service, reg prometheus.Gatherer) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(svc.Status())
 	})
+	if more, ok := svc.(interface{ Handle(*http.ServeMux) }); ok {
+		more.Handle(mux)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux
 }

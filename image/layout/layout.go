@@ -88,9 +88,14 @@ const (
 	ESPLoader     = "EFI/BOOT" // + LoaderFile(goarch)
 	ESPUKIDir     = "EFI/Linux"
 	ESPLoaderConf = "loader/loader.conf"
-	ESPSite       = "wayside/site.yaml" // the site profile as dropped by the engineer
-	ESPSecrets    = "wayside/secrets"   // folder of the files that the profile's listeners name
+	ESPKeys       = "loader/keys/wayside" // PK.auth, KEK.auth, db.auth, where a build is to enrol them
+	ESPSite       = "wayside/site.yaml"   // the site profile as dropped by the engineer
+	ESPSecrets    = "wayside/secrets"     // folder of the files that the profile's listeners name
 )
+
+// ESPRecovery is where a person puts the recovery key of a box whose TPM does
+// not give the keys of its partitions.
+const ESPRecovery = "wayside/recovery-key"
 
 // LoaderFile is the removable-media file name of the boot loader
 // (UEFI 2.10, section 3.5.1.1).
@@ -99,6 +104,15 @@ func LoaderFile(goarch string) string {
 		return "BOOTAA64.EFI"
 	}
 	return "BOOTX64.EFI"
+}
+
+// BootManager is where systemd-boot lies on the ESP if a guard is what the
+// firmware starts (see image/guard).
+func BootManager(goarch string) string {
+	if goarch == "arm64" {
+		return "EFI/systemd/systemd-bootaa64.efi"
+	}
+	return "EFI/systemd/systemd-bootx64.efi"
 }
 
 // UKIName is the file name of a version's UKI below ESPUKIDir. A trial
@@ -113,6 +127,7 @@ const (
 	CmdBoard      = "wayside.board"
 	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
 	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
+	CmdEncrypt    = "wayside.encrypt" // "tpm": state and data are made encrypted
 )
 
 // Paths inside the root file system.

@@ -28,6 +28,7 @@ var Initramfs = append(early[:len(early):len(early)],
 	Step{"watchdog driver", needDog, false, 5 * time.Second},
 	Step{"find the booted slot", findSlot, true, 60 * time.Second},
 	Step{"open the root", openRoot, true, 30 * time.Second},
+	Step{"the image's policy", keepPolicy, false, 5 * time.Second},
 	Step{"switch to the root", switchRoot, true, 20 * time.Second},
 )
 

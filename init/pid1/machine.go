@@ -26,6 +26,7 @@ import (
 	"github.com/waysideos/wayside/init/supervise"
 	"github.com/waysideos/wayside/init/trial"
 	"github.com/waysideos/wayside/init/uevent"
+	"github.com/waysideos/wayside/init/vault"
 	"github.com/waysideos/wayside/init/watchdog"
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -63,6 +64,11 @@ type Machine struct {
 
 	removable atomic.Bool // removable disks are looked at
 	mounting  sync.Mutex  // of removable disks, one after the other
+
+	secureBoot string         // see readTrust
+	pcrs       map[int]string // likewise; never changed once set
+	vault      *vault.Vault
+	encryption string // see vault.How
 
 	profile  *profile.Result
 	network  *network.Network
@@ -151,7 +157,7 @@ func (m *Machine) Box() manifest.Box {
 	m.mu.Lock()
 	box := manifest.Box{
 		Version: m.cmd[layout.CmdVersion], Board: m.cmd[layout.CmdBoard], Slot: m.role,
-		Epoch: m.cmd.epoch().Unix(), Verity: m.verity, Problems: slices.Clone(m.problems),
+		Epoch: m.cmd.epoch().Unix(), Verity: m.verity, SecureBoot: m.secureBoot, PCRs: m.pcrs, Encryption: m.encryption, Problems: slices.Clone(m.problems),
 	}
 	if m.dog != nil {
 		box.Watchdog = m.dog.Identity

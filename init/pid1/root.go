@@ -33,11 +33,15 @@ import (
 var Root = append(early[:len(early):len(early)],
 	Step{"watchdog driver", needDog, false, 5 * time.Second},
 	Step{"mounts", mountRoot, true, 10 * time.Second},
+	Step{"firmware's word", readTrust, false, 10 * time.Second},
 	Step{"power button", watchButtons, false, 5 * time.Second},
 	Step{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
 	Step{"partitions", partition, false, 60 * time.Second},
+	Step{"encryption", openVault, false, 30 * time.Second},
 	Step{"state partition", mountState, false, 120 * time.Second},
+	Step{"recovery key", keepRecovery, false, 20 * time.Second},
 	Step{"data partition", mountData, false, 180 * time.Second},
+	Step{"end of encryption", closeVault, false, 20 * time.Second},
 	Step{"clock", startClock, false, 5 * time.Second},
 	// Before anything that may write what the version before cannot read.
 	Step{"trial", openTrial, true, 60 * time.Second},
@@ -95,6 +99,10 @@ func (m *Machine) volume(role layout.Role, target string, flags uintptr) error {
 	node, ok := m.nodes[role]
 	if !ok {
 		return fmt.Errorf("the disk has no %s partition: nothing can be kept in %s", role, target)
+	}
+	node, err := m.decrypted(role, node)
+	if err != nil {
+		return err
 	}
 	return firstboot.Volume(m.Log(), role, node, target, flags)
 }

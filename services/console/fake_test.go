@@ -22,7 +22,7 @@ func healthyBox() *manifest.Box {
 	up := now.Add(-3*time.Hour - 20*time.Minute)
 	return &manifest.Box{
 		Version: "0.1.0", Board: "x86-64-uefi", Slot: "root-a", Booted: up, Uptime: 12000, Kernel: "6.12.48-amd64",
-		Verity: "ok", Watchdog: "i6300ESB timer",
+		Verity: "ok", Watchdog: "i6300ESB timer", SecureBoot: "on",
 		Profile: manifest.Profile{Site: "shop-17", Source: "boot partition"},
 		Services: []manifest.Service{
 			{Name: "broker", State: "running", Ready: true, PID: 201, Since: up, Memory: 43_100_000},

@@ -128,6 +128,7 @@ func boxMetrics(s *Snapshot, answers []map[string]*dto.MetricFamily) ([]*dto.Met
 		1, b.Version, b.Board, b.Slot, b.Profile.Site, b.Kernel)
 	set("wayside_box_uptime_seconds", "Time since the kernel started.")(b.Uptime)
 	set("wayside_box_root_verified", "1 while dm-verity finds the system partition intact.")(truth(b.Verity == "ok"))
+	set("wayside_box_secure_boot", "1 when the firmware runs only what is signed.")(truth(b.SecureBoot == "on"))
 	set("wayside_box_clock_synchronised", "1 when a time server has set the clock.")(truth(b.Clock.Synchronised))
 	set("wayside_box_profile_errors", "Errors in a site profile that was rejected.")(float64(len(b.Profile.Errors)))
 	free := set("wayside_box_disk_free_bytes", "Free space.", "mount")

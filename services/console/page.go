@@ -106,6 +106,8 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Version", Value: b.Version},
 		{Name: "Running from", Value: b.Slot},
 		verityItem(b.Verity),
+		secureBootItem(b.SecureBoot),
+		encryptionItem(b.Encryption),
 		{Name: "Site profile", Value: orDash(b.Profile.Source)},
 		clockItem(b.Clock),
 		{Name: "Running for", Value: durationText(secondsOf(b.Uptime))},
@@ -135,6 +137,26 @@ func verityItem(state string) item {
 		return item{"System partition", "damaged", "bad"}
 	}
 	return item{"System partition", "not verified", "warn"}
+}
+
+// secureBootItem has no colour where it is off: that is the owner's choice.
+func secureBootItem(mode string) item {
+	if mode == "on" {
+		return item{"Secure Boot", mode, "good"}
+	}
+	return item{"Secure Boot", orWord(mode, "not on this machine"), ""}
+}
+
+func encryptionItem(how string) item {
+	switch how {
+	case "tpm":
+		return item{"Data", "encrypted, opened by the TPM", "good"}
+	case "recovery key":
+		return item{"Data", "encrypted, opened by the recovery key", "warn"}
+	case "locked":
+		return item{"Data", "locked", "bad"}
+	}
+	return item{"Data", "not encrypted", ""}
 }
 
 func clockItem(c manifest.Clock) item {

@@ -127,7 +127,7 @@ func TestEscaping(t *testing.T) {
 	const evil = `<script>alert(1)</script>"'><img src=x>`
 	s := snapshot()
 	b := s.Box
-	b.Version, b.Board, b.Slot, b.Kernel, b.Watchdog, b.Verity = evil, evil, evil, evil, evil, evil
+	b.Version, b.Board, b.Slot, b.Kernel, b.Watchdog, b.Verity, b.SecureBoot = evil, evil, evil, evil, evil, evil, evil
 	b.Profile = manifest.Profile{Site: evil, Source: evil, Errors: []string{evil}}
 	b.Problems = []string{evil}
 	b.Network[0] = manifest.Interface{Name: evil, Up: true, Addresses: []string{evil}, Gateway: evil, Source: evil}

@@ -26,6 +26,14 @@ type Box struct {
 	Verity   string `json:"verity"`   // "ok", "corrupted", "off"
 	Watchdog string `json:"watchdog"` // identity of the hardware watchdog, "" if none
 
+	SecureBoot string `json:"secure_boot"` // "on", "off", "setup mode"; "" without UEFI
+	// PCRs are what firmware and stub measured into the TPM's SHA-256 bank,
+	// hex by register; none without a TPM.
+	PCRs map[int]string `json:"pcrs,omitempty"`
+	// Encryption of state and data: "tpm", "recovery key" when the TPM did not
+	// give the key, "locked" when nothing did, "off".
+	Encryption string `json:"encryption"`
+
 	Profile  Profile     `json:"profile"`
 	Services []Service   `json:"services"`
 	Network  []Interface `json:"network"`

@@ -15,7 +15,7 @@ import (
 // carry takes one lot from source to destination. It is false when there is
 // nothing to carry, or nothing can be carried now.
 func (l *link) carry(ctx context.Context) bool {
-	if ctx.Err() != nil || !l.opened || l.ledger.held() {
+	if ctx.Err() != nil || !l.opened || l.ledger.held() || l.isPaused() || l.budget.Wait(time.Now()) > 0 {
 		return false
 	}
 	l.fetch()
@@ -24,8 +24,19 @@ func (l *link) carry(ctx context.Context) bool {
 		return false
 	}
 	began := time.Now()
+	for _, p := range ps {
+		if len(p.lot.dead) == 0 {
+			continue
+		}
+		if err := l.bury(ctx, p, p.lot.dead); err != nil {
+			l.state.box(err)
+			l.drop(ps)
+			return false
+		}
+	}
 	if len(outs) > 0 {
 		if err := l.ledger.begin(); err != nil {
+			l.drop(ps)
 			l.broke(err)
 			return true
 		}
@@ -35,9 +46,16 @@ func (l *link) carry(ctx context.Context) bool {
 		}
 	}
 	if l.settle(ctx, ps) && len(outs) > 0 {
-		l.adapt(time.Since(began))
+		l.adapt(time.Since(began) + l.budget.Wait(time.Now()))
 	}
 	return true
+}
+
+// drop gives a lot up before anything of it is sent.
+func (l *link) drop(ps []*partition) {
+	for _, p := range ps {
+		p.lot = lot{}
+	}
 }
 
 // out is a record to produce and where it comes from.
@@ -47,8 +65,7 @@ type out struct {
 	r      *kgo.Record
 }
 
-// takeLot takes from all queues, one lane after the other, up to l.lotSize
-// bytes together.
+// takeLot takes from all queues up to l.lotSize bytes together.
 func (l *link) takeLot() (ps []*partition, outs []out) {
 	left, records := l.lotSize, lotRecords
 	for _, p := range l.waiting() {
@@ -58,38 +75,41 @@ func (l *link) takeLot() (ps []*partition, outs []out) {
 		rs := p.take(left)
 		for _, r := range rs {
 			left -= sizeOf(r)
-			if o := l.convert(p, r); o != nil {
+			for _, o := range l.convert(p, r) {
 				outs = append(outs, out{p, r.Offset, o})
 			}
 		}
 		records -= len(rs)
 		ps = append(ps, p)
 	}
+	for _, p := range l.parts {
+		if rs := p.idle(time.Now()); p.lot.quiet {
+			for _, o := range rs {
+				outs = append(outs, out{p, p.seen - 1, l.address(p, o)})
+			}
+			ps = append(ps, p)
+		}
+	}
 	return ps, outs
 }
 
-// waiting are the partitions that have something queued, the one first that
-// was carried the longest time ago.
+// waiting are the partitions that have something queued: those of lanes that
+// go first, and of one lane the one that was carried the longest time ago.
 func (l *link) waiting() []*partition {
 	var ps []*partition
+	spent := l.budget.Spent(time.Now())
 	for _, p := range l.parts {
+		if spent && p.lane.rank > 0 {
+			continue // what is left is for those that go first
+		}
 		if p.active && len(p.queue) > 0 {
 			ps = append(ps, p)
 		}
 	}
 	slices.SortFunc(ps, func(a, b *partition) int {
-		return cmp.Or(a.turn.Compare(b.turn), cmp.Compare(a.topic, b.topic), cmp.Compare(a.num, b.num))
+		return cmp.Or(cmp.Compare(a.lane.rank, b.lane.rank), a.turn.Compare(b.turn), cmp.Compare(a.topic, b.topic), cmp.Compare(a.num, b.num))
 	})
 	return ps
-}
-
-// convert is the record as it is produced: unchanged but for the topic's
-// name and the header that says where it has been.
-func (l *link) convert(p *partition, r *kgo.Record) *kgo.Record {
-	return &kgo.Record{
-		Topic: p.to, Partition: r.Partition,
-		Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
-	}
 }
 
 // flush produces all and waits until it is answered, for ever while ctx
@@ -143,18 +163,20 @@ func (l *link) answered(p *partition, offset, size, dest int64, err error) {
 
 // settle ends the lot: positions move, or what failed is set back.
 func (l *link) settle(ctx context.Context, ps []*partition) bool {
-	var failed []*partition
+	var failed, refused []*partition
 	var fatal error
 	for _, p := range ps {
 		switch {
 		case p.lot.err == nil:
+		case forGood(p.lot.err):
+			refused = append(refused, p)
 		case ofPartition(p.lot.err):
 			failed = append(failed, p)
 		default:
 			fatal = cmp.Or(fatal, l.ledger.why(p.lot.err))
 		}
 	}
-	if !l.ledger.exact || fatal == nil && len(failed) == 0 {
+	if !l.ledger.exact || fatal == nil && len(failed)+len(refused) == 0 {
 		err := l.ledger.commit(ctx, ps)
 		fatal = cmp.Or(fatal, err)
 		if err == nil {
@@ -164,18 +186,21 @@ func (l *link) settle(ctx context.Context, ps []*partition) bool {
 	for _, p := range failed {
 		l.stop(p, fmt.Errorf("%s/%d is stopped before offset %d: %w", p.topic, p.num, p.next, p.lot.err))
 	}
+	for _, p := range refused {
+		l.refuse(ctx, p)
+	}
 	for _, p := range ps {
 		p.lot = lot{}
 	}
 	switch {
 	case fatal != nil:
 		l.broke(fatal)
-	case len(failed) > 0:
+	case len(failed)+len(refused) > 0:
 		l.opened = false // the producer has failed records: a new one has no sequence numbers to disagree about
 	default:
 		l.fails = 0
 	}
-	return fatal == nil && len(failed) == 0
+	return fatal == nil && len(failed)+len(refused) == 0
 }
 
 // moved makes the lot's positions those of its partitions.
@@ -183,12 +208,13 @@ func (l *link) moved(ps []*partition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range ps {
-		p.position = p.after()
 		if p.lot.err == nil {
 			p.fails, p.err, p.turn = 0, nil, time.Now()
+			p.grow()
 		}
 		l.count(p)
-		p.done()
+		p.move()
+		p.pair()
 	}
 }
 
@@ -227,8 +253,7 @@ func (l *link) adapt(took time.Duration) {
 func ofPartition(err error) bool {
 	for _, of := range []error{
 		kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException,
-		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation,
-		kerr.CorruptMessage, kerr.UnsupportedCompressionType,
+		kerr.PolicyViolation, kerr.CorruptMessage, kerr.UnsupportedCompressionType,
 	} {
 		if errors.Is(err, of) {
 			return true

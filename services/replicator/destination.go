@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,13 +31,27 @@ func (l *link) ensure(ctx context.Context, adm *kadm.Client, due []*partition) (
 		}
 	}
 	dests := sortedKeys(want)
+	var unseen []string
+	for _, topic := range from {
+		if _, ok := l.configs[topic]; !ok {
+			unseen = append(unseen, topic)
+		}
+	}
+	if len(unseen) > 0 {
+		configs, err := l.sourceConfigs(ctx, unseen)
+		if err != nil {
+			l.srcFailed(err)
+			configs = map[string]topicConfig{}
+		}
+		maps.Copy(l.configs, configs)
+	}
 	have, err := adm.ListTopicsWithInternal(ctx, dests...)
 	if err != nil {
 		return nil, false, fmt.Errorf("list topics of the destination: %w", err)
 	}
 	all = map[string]destTopic{}
 	for name, n := range want {
-		t, more := l.makeTopic(ctx, adm, name, n, have[name])
+		t, more := l.makeTopic(ctx, adm, name, n, have[name], l.configFor(from[name]))
 		all[name], grown = t, grown || more
 	}
 	ends, err := adm.ListEndOffsets(ctx, dests...)
@@ -51,14 +66,14 @@ func (l *link) ensure(ctx context.Context, adm *kadm.Client, due []*partition) (
 	return all, grown, nil
 }
 
-func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n int, have kadm.TopicDetail) (t destTopic, grown bool) {
+func (l *link) makeTopic(ctx context.Context, adm *kadm.Client, name string, n int, have kadm.TopicDetail, config map[string]*string) (t destTopic, grown bool) {
 	t = destTopic{end: map[int32]int64{}}
 	switch known := len(have.Partitions); {
 	case have.Err != nil && !errors.Is(have.Err, kerr.UnknownTopicOrPartition):
 		t.err = fmt.Errorf("look up topic %s at the destination: %v", name, have.Err)
 	case known == 0:
 		// -1: the destination's own replication factor (KIP-464, Kafka 2.4)
-		_, err := adm.CreateTopic(ctx, int32(n), -1, nil, name)
+		_, err := adm.CreateTopic(ctx, int32(n), -1, config, name)
 		if err == nil {
 			for num := range int32(n) {
 				t.end[num] = 0 // it takes the destination a moment to say so

@@ -19,6 +19,13 @@ import (
 func (l *link) discover(ctx context.Context) {
 	within, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
+	if err := l.recall(within); err != nil {
+		if ctx.Err() == nil {
+			l.state.box(err)
+			l.pause(ctx)
+		}
+		return
+	}
 	if time.Since(l.discovered) >= l.pace.discover {
 		err := l.findPartitions(within)
 		if ctx.Err() != nil {
@@ -43,6 +50,7 @@ func (l *link) discover(ctx context.Context) {
 	if len(due) > 0 {
 		l.begin(within, due)
 	}
+	l.follow(within)
 	for _, n := range l.lanes {
 		n.read(ctx)
 	}
@@ -109,8 +117,8 @@ func (l *link) reconcile() {
 		switch {
 		case !p.active:
 		case ok && at.position == p.saved:
-		case ok && at.next > p.next && at.next <= p.read:
-			p.position, p.saved = at.position, at.position
+		case ok && at.next > p.next && at.next <= p.read && p.win == nil:
+			p.position, p.saved, p.seen = at.position, at.position, at.next
 			p.done()
 		default:
 			p.reset()
@@ -274,7 +282,7 @@ func (l *link) activate(ps []*partition) {
 	offsets := map[*lane]map[string]map[int32]kgo.Offset{}
 	l.mu.Lock()
 	for _, p := range ps {
-		p.active, p.err, p.read = true, nil, p.next
+		p.active, p.err, p.read, p.seen, p.win = true, nil, p.next, p.next, nil
 		if offsets[p.lane] == nil {
 			offsets[p.lane] = map[string]map[int32]kgo.Offset{}
 		}

@@ -1,13 +1,18 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
+	"github.com/waysideos/wayside/services/replicator/rule"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // lane reads the topics of one rule with a client of its own, so that a
@@ -15,36 +20,76 @@ import (
 type lane struct {
 	name  string // of the rule; "" are the topics carried as they are
 	rules rules
+	rule  *rule.Rule // what happens to records
+	rank  int        // lanes of a lower one go first
 	src   *kgo.Client
 
 	in    chan kgo.Fetches // one lot ahead of the queues
 	wake  chan<- struct{}
 	bytes int // waiting in the queues of its partitions
+	ahead int // when nothing more is taken from in
 
 	stop context.CancelFunc // of the reader, nil while none runs
 	done sync.WaitGroup
 }
 
-// openLanes makes a lane for topics carried as they are.
+// ranks of the profile's priorities.
+var ranks = map[string]int{site.High: 0, "": 1, site.Normal: 1, site.Low: 2}
+
+// lanesOf makes the lanes of a link, without their clients.
+func lanesOf(lc site.Link, siteName string) ([]*lane, error) {
+	var all []*lane
+	if len(lc.Topics) > 0 {
+		all = append(all, &lane{rules: rules{topics: lc.Topics, to: lc.Prefix + topicWord}, rule: &rule.Rule{}, rank: ranks[""]})
+	}
+	for _, r := range lc.Rules {
+		made, err := rule.New(r)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, &lane{
+			name:  r.Name,
+			rules: rules{topics: r.Topics, to: strings.ReplaceAll(cmp.Or(r.To, lc.Prefix+topicWord), siteWord, siteName)},
+			rule:  made, rank: ranks[r.Priority],
+		})
+	}
+	for _, n := range all {
+		n.rules.hidden = deadLetters(lc)
+	}
+	return all, nil
+}
+
+// openLanes makes the lanes and their clients.
 func (l *link) openLanes() error {
 	wait := nearFetch
+	size := int64(fetchBytes)
 	var hooks []kgo.Opt
 	if l.down {
 		wait = farFetch
-		hooks = []kgo.Opt{kgo.WithHooks(l.state)}
+		hooks = []kgo.Opt{l.farHooks()}
+		if rate := l.budget.Rate(time.Now()); rate > 0 {
+			size = min(size, max(lotMin, rate*int64(lotTime/time.Second)))
+		}
 	}
-	for _, lane := range []*lane{{rules: rules{topics: l.cfg.Topics, prefix: l.cfg.Prefix}}} {
+	lanes, err := lanesOf(l.cfg, l.site)
+	if err != nil {
+		return err
+	}
+	size = max(size/int64(len(lanes)), lotMin)
+	for _, n := range lanes {
+		n.ahead = aheadBytes / len(lanes)
 		src, err := kafka.NewClient(l.from(), append(hooks,
 			kgo.ConsumeResetOffset(kgo.NoResetOffset()), // a gap is for us to see and tell
-			kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchMax), kgo.MaxConcurrentFetches(1),
+			kgo.FetchMaxBytes(int32(size)), kgo.FetchMaxPartitionBytes(int32(min(size, fetchMax))), kgo.MaxConcurrentFetches(1),
 			kgo.FetchMaxWait(wait),
 			kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+			kgo.KeepControlRecords(), // the ends of transactions are not carried, and are behind us all the same
 		)...)
 		if err != nil {
 			return err
 		}
-		lane.src, lane.in, lane.wake = src, make(chan kgo.Fetches, 1), l.wake
-		l.lanes = append(l.lanes, lane)
+		n.src, n.in, n.wake = src, make(chan kgo.Fetches, 1), l.wake
+		l.lanes = append(l.lanes, n)
 	}
 	return nil
 }
@@ -104,7 +149,7 @@ func (n *lane) close() {
 // fetch moves what readers have into the queues.
 func (l *link) fetch() {
 	for _, n := range l.lanes {
-		for n.bytes < aheadBytes {
+		for n.bytes < n.ahead {
 			select {
 			case lot := <-n.in:
 				l.queue(n, lot)
@@ -128,8 +173,13 @@ func (l *link) queue(n *lane, lot kgo.Fetches) {
 	}
 	lot.EachPartition(func(f kgo.FetchTopicPartition) {
 		p := l.parts[key{n, f.Topic, f.Partition}]
-		if p == nil || !p.active {
+		if p == nil || !p.active || len(f.Records) == 0 {
 			return // fetched before it was stopped
+		}
+		if len(p.queue) == 0 {
+			l.mu.Lock()
+			p.waits = f.Records[0].Timestamp
+			l.mu.Unlock()
 		}
 		for _, r := range f.Records {
 			if r.Offset >= p.read {

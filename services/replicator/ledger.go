@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -50,10 +51,11 @@ func (d *ledger) start(ctx context.Context) error {
 	l := d.l
 	if !d.exact {
 		cl, err := l.newDst()
-		if err == nil {
-			l.setDst(cl)
+		if err != nil {
+			return err
 		}
-		return err
+		l.setDst(cl)
+		return l.learnDest(ctx)
 	}
 	if d.timeout == 0 {
 		d.timeout = txnTimeout
@@ -70,7 +72,19 @@ func (d *ledger) start(ctx context.Context) error {
 	if err := l.ensurePositionLog(ctx); err != nil {
 		return d.grants(err)
 	}
+	if err := l.learnDest(ctx); err != nil {
+		return err
+	}
 	return l.readPositions(ctx, d)
+}
+
+// learnDest asks the destination which cluster it is.
+func (l *link) learnDest(ctx context.Context) error {
+	got, err := kadm.NewClient(l.dst).BrokerMetadata(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the destination for its cluster id: %w", err)
+	}
+	return l.learnPath(got.Cluster)
 }
 
 // grants tells a refusal from a destination that is away.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
+	"github.com/waysideos/wayside/services/replicator/budget"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -26,8 +28,8 @@ const (
 	lotStart    = 256 << 10
 	lotMax      = 8 << 20
 	lotRecords  = 20000
-	aheadBytes  = 8 << 20 // fetched and waiting, per lane
-	fetchBytes  = 4 << 20 // as fetched, compressed as the producers left it
+	aheadBytes  = 8 << 20 // fetched and waiting, of all lanes
+	fetchBytes  = 4 << 20 // as fetched, compressed as the producers left it, of all lanes
 	fetchMax    = 2 << 20 // of one partition
 	idleWait    = time.Second
 	nearFetch   = 500 * time.Millisecond // a broker's long poll
@@ -96,15 +98,29 @@ type link struct {
 	wake      chan struct{}
 
 	discovered time.Time
+	configs    map[string]topicConfig // of source topics, as last seen
+	followed   time.Time
 	source     string // cluster id
+	dest       string
+	hop        []byte      // what this link adds to pathHeader
+	boxClient  *kgo.Client // see box
+
+	budget     *budget.Budget
+	wire       atomic.Int64 // bytes over the uplink
+	commands   chan command
+	recalled   bool // see recall
+	remembered kept // as last written
+	keptAt     time.Time
+	speed      measure
 
 	mu      sync.Mutex // guards what Status reads
+	paused  bool
 	dst     *kgo.Client
 	promise string // the guarantee in force
 	parts   map[key]*partition
 	flows   map[flowKey]*flow
 	resent  int64 // records sent again that were there already
-	lag     int64 // records, as last measured
+	lag     Lag   // as last measured
 	notes   map[string]string
 }
 
@@ -116,15 +132,17 @@ type (
 func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 	l := &link{
 		name: lc.Name, cfg: lc, site: cfg.Site,
-		down:    lc.Direction == site.Down,
-		log:     cfg.Log.With("link", lc.Name),
-		metrics: m.link(lc.Name),
-		wake:    make(chan struct{}, 1),
-		lotSize: lotStart,
-		parts:   map[key]*partition{},
-		flows:   map[flowKey]*flow{},
-		notes:   map[string]string{},
-		pace:    normal,
+		down:     lc.Direction == site.Down,
+		log:      cfg.Log.With("link", lc.Name),
+		metrics:  m.link(lc.Name),
+		wake:     make(chan struct{}, 1),
+		commands: make(chan command),
+		lotSize:  lotStart,
+		parts:    map[key]*partition{},
+		flows:    map[flowKey]*flow{},
+		notes:    map[string]string{},
+		configs:  map[string]topicConfig{},
+		pace:     normal,
 	}
 	l.state = newState(l.log, l.metrics.up)
 	id := "wayside-link-" + lc.Name
@@ -137,6 +155,9 @@ func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 		l.pace = distant
 	}
 	var err error
+	if l.budget, err = budget.New(lc.Budget); err != nil {
+		return nil, err
+	}
 	if l.dst, err = l.newDst(); err != nil { // a word for the status until the ledger has begun
 		return nil, err
 	}
@@ -169,12 +190,12 @@ func (l *link) newDst(extra ...kgo.Opt) (*kgo.Client, error) {
 	opts := []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ManualFlushing(), kgo.MaxBufferedRecords(4 * lotRecords), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.ManualFlushing(), kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.ProducerBatchCompression(codecs(l.cfg.Compression)...),
 		kgo.ProducerOnDataLossDetected(l.onDataLoss),
 	}
 	if !l.down {
-		opts = append(opts, kgo.WithHooks(l.state))
+		opts = append(opts, l.farHooks())
 	}
 	return kafka.NewClient(l.to(), append(opts, extra...)...)
 }
@@ -199,33 +220,51 @@ func codecs(name string) []kgo.CompressionCodec {
 func (l *link) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.state.turn()
+		l.obey(ctx)
 		l.discover(ctx)
 		if !l.carry(ctx) {
 			l.rest(ctx)
 		}
 		l.ledger.save(ctx, false)
+		if err := l.keep(ctx, false); err != nil {
+			l.state.box(err)
+		}
 	}
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.pace.grace)
 	defer cancel()
 	l.ledger.save(final, true)
+	_ = l.keep(final, true)
 	l.ledger.close(final)
 	l.close()
 }
 
 // rest waits for something to carry, or for a moment.
 func (l *link) rest(ctx context.Context) {
-	wait := time.NewTimer(min(idleWait, l.pace.discover))
+	pause := min(idleWait, l.pace.discover)
+	wake := l.wake
+	if debt := l.budget.Wait(time.Now()); debt > 0 || l.isPaused() {
+		wake = nil // what was fetched has to wait
+		if debt > 0 {
+			pause = min(pause, debt)
+		}
+	}
+	wait := time.NewTimer(pause)
 	defer wait.Stop()
 	select {
 	case <-ctx.Done():
 	case <-wait.C:
-	case <-l.wake:
+	case <-wake:
+	case c := <-l.commands:
+		c.done <- c.do(ctx)
 	}
 }
 
 func (l *link) close() {
 	for _, lane := range l.lanes {
 		lane.close()
+	}
+	if l.boxClient != nil {
+		l.boxClient.Close()
 	}
 	l.abort()
 }

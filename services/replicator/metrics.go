@@ -10,15 +10,15 @@ import (
 
 // metrics are the series of all links; linkMetrics those of one.
 type metrics struct {
-	records, bytes      *prometheus.CounterVec // link, topic
-	resent, lost, stops *prometheus.CounterVec // link
-	lag, up             *prometheus.GaugeVec   // link
+	records, bytes                          *prometheus.CounterVec // link, topic
+	resent, lost, stops, dead, looped, wire *prometheus.CounterVec // link
+	lag, up, lagBytes, lagSeconds, paused   *prometheus.GaugeVec   // link
 }
 
 type linkMetrics struct {
-	records, bytes      *prometheus.CounterVec // topic
-	resent, lost, stops prometheus.Counter
-	lag, up             prometheus.Gauge
+	records, bytes                          *prometheus.CounterVec // topic
+	resent, lost, stops, dead, looped, wire prometheus.Counter
+	lag, up, lagBytes, lagSeconds, paused   prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -32,15 +32,21 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "wayside", Subsystem: "link", Name: name, Help: help}, []string{"link"})
 	}
 	m := &metrics{
-		records: counter("records_total", "Records the destination acknowledged.", "link", "topic"),
-		bytes:   counter("bytes_total", "Key and value bytes of these records.", "link", "topic"),
-		resent:  counter("resent_records_total", "Records sent again that the destination already held.", "link"),
-		lost:    counter("lost_records_total", "Offsets deleted on the box before they were carried.", "link"),
-		stops:   counter("partition_stops_total", "Times a partition was stopped by an error.", "link"),
-		lag:     gauge("lag_records", "Records on the box that the destination does not have."),
-		up:      gauge("up", "1 while the destination answers."),
+		records:    counter("records_total", "Records the destination acknowledged.", "link", "topic"),
+		bytes:      counter("bytes_total", "Key and value bytes of these records.", "link", "topic"),
+		resent:     counter("resent_records_total", "Records sent again that the destination already held.", "link"),
+		lost:       counter("lost_records_total", "Offsets deleted on the box before they were carried.", "link"),
+		stops:      counter("partition_stops_total", "Times a partition was stopped by an error.", "link"),
+		dead:       counter("dead_letters_total", "Records put aside, since they cannot be carried.", "link"),
+		looped:     counter("looped_records_total", "Records left out, since they have been at the destination.", "link"),
+		wire:       counter("wire_bytes_total", "Bytes to and from the centre, without those of TLS and TCP.", "link"),
+		lagBytes:   gauge("lag_bytes", "Key and value bytes of these records, about."),
+		lagSeconds: gauge("lag_seconds", "Age of the oldest of these records."),
+		paused:     gauge("paused", "1 while the link is paused by hand."),
+		lag:        gauge("lag_records", "Records on the box that the destination does not have."),
+		up:         gauge("up", "1 while the destination answers."),
 	}
-	for _, c := range []prometheus.Collector{m.records, m.bytes, m.resent, m.lost, m.stops, m.lag, m.up} {
+	for _, c := range []prometheus.Collector{m.records, m.bytes, m.resent, m.lost, m.stops, m.dead, m.looped, m.wire, m.lagBytes, m.lagSeconds, m.paused, m.lag, m.up} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -53,6 +59,8 @@ func (m *metrics) link(name string) *linkMetrics {
 	return &linkMetrics{
 		records: m.records.MustCurryWith(of), bytes: m.bytes.MustCurryWith(of),
 		resent: m.resent.With(of), lost: m.lost.With(of), stops: m.stops.With(of),
+		dead: m.dead.With(of), looped: m.looped.With(of), wire: m.wire.With(of),
+		lagBytes: m.lagBytes.With(of), lagSeconds: m.lagSeconds.With(of), paused: m.paused.With(of),
 		lag: m.lag.With(of), up: m.up.With(of),
 	}
 }

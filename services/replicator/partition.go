@@ -5,6 +5,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/replicator/rule"
 )
 
 // key is a source partition as one lane reads it.
@@ -33,7 +35,11 @@ type partition struct {
 	fresh    bool      // to be compared with the destination before it begins
 	limit    int       // records of a lot, 0 for any number: looking for a record that is refused
 
+	pairs [][2]int64    // see pair
 	read  int64         // source offset after the last queued record
+	seen  int64         // source offset after the last one that went through a lot; next, but for windows
+	win   *rule.Windows // nil where the lane has none
+	waits time.Time     // when the first queued record was written
 	queue []*kgo.Record // fetched and not yet carried, in order
 	lot   lot
 }
@@ -45,7 +51,10 @@ type lot struct {
 	dest  int64 // destination offset after the last one acknowledged, -1 if none was
 	acked int64 // source offset after the last one acknowledged in order
 	sent  flow
-	err   error // the first
+	err   error         // the first
+	win   *rule.Windows // as it is behind the lot
+	dead  []dead        // cannot be carried
+	quiet bool          // nothing was taken: windows have closed since nothing comes
 }
 
 // position is what is remembered of a partition.
@@ -57,6 +66,9 @@ type position struct {
 	// they were on their way when something broke, and are sent again. Always
 	// 0 where the destination keeps the position.
 	again int64
+	// closed is up to where summaries of windows have been carried, in ms
+	// since 1970. next is then the first record of the windows that are open.
+	closed int64
 }
 
 var unknown = position{next: -1, epoch: -1, dest: -1}
@@ -84,13 +96,15 @@ func (p *partition) take(limit int) []*kgo.Record {
 // after is the position behind the lot, or behind what was acknowledged of it.
 func (p *partition) after() position {
 	at := p.position
-	if p.lot.taken == 0 {
+	if p.lot.taken == 0 && !p.lot.quiet {
 		return at
 	}
 	switch {
+	case p.lot.err == nil && p.lot.win != nil:
+		at.next, at.epoch, at.closed = p.lot.win.Hold(p.lot.next), -1, p.lot.win.Closed()
 	case p.lot.err == nil:
 		at.next, at.epoch = p.lot.next, p.queue[p.lot.taken-1].LeaderEpoch
-	case p.lot.acked > at.next:
+	case p.lot.acked > at.next && p.lot.win == nil:
 		at.next, at.epoch = p.lot.acked, -1
 	}
 	if p.lot.dest >= 0 {
@@ -99,15 +113,28 @@ func (p *partition) after() position {
 	return at
 }
 
-// done drops what the position has passed from the queue.
+// move makes what after said the partition's position.
+func (p *partition) move() {
+	p.position = p.after()
+	p.seen = p.next
+	if p.lot.win != nil && p.lot.err == nil {
+		p.win, p.seen = p.lot.win, p.lot.next
+	}
+	p.done()
+}
+
+// done drops what has been through from the queue.
 func (p *partition) done() {
 	n := 0
-	for n < len(p.queue) && p.queue[n].Offset < p.next {
+	for n < len(p.queue) && p.queue[n].Offset < p.seen {
 		p.lane.bytes -= sizeOf(p.queue[n])
 		n++
 	}
 	p.queue = p.queue[n:]
-	if len(p.queue) == 0 {
+	p.waits = time.Time{}
+	if len(p.queue) > 0 {
+		p.waits = p.queue[0].Timestamp
+	} else {
 		p.queue = nil // else the records of old lots stay reachable
 	}
 }
@@ -117,5 +144,5 @@ func (p *partition) reset() {
 	for _, r := range p.queue {
 		p.lane.bytes -= sizeOf(r)
 	}
-	p.queue, p.active, p.lot = nil, false, lot{}
+	p.queue, p.active, p.lot, p.win = nil, false, lot{}, nil
 }

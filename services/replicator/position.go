@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -51,6 +52,9 @@ type positionRecord struct {
 	Epoch   int32  `json:"epoch"`
 	Dest    int64  `json:"dest"`         // destination offset after the last carried record, -1 if unknown
 	ID      string `json:"id,omitempty"` // of the source topic
+	// Closed is up to where summaries of windows have been carried, in ms
+	// since 1970.
+	Closed int64 `json:"closed,omitempty"`
 }
 
 const positionVersion = 1
@@ -58,7 +62,7 @@ const positionVersion = 1
 func (l *link) writePositions(ctx context.Context, all map[*partition]position) error {
 	var rs []*kgo.Record
 	for p, at := range all {
-		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id)})
+		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id), at.closed})
 		if err != nil {
 			return err
 		}
@@ -85,7 +89,7 @@ func parsePosition(value []byte) (remembered, bool) {
 	if err := json.Unmarshal(value, &v); err != nil || v.Version != positionVersion || v.Next < 0 {
 		return remembered{}, false
 	}
-	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1)}, final: true}
+	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1), closed: v.Closed}, final: true}
 	at.id = parseTopicID(v.ID)
 	return at, true
 }
@@ -145,30 +149,38 @@ func (l *link) readPositions(ctx context.Context, d *ledger) error {
 	if from >= end.Offset {
 		return nil
 	}
-	cl, err := kafka.NewClient(l.to(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {0: kgo.NewOffset().At(from)}}),
+	at, err := readLog(ctx, l.to(), name, from, end.Offset, func(r *kgo.Record) {
+		if p, ok := parsePosition(r.Value); ok {
+			d.known[string(r.Key)] = p
+		}
+	})
+	d.read = max(d.read, at)
+	return err
+}
+
+// readLog reads partition 0 of a topic between two offsets, and returns how
+// far it came. What is not committed is left out.
+func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, do func(*kgo.Record)) (int64, error) {
+	cl, err := kafka.NewClient(of,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
-		return err
+		return from, err
 	}
 	defer cl.Close()
-	for at := from; at < end.Offset; {
+	for from < end {
 		fs := cl.PollFetches(ctx)
 		if err := fs.Err(); err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+			return from, fmt.Errorf("read %s: %w", topic, err)
 		}
 		fs.EachRecord(func(r *kgo.Record) {
-			at = r.Offset + 1
-			if r.Attrs.IsControl() {
-				return
-			}
-			if p, ok := parsePosition(r.Value); ok {
-				d.known[string(r.Key)] = p
+			from = r.Offset + 1
+			if !r.Attrs.IsControl() {
+				do(r)
 			}
 		})
-		d.read = at
 	}
-	return nil
+	return from, nil
 }
 
 // The mirror is a group without members on the box's broker, whose committed
@@ -202,7 +214,7 @@ func (l *link) mirror(ctx context.Context, exact bool) error {
 			return fmt.Errorf("commit positions of group %s: %w", l.group(n), err)
 		}
 		for p, at := range moved {
-			p.mirrored = at
+			p.mirrored, p.onBox = at, &remembered{at, p.id, !exact}
 		}
 	}
 	return nil
@@ -235,11 +247,14 @@ func (l *link) mirrored(ctx context.Context, n *lane) (map[key]remembered, error
 }
 
 // metadata of a commit is "dest=<offset> again=<records>", then "id=<topic
-// id>", then "mirror" if the destination keeps the position itself.
+// id>" and "closed=<ms>" where known, then "mirror" if the destination keeps the position itself.
 func metadata(at position, id kadm.TopicID, exact bool) string {
 	s := fmt.Sprintf("dest=%d again=%d", at.dest, at.again)
 	if id != (kadm.TopicID{}) {
 		s += " id=" + id.String()
+	}
+	if at.closed != 0 {
+		s += fmt.Sprintf(" closed=%d", at.closed)
 	}
 	if exact {
 		s += " mirror"
@@ -256,6 +271,9 @@ func parseMetadata(next int64, epoch int32, text string) remembered {
 	for _, word := range strings.Fields(text) {
 		if id, ok := strings.CutPrefix(word, "id="); ok {
 			at.id = parseTopicID(id)
+		}
+		if ms, ok := strings.CutPrefix(word, "closed="); ok {
+			at.closed, _ = strconv.ParseInt(ms, 10, 64)
 		}
 		at.final = at.final && word != "mirror"
 	}

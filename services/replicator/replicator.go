@@ -53,7 +53,7 @@ func New(cfg Config) (*Replicator, error) {
 			err = errors.New("a link needs a name of its own")
 		}
 		seen[lc.Name] = true
-		if err == nil && len(lc.Topics) > 0 {
+		if err == nil && len(lc.Topics)+len(lc.Rules) > 0 {
 			err = r.add(cfg, lc, m)
 		}
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,10 +22,13 @@ import (
 	"github.com/waysideos/wayside/services/site"
 )
 
+// clusters tells the stand-ins apart.
+var clusters atomic.Int64
+
 // cluster starts a Kafka stand-in that ends with the test.
 func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
-	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.ClusterID(fmt.Sprint("cluster-", clusters.Add(1)))}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +217,17 @@ func TestRecordsArriveUnchanged(t *testing.T) {
 	defer cancel()
 	var got []string
 	for len(got) < len(want) && ctx.Err() == nil {
-		out.PollFetches(ctx).EachRecord(func(r *kgo.Record) { got = append(got, show(r, r.Topic)) })
+		out.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			last := len(r.Headers) - 1
+			if last < 0 || r.Headers[last].Key != pathHeader || !strings.HasPrefix(string(r.Headers[last].Value), "shop@") {
+				t.Errorf("headers %v do not end with where the record has been", r.Headers)
+				return
+			}
+			if r.Headers = r.Headers[:last]; last == 0 {
+				r.Headers = nil
+			}
+			got = append(got, show(r, r.Topic))
+		})
 	}
 	slices.Sort(want)
 	slices.Sort(got)

@@ -2,17 +2,24 @@ package replicator
 
 import "strings"
 
+// Words of a rule's topic name at the destination.
+const (
+	topicWord = "{topic}"
+	siteWord  = "{site}"
+)
+
 // rules says which topics a lane carries and what they are called at the
 // destination.
 type rules struct {
 	topics []string // names; a trailing * matches a prefix
-	prefix string   // before the name at the destination
+	to     string   // name at the destination, with {topic} in it
+	hidden string   // a topic that no pattern matches
 }
 
 // match reports whether a topic is carried. A pattern matches neither the
 // broker's own topics (__consumer_offsets) nor those of links; a name may.
 func (r rules) match(topic string) bool {
-	hidden := strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ownTopics)
+	hidden := strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ownTopics) || topic == r.hidden
 	for _, want := range r.topics {
 		start, wild := strings.CutSuffix(want, "*")
 		if want == topic || wild && strings.HasPrefix(topic, start) && !hidden {
@@ -24,4 +31,4 @@ func (r rules) match(topic string) bool {
 
 func isPattern(topic string) bool { return strings.HasSuffix(topic, "*") }
 
-func (r rules) destination(topic string) string { return r.prefix + topic }
+func (r rules) destination(topic string) string { return strings.ReplaceAll(r.to, topicWord, topic) }

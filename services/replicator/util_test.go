@@ -21,9 +21,9 @@ func port(t *testing.T, addr string) int {
 	return n
 }
 
-func TestRules(t *testing.T) {
-	r := rules{topics: []string{"a", "b*", "__x", "*"}, prefix: "p."}
-	for topic, want := range map[string]bool{"a": true, "b": true, "bc": true, "ab": true, "__x": true, "__y": false} {
+func TestTopicNames(t *testing.T) {
+	r := rules{topics: []string{"a", "b*", "__x", "*"}, to: "p.{topic}", hidden: "dead"}
+	for topic, want := range map[string]bool{"a": true, "b": true, "bc": true, "ab": true, "__x": true, "__y": false, "dead": false, ownTopics + "a": false} {
 		if got := r.match(topic); got != want {
 			t.Errorf("match(%q) = %v, want %v", topic, got, want)
 		}

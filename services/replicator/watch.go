@@ -36,7 +36,7 @@ func (l *link) measureLag(ctx context.Context) {
 	next := map[key]int64{}
 	var all []*partition
 	for k, p := range l.parts {
-		next[k] = max(p.next, 0)
+		next[k] = max(p.next, p.seen, 0)
 		all = append(all, p)
 	}
 	l.mu.Unlock()
@@ -49,16 +49,41 @@ func (l *link) measureLag(ctx context.Context) {
 	if err != nil {
 		return // the loop meets the same error and tells it
 	}
-	lag := int64(0)
+	lag, written := int64(0), int64(0)
 	for k, at := range next {
 		if end, ok := ends.Lookup(k.topic, k.num); ok && end.Err == nil {
 			lag += max(0, end.Offset-at)
+			written += end.Offset
 		}
 	}
+	now := time.Now()
 	l.mu.Lock()
-	l.lag = lag
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	var carried flow
+	for _, f := range l.flows {
+		carried.records += f.records
+		carried.bytes += f.bytes
+	}
+	l.lag = Lag{Records: lag, CatchUp: l.speed.update(now, written-lag, written, lag)}
+	if carried.records > 0 {
+		l.lag.Bytes = lag * carried.bytes / carried.records
+	}
+	if oldest := l.oldest(); lag > 0 && !oldest.IsZero() {
+		l.lag.Seconds = max(0, now.Sub(oldest).Seconds())
+	}
 	l.metrics.lag.Set(float64(lag))
+	l.metrics.lagBytes.Set(float64(l.lag.Bytes))
+	l.metrics.lagSeconds.Set(l.lag.Seconds)
+}
+
+// oldest is when the first record that waits was written, under l.mu.
+func (l *link) oldest() (at time.Time) {
+	for _, p := range l.parts {
+		if !p.waits.IsZero() && (at.IsZero() || p.waits.Before(at)) {
+			at = p.waits
+		}
+	}
+	return at
 }
 
 // probe finds out about a destination that says nothing.
@@ -94,7 +119,7 @@ func (l *link) report(rep *manifest.Report) (manifest.Link, bool) {
 	up, since, centre, box := l.state.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := manifest.Link{Name: l.name, Up: up, Since: since, Lag: l.lag}
+	out := manifest.Link{Name: l.name, Up: up, Since: since, Lag: l.lag.Records}
 	stopped := 0
 	for _, p := range l.parts {
 		if p.err != nil && !p.active {
@@ -121,6 +146,15 @@ func (l *link) report(rep *manifest.Report) (manifest.Link, bool) {
 	}
 	if l.promise != "" {
 		fact("guarantee", l.promise)
+	}
+	if l.paused {
+		fact("paused", "by hand")
+	}
+	if now := time.Now(); l.budget.Spent(now) {
+		fact("budget", "the bytes of the day or the month are used up; only rules of high priority are carried")
+	}
+	if l.lag.Records > 0 {
+		fact("lag", l.lag.String())
 	}
 	fact("records sent again", fmt.Sprint(l.resent))
 	for _, topic := range sortedKeys(l.notes) {

@@ -146,31 +146,6 @@ func (c checker) broker(path string, b *Broker) {
 	c.unique(len(b.Topics), func(i int) (string, string) { return b.Topics[i].Name, at(i) + ".name" })
 }
 
-func (c checker) links(path string, links []Link) {
-	at := func(i int) string { return fmt.Sprintf("%s[%d]", path, i) }
-	for i, l := range links {
-		c.text(at(i)+".name", l.Name, siteID)
-		c.texts(at(i)+".bootstrap", l.Bootstrap, dialAddress("9092"))
-		c.texts(at(i)+".topics", l.Topics, topicMatch)
-		c.text(at(i)+".prefix", l.Prefix, topicPrefix)
-		if l.TLS != nil {
-			c.clientTLS(at(i)+".tls", l.TLS)
-		}
-		if l.SASL != nil {
-			c.clientSASL(at(i)+".sasl", l.SASL, l.TLS != nil)
-		}
-		c.text(at(i)+".direction", l.Direction, oneOf(Up, Down))
-		c.text(at(i)+".guarantee", l.Guarantee, oneOf(ExactlyOnce))
-		c.text(at(i)+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none"))
-		for j, t := range l.Topics {
-			if len(l.Prefix)+len(t) > maxTopicName {
-				c.value(fmt.Sprintf("%s.topics[%d]", at(i), j), "", "with the prefix before it the name is longer than %d characters", maxTopicName)
-			}
-		}
-	}
-	c.unique(len(links), func(i int) (string, string) { return links[i].Name, at(i) + ".name" })
-}
-
 func (c checker) mqtt(path string, m *MQTT) {
 	c.text(path+".listen", m.Listen, listenAddress)
 	at := func(i int) string { return fmt.Sprintf("%s.routes[%d]", path, i) }

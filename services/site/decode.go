@@ -191,8 +191,11 @@ func (d decoder) text(path string, node ast.Node, v reflect.Value) {
 	case *ast.LiteralNode:
 		s = n.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		d.value(path, "", "want text, got %s; put it in quotes", kindOf(node))
-		return
+		if v.Type() != reflect.TypeFor[Value]() {
+			d.value(path, "", "want text, got %s; put it in quotes", kindOf(node))
+			return
+		}
+		s = n.GetToken().Value
 	default:
 		d.value(path, "", "want text, got %s", kindOf(node))
 		return

@@ -49,8 +49,7 @@ func (p *Profile) fill() {
 		}
 	}
 	for i := range p.Links {
-		orString(&p.Links[i].Direction, Up)
-		orString(&p.Links[i].Compression, "zstd")
+		p.Links[i].fill()
 	}
 	if p.Connect.MQTT != nil {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)

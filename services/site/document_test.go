@@ -20,7 +20,7 @@ network: {interfaces: [{match: eth0}]}
 broker:
   topics: [{name: t}]
   listeners: [{name: n, listen: ":1", tls: {cert: c, key: k}, sasl: {mechanisms: [OAUTHBEARER], oauth: {jwks: j}}}]
-links: [{name: l, bootstrap: ["h:1"], topics: [t], tls: {}, sasl: {mechanism: OAUTHBEARER, oauth: {token_url: "http://h", client_id: c, client_secret: s}}}]
+links: [{name: l, bootstrap: ["h:1"], topics: [t], tls: {}, sasl: {mechanism: OAUTHBEARER, oauth: {token_url: "http://h", client_id: c, client_secret: s}}, budget: {except: [{from: "01:00", to: "02:00", rate: none}]}, rules: [{name: r, topics: [u], where: [{key: k}], window: {every: 1s}}]}]
 connect: {mqtt: {routes: [{filter: f, topic: t}]}}
 `
 
@@ -40,6 +40,7 @@ func TestDocumentFields(t *testing.T) {
 	for _, r := range rowsOf("", reflect.ValueOf(*p)) {
 		want[r.Path] = r
 	}
+	want["links[].rules[].where[].key"] = row{"links[].rules[].where[].key", "string", ""} // a condition needs one
 	want["network.hostname"] = row{"network.hostname", "string", "value of `site`"}
 	for _, cells := range tableRows(t, 4) {
 		path := strings.Trim(cells[0], "`")

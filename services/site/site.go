@@ -62,32 +62,6 @@ type Topic struct {
 	Config     map[string]string `yaml:"config,omitempty"`     // Kafka topic configuration
 }
 
-// Link carries topics to a central Kafka, or from it.
-type Link struct {
-	Name      string   `yaml:"name"`
-	Bootstrap []string `yaml:"bootstrap"` // host:port
-	// Direction is Up, from the box to the centre, or Down; default Up.
-	Direction string `yaml:"direction,omitempty"`
-	// Guarantee is ExactlyOnce to carry nothing where the destination grants
-	// no transactions; default: at least once there, and say so.
-	Guarantee string `yaml:"guarantee,omitempty"`
-	// Compression on the way: zstd, lz4, snappy, gzip or none; default zstd.
-	Compression string      `yaml:"compression,omitempty"`
-	TLS         *ClientTLS  `yaml:"tls,omitempty"`  // default: plain text
-	SASL        *ClientSASL `yaml:"sasl,omitempty"` // default: nobody logs in
-	// Topics by name; a trailing * matches a prefix.
-	Topics []string `yaml:"topics"`
-	// Prefix is put before the topic's name at the destination.
-	Prefix string `yaml:"prefix,omitempty"`
-}
-
-// Words of a Link.
-const (
-	Up          = "up"
-	Down        = "down"
-	ExactlyOnce = "exactly-once"
-)
-
 // Connect holds the device connectors.
 type Connect struct {
 	MQTT *MQTT `yaml:"mqtt,omitempty"`

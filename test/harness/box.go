@@ -96,15 +96,16 @@ func Build(t testing.TB, profile string) Image {
 	return BuildBoard(t, Board, profile)
 }
 
-// BuildBoard is Build for another board.
-func BuildBoard(t testing.TB, board, profile string) Image {
+// BuildBoard is Build for another board, with further arguments of `wayside
+// build`.
+func BuildBoard(t testing.TB, board, profile string, args ...string) Image {
 	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	key := board + "\n" + profile
+	key := strings.Join(append([]string{board, profile}, args...), "\n")
 	img, ok := builds.done[key]
 	if !ok {
-		img = build(t, board, profile)
+		img = build(t, key, board, profile, args)
 		builds.done[key] = img
 	}
 	return img
@@ -117,10 +118,10 @@ var builds = struct {
 
 // build writes below the user's cache: a test's own folder would go away with
 // the first test, and one in the system's would stay.
-func build(t testing.TB, board, profile string) Image {
+func build(t testing.TB, key, board, profile string, more []string) Image {
 	t.Helper()
-	dir := mkdir(t, filepath.Join(cacheDir(t), "images", fmt.Sprintf("%x", sha256.Sum256([]byte(board+"\n"+profile)))[:16]))
-	args := []string{"build", "--json", "--board", board, "--out", dir}
+	dir := mkdir(t, filepath.Join(CacheDir(t), "images", fmt.Sprintf("%x", sha256.Sum256([]byte(key)))[:16]))
+	args := append([]string{"build", "--json", "--board", board, "--out", dir}, more...)
 	if profile != "" {
 		file := filepath.Join(dir, "site.yaml")
 		if err := os.WriteFile(file, []byte(profile), 0o644); err != nil {
@@ -142,8 +143,8 @@ func build(t testing.TB, board, profile string) Image {
 	return img
 }
 
-// cacheDir is where the tests keep what is costly to make.
-func cacheDir(t testing.TB) string {
+// CacheDir is where the tests keep what is costly to make.
+func CacheDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -178,7 +179,7 @@ func Restore(t testing.TB, img Image) *Box {
 		(&Box{VM: vm, t: t}).WaitReady()
 		return nil
 	}
-	b := &Box{VM: qemutest.Restore(t, filepath.Join(cacheDir(t), "snapshots"), config(t, img), ready), t: t}
+	b := &Box{VM: qemutest.Restore(t, filepath.Join(CacheDir(t), "snapshots"), config(t, img), ready), t: t}
 	b.WaitReady()
 	return b
 }

@@ -63,6 +63,21 @@ func Extract(t testing.TB, file string, role layout.Role) string {
 	return name
 }
 
+// ReadBootPartition reads a file of the boot partition.
+func ReadBootPartition(t testing.TB, file, name string) []byte {
+	t.Helper()
+	esp := OpenPartition(t, file, layout.ESP)
+	fat, err := disk.OpenFAT(esp, esp.Info.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := fat.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // PutOnBootPartition writes a file to the boot partition of a disk that is
 // not in use, as a laptop would.
 func PutOnBootPartition(t testing.TB, file, name string, data []byte) {

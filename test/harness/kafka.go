@@ -152,10 +152,13 @@ func Client(t testing.TB, addr string, opts ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-// kafkaLibs returns the folder with Kafka's jars, fetched once by Maven.
-func kafkaLibs(t testing.TB) string {
+func kafkaLibs(t testing.TB) string { return Jars(t, "central-kafka-4.3.1", pom) }
+
+// Jars returns the folder with what a project of Maven depends on at run
+// time, fetched once. The name holds its versions.
+func Jars(t testing.TB, name string, pom []byte) string {
 	t.Helper()
-	libs := filepath.Join(cacheDir(t), "central-kafka-4.3.1")
+	libs := filepath.Join(CacheDir(t), name)
 	if _, err := os.Stat(libs); err == nil {
 		return libs
 	}
@@ -171,7 +174,7 @@ func kafkaLibs(t testing.TB) string {
 		"-DoutputDirectory=lib", "-DincludeScope=runtime")
 	mvn.Dir = work
 	if out, err := mvn.CombinedOutput(); err != nil {
-		t.Fatalf("fetch Apache Kafka by Maven: %v\n%s", err, out)
+		t.Fatalf("fetch %s by Maven: %v\n%s", name, err, out)
 	}
 	if err := os.Rename(filepath.Join(work, "lib"), libs); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
