@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -369,6 +370,23 @@ func TestPowerButton(t *testing.T) {
 	for mask, want := range map[string]bool{"10000000000000 0\n": true, "ffffffffffffffff\n": false, "": false, "0 zz 0": false} {
 		if got := hasKey(mask, keyPower); got != want {
 			t.Errorf("hasKey(%q): got %v, want %v", mask, got, want)
+		}
+	}
+}
+
+// Whatever manifest.Slots promises is there, even before init is that far.
+func TestUpdateIsServed(t *testing.T) {
+	m, _ := testMachine(t)
+	h := status.Handler(m.api())
+	for path, want := range map[string]int{
+		"GET /update": 200, "POST /update/activate": 403, "POST /update/commit": 403, "POST /update/fail": 403,
+		"POST /update/retry": 403, "POST /update/cancel": 403, "POST /reboot": 403,
+	} {
+		method, path, _ := strings.Cut(path, " ")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s %s: got %d, want %d", method, path, w.Code, want)
 		}
 	}
 }

@@ -204,6 +204,7 @@ func (m *Machine) api() status.Config {
 	return status.Config{
 		Box: m.Box, Log: m.Log(),
 		Reboot: func(reason string) { m.request(actionReboot, reason) },
+		Slots:  m.slotsNow,
 		Update: m.update(), Updater: m.updaterUID(),
 		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
 	}

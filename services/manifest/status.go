@@ -5,7 +5,7 @@ import "time"
 // Paths of the running box that init and the services agree on.
 const (
 	RunDir      = "/run/wayside"
-	InitSocket  = "/run/wayside/init.sock"  // HTTP: GET /status (Box); for root POST /reboot, POST /poweroff
+	InitSocket  = "/run/wayside/init.sock"  // HTTP: GET /status (Box), GET /update (Slots), and what Slots says may be asked
 	SiteFile    = "/run/wayside/site.yaml"  // the effective, validated profile
 	Advertised  = "/run/wayside/advertised" // host:port given by the hypervisor; absent elsewhere
 	StatusSock  = "status.sock"             // below a service's RuntimeDirectory: GET /status (Report), /metrics
