@@ -22,13 +22,16 @@ type feature struct {
 	min, max int16
 }
 
-// groupVersion is the feature of the consumer protocol (KIP-848).
-const groupVersion = "group.version"
+// Features of which level 0 has requests refused.
+const (
+	groupVersion = "group.version" // the consumer protocol (KIP-848)
+	shareVersion = "share.version" // share groups (KIP-932)
+)
 
 // features of this broker, by name; a new box has the newest level of each.
 var features = []feature{
 	{name: groupVersion, min: 0, max: 1},
-	{name: "share.version", min: 0, max: 1},       // KIP-932
+	{name: shareVersion, min: 0, max: 1},
 	{name: "transaction.version", min: 0, max: 2}, // KIP-890
 }
 

@@ -76,11 +76,10 @@ func checkUpdate(now map[string]int16, u kmsg.UpdateFeaturesRequestFeatureUpdate
 	return fmt.Errorf("%w: there is no feature %q here", kerr.InvalidUpdateVersion, u.Feature)
 }
 
-// consumerProtocol says whether the cluster's features have requests of the
-// consumer protocol answered.
-func (s *Server) consumerProtocol() error {
-	if levels, _ := s.levels(); levels[groupVersion] < 1 {
-		return fmt.Errorf("%w: %s is 0 here", kerr.UnsupportedVersion, groupVersion)
+// inForce says whether a feature's level has its requests answered.
+func (s *Server) inForce(feature string) error {
+	if levels, _ := s.levels(); levels[feature] < 1 {
+		return fmt.Errorf("%w: %s is 0 here", kerr.UnsupportedVersion, feature)
 	}
 	return nil
 }

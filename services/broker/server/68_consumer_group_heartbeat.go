@@ -23,7 +23,7 @@ var consumerGroupHeartbeatAPI = api{key: kmsg.ConsumerGroupHeartbeat, min: 0, ma
 
 func handleConsumerGroupHeartbeat(s *Server, ctx context.Context, r *request, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
-	err := s.consumerProtocol()
+	err := s.inForce(groupVersion)
 	if err == nil {
 		err = s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.Group)
 	}

@@ -35,7 +35,7 @@ func handleConsumerGroupDescribe(s *Server, _ context.Context, r *request, req *
 func (s *Server) describeConsumers(r *request, id string) kmsg.ConsumerGroupDescribeResponseGroup {
 	g := kmsg.NewConsumerGroupDescribeResponseGroup()
 	g.Group = id
-	err := s.consumerProtocol()
+	err := s.inForce(groupVersion)
 	if err == nil {
 		err = s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, id)
 	}

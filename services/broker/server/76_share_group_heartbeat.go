@@ -19,7 +19,7 @@ var shareGroupHeartbeatAPI = api{key: kmsg.ShareGroupHeartbeat, min: 1, max: 1, 
 
 func handleShareGroupHeartbeat(s *Server, _ context.Context, r *request, req *kmsg.ShareGroupHeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ShareGroupHeartbeatResponse)
-	err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.GroupID)
+	err := s.refusedShares(r, kmsg.ACLOperationRead, req.GroupID)
 	for _, t := range req.SubscribedTopicNames {
 		if err == nil {
 			err = s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t)

@@ -28,7 +28,7 @@ func handleShareGroupDescribe(s *Server, _ context.Context, r *request, req *kms
 func (s *Server) describeShares(r *request, id string) kmsg.ShareGroupDescribeResponseGroup {
 	g := kmsg.NewShareGroupDescribeResponseGroup()
 	g.GroupID = id
-	err := s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, id)
+	err := s.refusedShares(r, kmsg.ACLOperationDescribe, id)
 	var info share.Info
 	if err == nil {
 		info, err = s.Shares.Describe(id)

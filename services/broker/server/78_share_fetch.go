@@ -117,7 +117,7 @@ func (f *shareFetching) begin(group, member string) (err error) {
 
 // mayShare says whether a client may speak for a member.
 func (s *Server) mayShare(r *request, group, member string) error {
-	if err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, group); err != nil {
+	if err := s.refusedShares(r, kmsg.ACLOperationRead, group); err != nil {
 		return err
 	}
 	if group == "" || !share.ValidMember(member) {

@@ -20,7 +20,7 @@ func handleDescribeShareGroupOffsets(s *Server, _ context.Context, r *request, r
 	for _, rg := range once(req.Groups, func(g *kmsg.DescribeShareGroupOffsetsRequestGroup) string { return g.GroupID }) {
 		g := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
 		g.GroupID = rg.GroupID
-		if err := s.refused(r, kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, rg.GroupID); err != nil {
+		if err := s.refusedShares(r, kmsg.ACLOperationDescribe, rg.GroupID); err != nil {
 			g.ErrorCode, g.ErrorMessage = code(err), message(err)
 		} else if rg.Topics == nil {
 			g.Topics = s.allShareOffsets(r, rg.GroupID)

@@ -17,7 +17,7 @@ var alterShareGroupOffsetsAPI = api{key: kmsg.AlterShareGroupOffsets, min: 0, ma
 
 func handleAlterShareGroupOffsets(s *Server, _ context.Context, r *request, req *kmsg.AlterShareGroupOffsetsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.AlterShareGroupOffsetsResponse)
-	if err := s.refused(r, kmsg.ACLOperationRead, kmsg.ACLResourceTypeGroup, req.GroupID); err != nil {
+	if err := s.refusedShares(r, kmsg.ACLOperationRead, req.GroupID); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp
 	}

@@ -15,7 +15,7 @@ var deleteShareGroupOffsetsAPI = api{key: kmsg.DeleteShareGroupOffsets, min: 0, 
 
 func handleDeleteShareGroupOffsets(s *Server, _ context.Context, r *request, req *kmsg.DeleteShareGroupOffsetsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DeleteShareGroupOffsetsResponse)
-	if err := s.refused(r, kmsg.ACLOperationDelete, kmsg.ACLResourceTypeGroup, req.GroupID); err != nil {
+	if err := s.refusedShares(r, kmsg.ACLOperationDelete, req.GroupID); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"maps"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/waysideos/wayside/services/broker/share"
 )
 
@@ -23,4 +25,12 @@ func (c *conn) beginShares(group, member string) (*share.Session, error) {
 func (c *conn) endShares(session *share.Session) {
 	session.Close()
 	delete(c.shares, session)
+}
+
+// refusedShares says why a client may not do op on a share group.
+func (s *Server) refusedShares(r *request, op kmsg.ACLOperation, group string) error {
+	if err := s.inForce(shareVersion); err != nil {
+		return err
+	}
+	return s.refused(r, op, kmsg.ACLResourceTypeGroup, group)
 }

@@ -384,3 +384,32 @@ func TestShareKinds(t *testing.T) {
 		}
 	})
 }
+
+// TestShareLevel: at level 0 of the feature there are no share groups.
+func TestShareLevel(t *testing.T) {
+	inShares(t, func(h *shares) {
+		a := h.join("a")
+		a.fetch()
+		if err := h.s.Meta.SetFeatures(map[string]int16{groupVersion: 1, shareVersion: 0}); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.fetch(); !strings.HasPrefix(got, kerr.UnsupportedVersion.Error()) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// TestShareNames: the journal keeps text, so ids are text.
+func TestShareNames(t *testing.T) {
+	inShares(t, func(h *shares) {
+		c := talker{t, h.ln.dial()}
+		defer c.Close()
+		req, resp := kmsg.NewPtrAlterShareGroupOffsetsRequest(), kmsg.NewPtrAlterShareGroupOffsetsResponse()
+		for _, id := range []string{"", "\xff", strings.Repeat("s", 2000)} {
+			req.GroupID, req.Topics = id, []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{}}}}
+			if c.ask(req, resp); resp.ErrorCode != kerr.InvalidGroupID.Code {
+				t.Errorf("group %.10q: %+v", id, resp)
+			}
+		}
+	})
+}

@@ -144,9 +144,6 @@ func (m *Manager) Put(id string, at []Start, known bool) error {
 }
 
 func (m *Manager) put(id string, at []Start, known bool) error {
-	if id == "" || len(id) > maxID {
-		return kerr.InvalidGroupID
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch g := m.groups[id]; {

@@ -77,8 +77,8 @@ func (m *Manager) Heartbeat(r HeartbeatRequest) HeartbeatResult {
 // wrong says what is wrong with a request by itself.
 func (r *HeartbeatRequest) wrong() string {
 	switch {
-	case r.Group == "" || len(r.Group) > maxID:
-		return "the group id is empty or too long"
+	case r.Group == "":
+		return "the group id is empty"
 	case !ValidMember(r.MemberID):
 		return "the member id is empty or too long"
 	case r.Rack != nil && (*r.Rack == "" || len(*r.Rack) > maxID):

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -154,6 +155,8 @@ func (m *Manager) group(id string) (*group, error) {
 	switch {
 	case g != nil:
 		return g, nil
+	case id == "" || len(id) > maxID || !utf8.ValidString(id): // the journal keeps text
+		return nil, kerr.InvalidGroupID
 	case m.closed:
 		return nil, kerr.CoordinatorNotAvailable
 	case len(m.groups) >= maxGroups:
