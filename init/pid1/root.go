@@ -149,7 +149,7 @@ func (m *Machine) withESP(read func(dir string) error) error {
 }
 
 // secretsDir is where services find the files that the profile names, and
-// secretsGroup who reads them. The unit of the broker names both.
+// secretsGroup who reads them. The units of broker and replicator name both.
 const (
 	secretsDir   = manifest.RunDir + "/secrets"
 	secretsGroup = "broker"

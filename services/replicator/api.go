@@ -43,6 +43,9 @@ type Lag struct {
 
 // String is for people.
 func (l Lag) String() string {
+	if l.Records == 0 {
+		return "nothing"
+	}
 	s := fmt.Sprintf("%d records, about %d kB, the oldest of %s ago", l.Records, l.Bytes/1000, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
 	if l.CatchUp < 0 {
 		return s + "; it does not get less"

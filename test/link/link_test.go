@@ -123,7 +123,11 @@ func deviceTopic(device int) string { return fmt.Sprintf("shop/%d/temperature", 
 func waitFor(t *testing.T, kafka *harness.Kafka, n int) {
 	t.Helper()
 	harness.Eventually(t, 5*time.Minute, fmt.Sprintf("%d records at the centre", n), func(ctx context.Context) error {
+		// Offsets count the ends of transactions as well.
 		have, err := kafka.Count(ctx, central)
+		if err == nil && have >= int64(n) {
+			have = int64(len(harness.ReadCommitted(t, kafka.HostAddr, central)))
+		}
 		if err == nil && have < int64(n) {
 			err = fmt.Errorf("%d are there", have)
 		}
@@ -137,7 +141,7 @@ func checkArrived(t *testing.T, kafka *harness.Kafka, n int) {
 	seen := make([]int, n)
 	last := map[string]int{}
 	partition := map[string]int32{}
-	for _, r := range harness.ReadAll(t, kafka.HostAddr, central) {
+	for _, r := range harness.ReadCommitted(t, kafka.HostAddr, central) {
 		var v int
 		if _, err := fmt.Sscan(string(r.Value), &v); err != nil || v < 0 || v >= n {
 			t.Fatalf("offset %d holds %q, which was never published", r.Offset, r.Value)
@@ -171,5 +175,10 @@ func checkArrived(t *testing.T, kafka *harness.Kafka, n int) {
 	if len(lost) > 0 {
 		t.Errorf("%d records never arrived: %s …", len(lost), strings.Join(lost[:min(10, len(lost))], ", "))
 	}
-	t.Logf("%d records arrived, %d duplicates", n-len(lost), duplicates)
+	// A device may send what was acknowledged too late again, with QoS 1; here
+	// every message was published once and acknowledged.
+	if duplicates > 0 {
+		t.Errorf("%d records arrived again", duplicates)
+	}
+	t.Logf("%d records arrived", n-len(lost))
 }
