@@ -39,7 +39,7 @@ func make33(dir string) (*disktest.Disk, error) {
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		if cmd.Err != nil {
-			cmd = exec.Command("/sbin/"+args[0], args[1:]...)
+			cmd = exec.Command(filepath.Join("/sbin", args[0]), args[1:]...)
 		}
 		if err := cmd.Run(); err != nil {
 			return nil, err
