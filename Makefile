@@ -41,7 +41,7 @@ unit: ## unit tests of every package but test/
 	@$(GO) test $$($(GO) list ./... | grep -v /test/) ./test/rules
 
 clients: ## other people's Kafka clients against the broker, and links to a real Kafka
-	@WAYSIDE_CLIENTS=1 $(GO) test -count 1 -timeout 20m -v ./test/clients ./test/replication
+	@WAYSIDE_CLIENTS=1 $(GO) test -p 1 -count 1 -timeout 20m -v ./test/clients ./test/replication
 
 vm: ## what an outsider may rely on, in virtual machines
 	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)

@@ -1,0 +1,244 @@
+package update
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/test/harness"
+)
+
+const (
+	loadTopic = "load"
+	loadGroup = "load-reader"
+	token     = "a token of enough letters"
+)
+
+// TestUpdatesUnderLoad publishes two releases, one after the other, and has a
+// box take each from a plain web server, told by `wayside box update`, while a
+// producer with acks=all and a consumer group go on. Nothing acknowledged is
+// lost, nothing is there twice, and the pause is measured.
+func TestUpdatesUnderLoad(t *testing.T) {
+	harness.NeedVM(t)
+	one, two, three := build(t, "0.1.0", 10), build(t, "0.2.0", 20), build(t, "0.3.0", 30)
+	repo := t.TempDir()
+	server := httptest.NewServer(http.FileServer(http.Dir(repo)))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &updates{t: t, machine: first(t, one), repo: repo, token: filepath.Join(t.TempDir(), "api.token")}
+	if err := os.WriteFile(u.token, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// 10.0.2.2 is the host on QEMU's user network.
+	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n", loadTopic, port)
+	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
+	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
+	u.start(nil)
+	u.runs("0.1.0")
+
+	load := startLoad(t, u.Addr("kafka"))
+	for _, r := range []*built{two, three} {
+		u.publish(r)
+		u.take(r.activate.Version)
+	}
+	load.finish()
+	u.PowerOff()
+	u.check()
+}
+
+// updates is a box that updates from a repository.
+type updates struct {
+	*machine
+	t     *testing.T
+	repo  string
+	token string
+}
+
+func (u *updates) publish(r *built) {
+	u.t.Helper()
+	if out, err := harness.Command(u.t, "publish", "--repo", u.repo, r.Path).CombinedOutput(); err != nil {
+		u.t.Fatalf("publish %s: %v\n%s", r.activate.Version, err, out)
+	}
+}
+
+// verb is `wayside box update VERB`.
+func (u *updates) verb(verb string) {
+	u.t.Helper()
+	out, err := harness.Command(u.t, "box", "update", verb, "--box", "http://"+u.Addr("console"), "--token-file", u.token).CombinedOutput()
+	if err != nil {
+		u.t.Fatalf("wayside box update %s: %v\n%s", verb, err, out)
+	}
+}
+
+// state is what the box says of its updates.
+func (u *updates) state() (s manifest.Update, err error) {
+	out, err := harness.Command(u.t, "box", "update", "status", "--json", "--box", "http://"+u.Addr("console")).Output()
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(out, &s)
+}
+
+// take has the box go to a version and waits until it is kept.
+func (u *updates) take(version string) {
+	u.t.Helper()
+	begin := time.Now()
+	u.verb("refresh")
+	u.verb("prepare")
+	u.t.Logf("%s prepared in %.0f s", version, time.Since(begin).Seconds())
+	u.verb("activate")
+	u.verb("reboot")
+	harness.Eventually(u.t, 2*harness.BootTime, version+" is kept", func(context.Context) error {
+		s, err := u.state()
+		switch {
+		case err != nil:
+			return err
+		case s.Last != nil && s.Last.Version == version && !s.Last.Committed:
+			u.t.Fatalf("%s failed its trial: %+v", version, s.Last)
+		case s.Last == nil || s.Last.Version != version:
+			return fmt.Errorf("runs %s, phase %s", s.Running, s.Phase)
+		}
+		return nil
+	})
+}
+
+// load is a producer and a consumer group that do not know of updates.
+type load struct {
+	t        *testing.T
+	addr     string
+	producer *kgo.Client
+	consumer *kgo.Client
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+
+	mu     sync.Mutex
+	acked  int           // records, numbered from 0
+	failed error         // of the producer
+	pause  time.Duration // longest between two acknowledgements
+	read   map[int]int   // how often the group was given each number
+}
+
+func startLoad(t *testing.T, addr string) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &load{t: t, addr: addr, stop: cancel, read: map[int]int{}}
+	l.producer = harness.Client(t, addr, kgo.DefaultProduceTopic(loadTopic), kgo.ProducerLinger(0), kgo.RecordDeliveryTimeout(20*time.Minute))
+	l.consumer = harness.Client(t, addr, kgo.ConsumeTopics(loadTopic), kgo.ConsumerGroup(loadGroup), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	l.done.Go(func() { l.produce(ctx) })
+	l.done.Go(func() { l.consume(ctx) })
+	return l
+}
+
+// produce sends one number after the other, each when the last is acknowledged.
+func (l *load) produce(ctx context.Context) {
+	last := time.Now()
+	for n := 0; ctx.Err() == nil; n++ {
+		err := l.producer.ProduceSync(context.WithoutCancel(ctx), kgo.StringRecord(strconv.Itoa(n))).FirstErr()
+		l.mu.Lock()
+		if err != nil {
+			l.failed = fmt.Errorf("record %d: %w", n, err)
+			l.mu.Unlock()
+			return
+		}
+		l.acked = n + 1
+		l.pause = max(l.pause, time.Since(last))
+		last = time.Now()
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (l *load) consume(ctx context.Context) {
+	for {
+		fetches := l.consumer.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.mu.Lock()
+		fetches.EachRecord(func(r *kgo.Record) {
+			n, _ := strconv.Atoi(string(r.Value))
+			l.read[n]++
+		})
+		l.mu.Unlock()
+		_ = l.consumer.CommitUncommittedOffsets(ctx) // while the box is away it cannot: then it is given some again
+	}
+}
+
+// finish ends the load and compares what was acknowledged with what is there.
+func (l *load) finish() {
+	l.t.Helper()
+	harness.Eventually(l.t, time.Minute, "the group has read all", func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.failed != nil {
+			l.t.Fatal(l.failed)
+		}
+		if len(l.read) < l.acked-1 {
+			return fmt.Errorf("%d of %d", len(l.read), l.acked)
+		}
+		return nil
+	})
+	l.stop()
+	l.done.Wait()
+	l.producer.Close()
+	l.consumer.Close()
+	stored := l.stored()
+	for n := range l.acked {
+		if stored[n] != 1 {
+			l.t.Errorf("record %d is there %d times", n, stored[n])
+		}
+	}
+	again := 0
+	for _, times := range l.read {
+		again += times - 1
+	}
+	l.t.Logf("%d records acknowledged; the longest pause between two acknowledgements was %.1f s; the group was given %d again", l.acked, l.pause.Seconds(), again)
+}
+
+// stored is how often each number is in the log.
+func (l *load) stored() map[int]int {
+	l.t.Helper()
+	client := harness.Client(l.t, l.addr, kgo.ConsumeTopics(loadTopic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	defer cancel()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, loadTopic)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	end, _ := ends.Lookup(loadTopic, 0)
+	out := map[int]int{}
+	for at := int64(0); at < end.Offset; {
+		fetches := client.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			l.t.Fatalf("read the log: %v", err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			n, _ := strconv.Atoi(string(r.Value))
+			out[n]++
+			at = r.Offset + 1
+		})
+	}
+	return out
+}
