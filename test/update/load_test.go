@@ -73,7 +73,7 @@ type updates struct {
 
 func (u *updates) publish(r *built) {
 	u.t.Helper()
-	if out, err := harness.Command(u.t, "publish", "--repo", u.repo, r.Path).CombinedOutput(); err != nil {
+	if out, err := harness.Command(u.t, "publish", "--keys", keyDir(u.t), "--repo", u.repo, r.Path).CombinedOutput(); err != nil {
 		u.t.Fatalf("publish %s: %v\n%s", r.activate.Version, err, out)
 	}
 }

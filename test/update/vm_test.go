@@ -53,7 +53,7 @@ func build(t *testing.T, version string, counter uint64) *built {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := harness.Command(t, "build", "--json", "--board", harness.Board, "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
+	cmd := harness.Command(t, "build", "--json", "--board", harness.Board, "--keys", keyDir(t), "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -69,6 +69,10 @@ func build(t *testing.T, version string, counter uint64) *built {
 	builds.done[version] = b
 	return b
 }
+
+// keyDir holds the development keys of these tests, which are made on first
+// use: those of whoever runs them may be of a kind that signs no updates.
+func keyDir(t *testing.T) string { return filepath.Join(harness.CacheDir(t), "keys") }
 
 // read takes kernel image and root out of the image.
 func (b *built) read(t *testing.T) {
