@@ -34,7 +34,7 @@ func TestBench(t *testing.T) {
 	case *full && *quick:
 		b.rounds, b.bytes, b.records, b.seconds = 3, 128_000_000, 64_000_000, 2
 	case *full:
-		b.rounds, b.bytes, b.records, b.seconds = 5, 1_000_000_000, 250_000_000, 8
+		b.rounds, b.bytes, b.records, b.seconds = 3, 600_000_000, 250_000_000, 5
 	}
 	b.kafka = *full
 	begin := time.Now()
