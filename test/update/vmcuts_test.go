@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	liveCuts = flag.Int("live-cuts", 3, "power cuts of a real update")
-	cycles   = flag.Int("cycles", 50, "rapid power cycles of a committed system")
+	liveCuts = flag.Int("live-cuts", 2, "power cuts of a real update")
+	cycles   = flag.Int("cycles", 20, "rapid power cycles of a committed system")
 )
 
 // TestLivePowerCuts is a sample of what the model tries thousands of times, on
@@ -35,7 +35,7 @@ func TestLivePowerCuts(t *testing.T) {
 		n := 1 + rng.IntN(300)
 		select {
 		case <-m.NextWrite(n):
-		case <-time.After(time.Minute): // it has nothing to write any more
+		case <-time.After(20 * time.Second): // it has nothing to write any more
 		}
 		stats, err := m.PowerCutDropping(rng.Uint64())
 		if err != nil {
