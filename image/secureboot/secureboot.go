@@ -111,7 +111,8 @@ func (v Variable) Auth() ([]byte, error) {
 }
 
 // withoutContentInfo unwraps the SignedData, which is what the variable's
-// header holds.
+// header holds. Of the explicit tag around it nothing may be left: firmware
+// looks for the hash's OID at a fixed offset.
 func withoutContentInfo(der []byte) ([]byte, error) {
 	var info struct {
 		Type    asn1.ObjectIdentifier
@@ -120,7 +121,7 @@ func withoutContentInfo(der []byte) ([]byte, error) {
 	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) > 0 {
 		return nil, fmt.Errorf("unwrap the signature: %v", err)
 	}
-	return info.Content.FullBytes, nil
+	return info.Content.Bytes, nil
 }
 
 // efiTime is an EFI_TIME to the second, as authenticated variables want it:

@@ -60,6 +60,10 @@ func TestAuth(t *testing.T) {
 		if !bytes.Contains(header.AuthInfo.CertData, want[v.Name].signer.Cert.Raw) {
 			t.Errorf("%s: not signed by the key above it", v.Name)
 		}
+		// edk2 wants a bare SignedData with the OID of SHA-256 at this place.
+		if sha256 := []byte{0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01}; !bytes.HasPrefix(header.AuthInfo.CertData[13:], sha256) {
+			t.Errorf("%s: firmware finds no SHA-256 in the signature, which begins with % x", v.Name, header.AuthInfo.CertData[:24])
+		}
 		lists, err := signature.ReadSignatureDatabase(r)
 		if err != nil || len(lists) != len(want[v.Name].certs) {
 			t.Fatalf("%s: got %d lists, %v, want %d", v.Name, len(lists), err, len(want[v.Name].certs))
