@@ -87,9 +87,9 @@ func attend(ctx context.Context, svc service, opts options, ended <-chan error) 
 			return err
 		case <-ready:
 			ready = nil
-			letGoOfStart()
 			io.WriteString(opts.env.stdout, opts.announce)
 			opts.env.notify(strings.TrimSpace("READY=1\n" + told.next(svc)))
+			letGoOfStart()
 			if opts.env.watchdog > 0 {
 				t := time.NewTicker(opts.env.watchdog / 2)
 				defer t.Stop()
