@@ -54,6 +54,9 @@ func (p *Profile) fill() {
 	if p.Connect.MQTT != nil {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
 	}
+	for _, i := range p.Connect.Instances() {
+		i.fill()
+	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
 	p.Update.fill()
 }
