@@ -11,7 +11,8 @@ import (
 // Connect holds the device connectors. MQTT is the broker on the box; every
 // other field is a list of one protocol, and a line of Instances.
 type Connect struct {
-	MQTT *MQTT `yaml:"mqtt,omitempty"`
+	MQTT   *MQTT    `yaml:"mqtt,omitempty"`
+	Modbus []Modbus `yaml:"modbus,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -43,6 +44,7 @@ type Located struct {
 // fields and of their lists.
 func (c *Connect) Instances() []Located {
 	var all []Located
+	all = located(all, "modbus", c.Modbus)
 	return all
 }
 

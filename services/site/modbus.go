@@ -61,8 +61,8 @@ type ModbusPoint struct {
 	Writable bool `yaml:"writable,omitempty"`
 	// ReadBack has a write confirmed by reading; default true. Turn it off
 	// for what resets itself.
-	ReadBack *bool   `yaml:"read_back,omitempty"`
-	Report   *Report `yaml:"report,omitempty"`
+	ReadBack *bool  `yaml:"read_back,omitempty"`
+	Report   Report `yaml:"report,omitempty"`
 }
 
 // Words of Modbus.Transport.
@@ -190,9 +190,7 @@ func (c checker) modbusPoint(path string, p *ModbusPoint, m *Modbus) {
 	c.text(path+".every", p.Every, span(10*time.Millisecond, 24*time.Hour))
 	c.text(path+".type", p.Type, oneOf(slices.Sorted(maps.Keys(ModbusTypes))...))
 	c.text(path+".order", p.Order, oneOf("ABCD", "CDAB", "BADC", "DCBA"))
-	if p.Report != nil {
-		c.exception(path+".report", p.Report)
-	}
+	c.exception(path+".report", &p.Report)
 	a, err := ParseModbusAddress(p.Address)
 	if err != nil {
 		if p.Address != "" {

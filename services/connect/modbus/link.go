@@ -163,10 +163,11 @@ func (l *link) write(ctx context.Context, p *point, raw []byte) error {
 }
 
 // exception is the code with which the device itself refused, 0 for any other
-// error and for none.
+// error and for none. The library takes an answer to another function for an
+// exception too.
 func exception(err error) byte {
 	var e *gridx.Error
-	if errors.As(err, &e) {
+	if errors.As(err, &e) && e.FunctionCode&0x80 != 0 {
 		return e.ExceptionCode
 	}
 	return 0

@@ -34,8 +34,8 @@ type Connector struct {
 }
 
 // New takes a connection of a checked profile.
-func New(cfg *site.Modbus) (*Connector, error) {
-	c := &Connector{cfg: cfg, limits: limits{registers: cfg.MaxRegisters, bits: cfg.MaxBits, gap: *cfg.Gap}}
+func New(cfg site.Modbus) (connect.Connector, error) {
+	c := &Connector{cfg: &cfg, limits: limits{registers: cfg.MaxRegisters, bits: cfg.MaxBits, gap: *cfg.Gap}}
 	var errs []error
 	span := func(text string) time.Duration {
 		d, err := time.ParseDuration(text)
@@ -58,7 +58,7 @@ func New(cfg *site.Modbus) (*Connector, error) {
 func newPoint(p *site.ModbusPoint, a site.ModbusAddress, every time.Duration) *point {
 	out := &point{
 		name: p.Name, measure: p.Unit, unit: byte(p.UnitID), address: a, every: every,
-		writable: p.Writable, readBack: *p.ReadBack, report: connect.ExceptionOf(p.Report),
+		writable: p.Writable, readBack: *p.ReadBack, report: connect.NewException(p.Report),
 		codec: codec{kind: p.Type, order: p.Order, registers: site.ModbusTypes[p.Type], bit: a.Bit},
 	}
 	switch {
@@ -107,6 +107,7 @@ type session struct {
 	box    *connect.Box
 	link   *link
 	spans  []*span
+	up     bool
 	misses int              // requests without an answer since the last answer
 	silent map[byte]int     // the same, by unit
 	faults map[string]error // what is wrong now, by the first point of the request
@@ -189,7 +190,10 @@ func (s *session) away(ctx context.Context, err error) error {
 
 // status tells the worst there is to tell.
 func (s *session) status() {
-	s.box.Up(fmt.Sprintf("%d points in %d requests", len(s.points), len(s.spans)))
+	if !s.up || len(s.faults) == 0 {
+		s.up = true // once in any case: the device answers
+		s.box.Up(fmt.Sprintf("%d points in %d requests", len(s.points), len(s.spans)))
+	}
 	first := ""
 	for key := range s.faults {
 		if first == "" || key < first {
