@@ -6,12 +6,15 @@ import (
 	"fmt"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/site"
 )
 
 // protocols makes the connector of an entry of the profile. The names are the
 // fields of site.Connect.
-var protocols = map[string]func(site.Instance) (connect.Connector, error){}
+var protocols = map[string]func(site.Instance) (connect.Connector, error){
+	"http": of(http.New),
+}
 
 // of turns a constructor with a type of its own into an entry of protocols.
 func of[T any](make func(T) (connect.Connector, error)) func(site.Instance) (connect.Connector, error) {
