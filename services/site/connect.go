@@ -13,6 +13,7 @@ import (
 type Connect struct {
 	MQTT   *MQTT    `yaml:"mqtt,omitempty"`
 	Modbus []Modbus `yaml:"modbus,omitempty"`
+	HTTP   []HTTP   `yaml:"http,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -45,6 +46,7 @@ type Located struct {
 func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "modbus", c.Modbus)
+	all = located(all, "http", c.HTTP)
 	return all
 }
 
@@ -91,6 +93,26 @@ type Report struct {
 	Changes bool   `yaml:"changes,omitempty"`
 	Min     string `yaml:"min,omitempty"` // least time between two records; the newest reading is kept and follows
 	Max     string `yaml:"max,omitempty"` // a reading this long after the last record is recorded whatever its value
+}
+
+// ServerTLS is how a connector that listens encrypts. A file is an absolute
+// path, or the name of one in the secrets directory.
+type ServerTLS struct {
+	Cert       string `yaml:"cert"`                  // file of certificate and chain, PEM
+	Key        string `yaml:"key"`                   // file of its key, PEM
+	ClientCA   string `yaml:"client_ca,omitempty"`   // file of the authorities of clients' certificates, PEM
+	ClientAuth string `yaml:"client_auth,omitempty"` // none, request or require; default require with client_ca, else none
+}
+
+func (t *ServerTLS) fill() {
+	if t.ClientCA != "" {
+		orString(&t.ClientAuth, clientAuthRequire)
+	}
+	orString(&t.ClientAuth, clientAuthNone)
+}
+
+func (c checker) serverTLS(path string, t *ServerTLS) {
+	c.tls(path, &TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientAuth: t.ClientAuth})
 }
 
 // Words of Records.

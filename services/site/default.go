@@ -78,6 +78,12 @@ func orString(s *string, def string) {
 	}
 }
 
+func orInt(n *int, def int) {
+	if *n == 0 {
+		*n = def
+	}
+}
+
 func orBool(b **bool, def bool) {
 	if *b == nil {
 		*b = &def

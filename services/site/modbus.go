@@ -131,12 +131,6 @@ func (p *ModbusPoint) fill(m *Modbus) {
 	orBool(&p.ReadBack, true)
 }
 
-func orInt(n *int, def int) {
-	if *n == 0 {
-		*n = def
-	}
-}
-
 func (m *Modbus) check(c checker, path string) {
 	c.text(path+".transport", m.Transport, oneOf(ModbusTCP, ModbusRTUOverTCP, ModbusRTU))
 	if m.Transport == ModbusRTU {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -14,6 +15,7 @@ import (
 // fields of site.Connect.
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"modbus": of(modbus.New),
+	"http":   of(http.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.
