@@ -13,6 +13,7 @@ import (
 type Connect struct {
 	MQTT   *MQTT    `yaml:"mqtt,omitempty"`
 	Modbus []Modbus `yaml:"modbus,omitempty"`
+	S7     []S7     `yaml:"s7,omitempty"`
 	HTTP   []HTTP   `yaml:"http,omitempty"`
 }
 
@@ -46,6 +47,7 @@ type Located struct {
 func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "modbus", c.Modbus)
+	all = located(all, "s7", c.S7)
 	all = located(all, "http", c.HTTP)
 	return all
 }

@@ -183,7 +183,7 @@ func (c checker) modbusPoint(path string, p *ModbusPoint, m *Modbus) {
 	c.number(path+".unit_id", p.UnitID, 1, 255)
 	c.text(path+".every", p.Every, span(10*time.Millisecond, 24*time.Hour))
 	c.text(path+".type", p.Type, oneOf(slices.Sorted(maps.Keys(ModbusTypes))...))
-	c.text(path+".order", p.Order, oneOf("ABCD", "CDAB", "BADC", "DCBA"))
+	c.text(path+".order", p.Order, oneOf(byteOrders...))
 	c.exception(path+".report", &p.Report)
 	a, err := ParseModbusAddress(p.Address)
 	if err != nil {
@@ -197,11 +197,16 @@ func (c checker) modbusPoint(path string, p *ModbusPoint, m *Modbus) {
 	switch {
 	case bit && p.Type != "" && p.Type != "bool":
 		c.value(path+".type", "", "%s is a bit, which is a bool", p.Address)
+	case p.Type == "string" && scaled(p.Scale, p.Offset):
+		c.key(path, "", "a string has no scale and no offset")
 	case (p.Type == "string") != (p.Length != 0):
 		c.key(path, "", "length, in registers, is needed by type: string, and by it only")
 	case p.Type == "string":
 		registers = p.Length
 		c.number(path+".length", p.Length, 1, maxModbusRegisters)
+		c.text(path+".order", p.Order, oneOf("ABCD", "BADC"))
+	case (p.Type == "bool" || bit) && scaled(p.Scale, p.Offset):
+		c.key(path, "", "a bool has no scale and no offset")
 	}
 	if most := m.MaxRegisters; most > 0 && registers > most && !bit {
 		c.value(path+".type", "", "takes %d registers, more than max_registers, %d", registers, most)
@@ -213,3 +218,6 @@ func (c checker) modbusPoint(path string, p *ModbusPoint, m *Modbus) {
 		c.value(path+".writable", "", "the table %s cannot be written", a.Table)
 	}
 }
+
+// scaled is false for what changes no number, given or filled in.
+func scaled(scale, offset float64) bool { return scale != 0 && scale != 1 || offset != 0 }

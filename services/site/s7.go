@@ -101,10 +101,9 @@ func (c checker) s7Point(path string, p *S7Point) {
 		c.value(path+".address", "", "%v", err)
 		return
 	}
-	scaled := p.Scale != 0 || p.Offset != 0
 	switch a.Type {
 	case "BOOL", "CHAR", "STRING", "DT", "DTL":
-		if scaled {
+		if scaled(p.Scale, p.Offset) {
 			c.key(path, "", "a %s has no scale and no offset", a.Type)
 		}
 	}

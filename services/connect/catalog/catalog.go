@@ -8,6 +8,7 @@ import (
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
+	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -15,6 +16,7 @@ import (
 // fields of site.Connect.
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"modbus": of(modbus.New),
+	"s7":     of(s7.New),
 	"http":   of(http.New),
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/big"
 	"slices"
 
 	"github.com/waysideos/wayside/services/connect"
@@ -87,20 +88,16 @@ func (b *browser) block(ctx context.Context, s *span) error {
 func (b *browser) show(s *span, answer []byte) error {
 	for i := range s.count {
 		p := &point{address: site.ModbusAddress{Table: s.table, Number: s.start + uint16(i), Bit: -1}}
-		p.codec = codec{kind: "uint16", order: "ABCD", registers: 1, bit: -1}
+		p.codec = codec{registers: 1, bit: -1}
 		if s.table.Bits() {
-			p.codec = codec{bit: -1}
+			p.registers = 0
 		}
-		raw, _ := s.cut(p, answer)
-		v, err := p.decode(raw)
-		if err != nil {
-			return err
-		}
+		v, _ := s.cut(p, answer)
 		line := fmt.Sprintf("  - {name: %s-%d, address: \"%s\"", s.table, p.address.Number, p.address)
 		if s.unit != 1 {
 			line = fmt.Sprintf("  - {name: unit-%d-%s-%d, address: \"%s\", unit_id: %d", s.unit, s.table, p.address.Number, p.address, s.unit)
 		}
-		if _, err := fmt.Fprintf(b.w, "%s}  # %v\n", line, v); err != nil {
+		if _, err := fmt.Fprintf(b.w, "%s}  # %d\n", line, new(big.Int).SetBytes(v)); err != nil {
 			return err
 		}
 	}

@@ -57,9 +57,6 @@ func TestLink(t *testing.T) {
 			write := func(address string, value any) {
 				t.Helper()
 				p := pointsAt(t, address)[0]
-				if p.registers == 2 {
-					p.kind = "uint32"
-				}
 				raw, err := p.encode(value)
 				if err != nil {
 					t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/decode"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -46,8 +47,9 @@ func New(cfg site.Modbus) (connect.Connector, error) {
 	for i := range cfg.Points {
 		p := &cfg.Points[i]
 		a, err := site.ParseModbusAddress(p.Address)
-		errs = append(errs, err)
-		c.points = append(c.points, newPoint(p, a, span(p.Every)))
+		out, err2 := newPoint(p, a, span(p.Every))
+		errs = append(errs, err, err2)
+		c.points = append(c.points, out)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("modbus connection %s: %v", cfg.Name, err)
@@ -55,22 +57,19 @@ func New(cfg site.Modbus) (connect.Connector, error) {
 	return c, nil
 }
 
-func newPoint(p *site.ModbusPoint, a site.ModbusAddress, every time.Duration) *point {
-	out := &point{
-		name: p.Name, measure: p.Unit, unit: byte(p.UnitID), address: a, every: every,
-		writable: p.Writable, readBack: *p.ReadBack, report: connect.NewException(p.Report),
-		codec: codec{kind: p.Type, order: p.Order, registers: site.ModbusTypes[p.Type], bit: a.Bit},
-	}
+func newPoint(p *site.ModbusPoint, a site.ModbusAddress, every time.Duration) (*point, error) {
+	registers := site.ModbusTypes[p.Type]
 	switch {
 	case a.Table.Bits():
-		out.registers = 0
+		registers = 0
 	case p.Type == "string":
-		out.registers = p.Length
+		registers = p.Length
 	}
-	if p.Scale != 1 || p.Offset != 0 {
-		out.scale, out.offset = p.Scale, p.Offset
-	}
-	return out
+	c, err := newCodec(decode.Spec{Type: p.Type, Order: p.Order, Scale: p.Scale, Offset: p.Offset}, registers, a.Bit)
+	return &point{
+		codec: c, name: p.Name, measure: p.Unit, unit: byte(p.UnitID), address: a, every: every,
+		writable: p.Writable, readBack: *p.ReadBack, report: connect.NewException(p.Report),
+	}, err
 }
 
 // Run implements connect.Connector.
@@ -224,7 +223,7 @@ func (s *session) readings(sp *span, answer []byte, now time.Time) []connect.Rea
 		}
 		v, err := p.decode(raw)
 		if err != nil {
-			s.box.Dead(fmt.Sprintf("%s is no %s: %v", p.name, p.kind, err), raw, p.address.String())
+			s.box.Dead(fmt.Sprintf("%s is no %s: %v", p.name, p.Type, err), raw, p.address.String())
 			rs = append(rs, bad([]*point{p}, now, err.Error())...)
 			continue
 		}

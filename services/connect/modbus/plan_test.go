@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waysideos/wayside/services/connect/decode"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -36,9 +37,15 @@ func pointsAt(t testing.TB, texts ...string) []*point {
 			t.Fatal(err)
 		}
 		p := &point{name: text, unit: byte(unit), address: a, every: time.Duration(every) * time.Second, readBack: true}
-		p.codec = codec{kind: "uint16", order: "ABCD", registers: n, bit: a.Bit}
+		spec := decode.Spec{Type: map[int]string{1: "uint16", 2: "uint32"}[n]}
+		if spec.Type == "" {
+			spec.Type = "string"
+		}
 		if a.Table.Bits() {
-			p.codec = codec{kind: "bool", bit: -1}
+			n = 0
+		}
+		if p.codec, err = newCodec(spec, n, a.Bit); err != nil {
+			t.Fatal(err)
 		}
 		points = append(points, p)
 	}

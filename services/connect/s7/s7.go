@@ -36,15 +36,12 @@ func New(cfg site.S7) (connect.Connector, error) {
 	for _, p := range cfg.Points {
 		a, err := site.ParseS7Address(p.Address)
 		every, err2 := time.ParseDuration(p.Every)
-		errs = append(errs, err, err2)
-		out := &point{
-			name: p.Name, measure: p.Unit, every: every, writable: p.Writable, readBack: *p.ReadBack,
-			report: connect.NewException(p.Report), codec: codec{S7Address: a},
-		}
-		if p.Scale != 1 || p.Offset != 0 {
-			out.scale, out.offset = p.Scale, p.Offset
-		}
-		c.points = append(c.points, out)
+		value, err3 := newCodec(a, p.Scale, p.Offset)
+		errs = append(errs, err, err2, err3)
+		c.points = append(c.points, &point{
+			codec: value, name: p.Name, measure: p.Unit, every: every, writable: p.Writable, readBack: *p.ReadBack,
+			report: connect.NewException(p.Report),
+		})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("s7 connection %s: %v", cfg.Name, err)

@@ -6,26 +6,32 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waysideos/wayside/services/connect/number"
+	"github.com/waysideos/wayside/services/connect/decode"
 	"github.com/waysideos/wayside/services/site"
 )
 
-var kinds = map[string]number.Kind{
-	"BYTE": number.Uint, "USINT": number.Uint, "WORD": number.Uint, "UINT": number.Uint,
-	"DWORD": number.Uint, "UDINT": number.Uint, "LWORD": number.Uint, "ULINT": number.Uint,
-	"SINT": number.Int, "INT": number.Int, "DINT": number.Int, "LINT": number.Int,
-	"TIME": number.Int, // milliseconds
-	"REAL": number.Float, "LREAL": number.Float,
+// types are those of package decode for the numbers of a PLC.
+var types = map[string]string{
+	"BYTE": "uint8", "USINT": "uint8", "WORD": "uint16", "UINT": "uint16",
+	"DWORD": "uint32", "UDINT": "uint32", "LWORD": "uint64", "ULINT": "uint64",
+	"SINT": "int8", "INT": "int16", "DINT": "int32", "LINT": "int64",
+	"TIME": "int32", // milliseconds
+	"REAL": "float32", "LREAL": "float64",
 }
 
 // codec turns a PLC's bytes into a value and back.
 type codec struct {
 	site.S7Address
-	scale, offset float64 // number's
+	number decode.Codec // of a type in types
 }
 
-func (c *codec) number() number.Number {
-	return number.Number{Kind: kinds[c.Type], Size: c.Size, Scale: c.scale, Offset: c.offset}
+func newCodec(a site.S7Address, scale, offset float64) (codec, error) {
+	c := codec{S7Address: a}
+	var err error
+	if typ, ok := types[a.Type]; ok {
+		c.number, err = decode.New(decode.Spec{Type: typ, Scale: scale, Offset: offset})
+	}
+	return c, err
 }
 
 // decode reads the bytes of the address; of a STRING they may be fewer than
@@ -49,7 +55,7 @@ func (c *codec) decode(raw []byte) (any, error) {
 	case "DTL":
 		return dtl(raw)
 	}
-	return c.number().Decode(raw)
+	return c.number.Decode(raw)
 }
 
 // latin1 is text of a PLC, a byte a character.
@@ -96,11 +102,13 @@ func dateOf(b []byte, year, month, day, hour, minute, second, nanosecond int) (a
 func (c *codec) encode(v any) ([]byte, error) {
 	switch c.Type {
 	case "BOOL":
-		on, err := number.ParseBool(v)
-		if on {
-			return []byte{1}, err
+		switch v {
+		case true:
+			return []byte{1}, nil
+		case false:
+			return []byte{0}, nil
 		}
-		return []byte{0}, err
+		return nil, fmt.Errorf("want true or false, got %v", v)
 	case "CHAR", "STRING":
 		most := max(1, c.Size-2)
 		text, err := fromText(v, most)
@@ -114,11 +122,7 @@ func (c *codec) encode(v any) ([]byte, error) {
 	case "DT", "DTL":
 		return nil, fmt.Errorf("a %s is not written", c.Type)
 	}
-	b, err := c.number().Encode(v)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %v", c.Type, err)
-	}
-	return b, nil
+	return c.number.Encode(v)
 }
 
 func fromText(v any, most int) ([]byte, error) {
