@@ -60,10 +60,11 @@ func (b *Box) consumer(topics []string) (*kgo.Client, error) {
 		kgo.ConsumerGroup(consumerGroup(b.name)), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(consumeBytes), kgo.FetchMaxPartitionBytes(consumeBytes), kgo.MaxConcurrentFetches(1),
-		kgo.ConsumeTopics(topics...),
 	}
 	if patterns, any := topicPatterns(topics); any {
 		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(patterns...), kgo.ConsumeExcludeTopics(`^__`, `^wayside-`))
+	} else {
+		opts = append(opts, kgo.ConsumeTopics(topics...))
 	}
 	return kafka.NewClient(kafka.Config{Bootstrap: b.cfg.Broker, ClientID: "wayside-connect-" + b.name, Log: b.log}, opts...)
 }
