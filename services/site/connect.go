@@ -120,6 +120,20 @@ func (c checker) serverTLS(path string, t *ServerTLS) {
 	c.tls(path, &TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientAuth: t.ClientAuth})
 }
 
+// valueTypes and byteOrders are those of package connect/decode; a test there
+// holds them together.
+var (
+	valueTypes = []string{"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+		"float32", "float64", "bcd16", "bcd32", "string", "bytes"}
+	byteOrders = []string{"ABCD", "DCBA", "BADC", "CDAB"}
+)
+
+// ValueTypes are the types that a value at a device may have.
+func ValueTypes() []string { return slices.Clone(valueTypes) }
+
+// ByteOrders are the orders of bytes that a number at a device may have.
+func ByteOrders() []string { return slices.Clone(byteOrders) }
+
 // Words of Records.
 const (
 	FormatJSON     = "json"
