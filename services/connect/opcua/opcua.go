@@ -105,7 +105,7 @@ func (s *session) serve(ctx context.Context, sub *subscription, states <-chan op
 				s.box.Up(sub.summary())
 			case opcua.Closed:
 				return errors.New("the server has closed the connection for good")
-			default:
+			case opcua.Disconnected, opcua.Reconnecting:
 				s.box.Trouble(errors.New("the connection is lost, trying again"))
 			}
 		case <-retry.C:
