@@ -54,5 +54,6 @@ type QEMU struct {
 	Disk     string   `yaml:"disk"`            // -device driver of the disk: virtio-blk-pci
 	NIC      string   `yaml:"nic"`             // -device driver of the NIC: virtio-net-pci
 	Watchdog string   `yaml:"watchdog"`        // -device driver of the hardware watchdog: i6300esb
+	TPM      string   `yaml:"tpm,omitempty"`   // -device driver of a TPM that the kernel knows: tpm-crb
 	Extra    []string `yaml:"extra,omitempty"` // further arguments
 }
