@@ -49,7 +49,7 @@ func build(t *testing.T, version string, counter uint64) *built {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "wayside", "test", "releases", version)
+	dir := filepath.Join(cache, "wayside", "test", "releases", harness.Board, version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func first(t *testing.T, old *built) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := filepath.Join(cache, "wayside", "test", "releases", old.activate.Version+"-"+old.RootHash[:16]+".raw")
+	ready := filepath.Join(cache, "wayside", "test", "releases", harness.Board, old.activate.Version+"-"+old.RootHash[:16]+".raw")
 	m := &machine{t: t, disk: filepath.Join(t.TempDir(), "disk.raw"), img: old.Image}
 	if _, err := os.Stat(ready); err != nil {
 		m.start(nil)
