@@ -51,6 +51,7 @@ type QEMU struct {
 	SecureCode string `yaml:"secure_code,omitempty"`
 	VendorVars string `yaml:"vendor_vars,omitempty"`
 
+	Bus      string   `yaml:"bus,omitempty"`   // -device driver of the controller that the disk hangs on, if the machine has none: qemu-xhci
 	Disk     string   `yaml:"disk"`            // -device driver of the disk: virtio-blk-pci
 	NIC      string   `yaml:"nic"`             // -device driver of the NIC: virtio-net-pci
 	Watchdog string   `yaml:"watchdog"`        // -device driver of the hardware watchdog: i6300esb

@@ -130,6 +130,9 @@ func (c Config) diskArgs() []string {
 	for _, n := range nodes {
 		args = append(args, "-blockdev", n)
 	}
+	if c.Board.QEMU.Bus != "" {
+		args = append(args, "-device", c.Board.QEMU.Bus)
+	}
 	return append(args, "-device", c.Board.QEMU.Disk+",drive=disk,bootindex=0")
 }
 
