@@ -48,6 +48,9 @@ func NeedVM(t testing.TB) {
 	}
 }
 
+// Long says that the whole matrix is asked for, as `make test-all` does.
+func Long() bool { return os.Getenv("WAYSIDE_LONG") != "" }
+
 // HasTPM says that QEMU can give the board a TPM that its kernel knows.
 func HasTPM(t testing.TB) bool { return theBoard(t).QEMU.TPM != "" }
 
