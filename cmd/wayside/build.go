@@ -91,7 +91,8 @@ ordinary user. Equal inputs give equal bytes.`,
 	cmd.Flags().BoolVar(&all, "all", false, "build the images of all boards")
 	cmd.Flags().BoolVar(&explain, "explain", false, "print what would be built, and build nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON on standard output, one object a line")
-	cmd.MarkFlagsMutuallyExclusive("all", "board", "explain")
+	cmd.MarkFlagsMutuallyExclusive("all", "board")
+	cmd.MarkFlagsMutuallyExclusive("all", "explain")
 	return cmd
 }
 
