@@ -119,6 +119,22 @@ func BootManager(goarch string) string {
 // carries a boot counter, "+LEFT-DONE", before the suffix.
 func UKIName(version string) string { return "wayside-" + version + ".efi" }
 
+// ESPSlots are the names below ESPUKIDir of the two kernel images of a board
+// that U-Boot starts; BootRecord says which.
+var ESPSlots = [2]string{"wayside-a.efi", "wayside-b.efi"}
+
+// What U-Boot runs and the environment that it starts with.
+const (
+	ESPBootScript = "boot.scr"
+	ESPBootEnv    = "uboot.env"
+)
+
+// Boot back ends: which boot loader a board's kernel images are started by.
+const (
+	BootSystemd = "systemd-boot"
+	BootUBoot   = "u-boot"
+)
+
 // Words on the kernel command line, all inside the UKI's signature.
 const (
 	CmdRootHash   = "wayside.roothash"   // hex of the dm-verity root hash
@@ -127,6 +143,7 @@ const (
 	CmdBoard      = "wayside.board"
 	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
 	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
+	CmdBoot       = "wayside.boot"    // boot back end; absent means systemd-boot
 	CmdEncrypt    = "wayside.encrypt" // "tpm": state and data are made encrypted
 )
 
