@@ -133,7 +133,11 @@ func (c Config) diskArgs() []string {
 	if c.Board.QEMU.Bus != "" {
 		args = append(args, "-device", c.Board.QEMU.Bus)
 	}
-	return append(args, "-device", c.Board.QEMU.Disk+",drive=disk,bootindex=0")
+	disk := c.Board.QEMU.Disk + ",drive=disk"
+	if !strings.HasPrefix(disk, "sd-card") { // which knows no order
+		disk += ",bootindex=0"
+	}
+	return append(args, "-device", disk)
 }
 
 // networkArgs gives the NIC no option ROM: with one, OVMF tries to boot from

@@ -248,7 +248,10 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 		return nil, err
 	}
 	in.Kernel, in.Loader = pkgs.kernel.FS(), pkgs.loader.FS()
-	for _, pkg := range []debian.Package{pkgs.kernel, pkgs.loader} {
+	for _, pkg := range pkgs.devices {
+		in.Firmware = append(in.Firmware, pkg.FS())
+	}
+	for _, pkg := range append([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices...) {
 		in.Packages = append(in.Packages, image.Package{
 			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
 		})
