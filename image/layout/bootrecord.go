@@ -33,7 +33,7 @@ const BootRecordSize = 512
 // BootTries is how many boots a version on trial gets.
 const BootTries = 3
 
-// Words of 32 bits, little endian but for the checksum, so that U-Boot's
+// Words of 32 bits, little endian, so that U-Boot's
 // commands read them.
 const (
 	bootMagic    = 0x43524257 // "WBRC"
@@ -48,7 +48,7 @@ func (r BootRecord) Encode() []byte {
 	for i, w := range []uint32{bootMagic, bootVersion, r.Sequence, uint32(r.Good), uint32(r.Trial), r.Left, r.Done} {
 		binary.LittleEndian.PutUint32(b[4*i:], w)
 	}
-	binary.BigEndian.PutUint32(b[bootSummed:], crc32.ChecksumIEEE(b[:bootSummed]))
+	binary.LittleEndian.PutUint32(b[bootSummed:], crc32.ChecksumIEEE(b[:bootSummed]))
 	return b
 }
 
@@ -62,7 +62,7 @@ func DecodeBootRecord(b []byte) (BootRecord, error) {
 	switch {
 	case w(0) != bootMagic:
 		return BootRecord{}, fmt.Errorf("boot record: begins with %08x", w(0))
-	case binary.BigEndian.Uint32(b[bootSummed:]) != crc32.ChecksumIEEE(b[:bootSummed]):
+	case binary.LittleEndian.Uint32(b[bootSummed:]) != crc32.ChecksumIEEE(b[:bootSummed]):
 		return BootRecord{}, fmt.Errorf("boot record: wrong checksum")
 	case w(1) != bootVersion:
 		return BootRecord{}, fmt.Errorf("boot record: version %d, this release knows %d", w(1), bootVersion)

@@ -158,6 +158,7 @@ const (
 	// 5.2). An image built without update keys lacks it and takes no updates.
 	RootTUF        = "/usr/lib/wayside/tuf/root.json"
 	RootSBOM       = "/usr/share/wayside/sbom.spdx.json"  // SPDX 2.3
+	RootBootFiles  = "/usr/share/wayside/boot-files.json" // SHA-256, hex by path, of what lies on the boot partition of a board that U-Boot starts
 	RootProvenance = "/usr/share/wayside/provenance.json" // DSSE envelope of an in-toto statement
 	RootModules    = "/usr/lib/modules"                   // + /<kernel release>
 	// RootModulesLoad names modules that are loaded whether or not a device
