@@ -11,10 +11,15 @@ import (
 // Connect holds the device connectors. MQTT is the broker on the box; every
 // other field is a list of one protocol, and a line of Instances.
 type Connect struct {
-	MQTT   *MQTT    `yaml:"mqtt,omitempty"`
+	MQTT *MQTT  `yaml:"mqtt,omitempty"`
+	HTTP []HTTP `yaml:"http,omitempty"`
+
+	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
+	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
+	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
+
 	Modbus []Modbus `yaml:"modbus,omitempty"`
 	S7     []S7     `yaml:"s7,omitempty"`
-	HTTP   []HTTP   `yaml:"http,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -46,9 +51,12 @@ type Located struct {
 // fields and of their lists.
 func (c *Connect) Instances() []Located {
 	var all []Located
+	all = located(all, "http", c.HTTP)
+	all = located(all, "diode_send", c.DiodeSend)
+	all = located(all, "diode_receive", c.DiodeReceive)
+	all = located(all, "opcua", c.OPCUA)
 	all = located(all, "modbus", c.Modbus)
 	all = located(all, "s7", c.S7)
-	all = located(all, "http", c.HTTP)
 	return all
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
+	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -15,9 +17,12 @@ import (
 // protocols makes the connector of an entry of the profile. The names are the
 // fields of site.Connect.
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
-	"modbus": of(modbus.New),
-	"s7":     of(s7.New),
-	"http":   of(http.New),
+	"diode_receive": of(diode.NewReceiver),
+	"diode_send":    of(diode.NewSender),
+	"http":          of(http.New),
+	"modbus":        of(modbus.New),
+	"opcua":         of(opcua.New),
+	"s7":            of(s7.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.
