@@ -20,6 +20,7 @@ type Connect struct {
 
 	Modbus []Modbus `yaml:"modbus,omitempty"`
 	S7     []S7     `yaml:"s7,omitempty"`
+	Syslog []Syslog `yaml:"syslog,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -57,6 +58,7 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "opcua", c.OPCUA)
 	all = located(all, "modbus", c.Modbus)
 	all = located(all, "s7", c.S7)
+	all = located(all, "syslog", c.Syslog)
 	return all
 }
 
