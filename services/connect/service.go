@@ -44,6 +44,18 @@ type Instance struct {
 	Commands       *site.Commands // nil: none
 }
 
+// NewInstance puts a connector and its entry of the profile together.
+func NewInstance(l site.Located, c Connector) Instance {
+	common := l.Common()
+	i := Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands}
+	if common.Records != nil {
+		i.Records = *common.Records
+	} else {
+		i.Records = site.DefaultRecords(common.Name)
+	}
+	return i
+}
+
 // What connectors may hold in memory: each, and all together. Spooled and
 // posted records count apart.
 const (
