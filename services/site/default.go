@@ -52,7 +52,7 @@ func (p *Profile) fill() {
 		p.Links[i].fill()
 	}
 	if p.Connect.MQTT != nil {
-		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
+		p.Connect.MQTT.fill()
 	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
 	p.Update.fill()
