@@ -20,9 +20,9 @@ type MQTT struct {
 
 // MQTTListener is a further address for MQTT clients.
 type MQTTListener struct {
-	Name   string `yaml:"name"`          // for people and logs
-	Listen string `yaml:"listen"`        // host:port
-	TLS    *TLS   `yaml:"tls,omitempty"` // default: plain text; a client's user is its certificate's common name
+	Name   string     `yaml:"name"`          // for people and logs
+	Listen string     `yaml:"listen"`        // host:port
+	TLS    *ServerTLS `yaml:"tls,omitempty"` // default: plain text; a client's user is its certificate's common name
 	// Anonymous is as that of the broker, for this listener; default: that.
 	Anonymous *bool `yaml:"anonymous,omitempty"`
 }
@@ -97,10 +97,7 @@ func (c checker) mqttListeners(path string, m *MQTT) {
 			c.value(at(i)+".name", "", "mqtt is the name of the listener at %s.listen", path)
 		}
 		if l.TLS != nil {
-			c.tls(at(i)+".tls", l.TLS)
-			if len(l.TLS.Principals) > 0 {
-				c.key(at(i)+".tls.principal_rules", "", "are for Kafka clients: the user of an MQTT client is its certificate's common name")
-			}
+			c.serverTLS(at(i)+".tls", l.TLS)
 		}
 	}
 	c.unique(len(m.Listeners), func(i int) (string, string) { return m.Listeners[i].Name, at(i) + ".name" })

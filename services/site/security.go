@@ -59,20 +59,14 @@ const (
 )
 
 func (l *Listener) fill() {
-	if l.TLS != nil {
-		l.TLS.fill()
+	if l.TLS != nil && l.TLS.ClientAuth == "" {
+		l.TLS.ClientAuth = clientAuthNone
+		if l.TLS.ClientCA != "" {
+			l.TLS.ClientAuth = clientAuthRequire
+		}
 	}
 	if l.SASL != nil && l.SASL.OAuth != nil {
 		orString(&l.SASL.OAuth.Claim, defaultClaim)
-	}
-}
-
-func (t *TLS) fill() {
-	if t.ClientAuth == "" {
-		t.ClientAuth = clientAuthNone
-		if t.ClientCA != "" {
-			t.ClientAuth = clientAuthRequire
-		}
 	}
 }
 

@@ -62,11 +62,6 @@ type Topic struct {
 	Config     map[string]string `yaml:"config,omitempty"`     // Kafka topic configuration
 }
 
-// Connect holds the device connectors.
-type Connect struct {
-	MQTT *MQTT `yaml:"mqtt,omitempty"`
-}
-
 // Console is the status page.
 type Console struct {
 	Listen string `yaml:"listen,omitempty"` // host:port; default ":8080"

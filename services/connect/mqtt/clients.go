@@ -159,7 +159,6 @@ func (c *Connector) listen(d *connection) error {
 	if err := d.useFeed(ctx); err != nil {
 		return err
 	}
-	d.startSender()
 	if !d.s.persistent() {
 		return nil
 	}

@@ -73,7 +73,7 @@ func secretPath(dir, name string) string {
 }
 
 // loadTLS reads certificate, key and authorities of a listener.
-func loadTLS(t *site.TLS, dir string) (*tls.Config, error) {
+func loadTLS(t *site.ServerTLS, dir string) (*tls.Config, error) {
 	certFile, keyFile := secretPath(dir, t.Cert), secretPath(dir, t.Key)
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -279,5 +279,6 @@ func (h *hook) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error)
 		}
 	}
 	d.subbed = d.subbed[:0]
+	d.startSender()
 	d.nudge()
 }

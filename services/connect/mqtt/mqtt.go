@@ -75,7 +75,9 @@ type Connector struct {
 	problem     error     // of the last produce, nil if it worked
 
 	from     map[part]int64 // where retained publications had come to
-	room     atomic.Int64   // bytes of messages that wait for subscribers
+	savedMu  sync.Mutex
+	saved    map[string]string // what the state has of retained publications
+	room     atomic.Int64      // bytes of messages that wait for subscribers
 	retained retained
 }
 
@@ -102,6 +104,7 @@ func New(cfg Config) (*Connector, error) {
 		cfg: cfg, routes: routes, publications: publications, access: cfg.ACL, log: cfg.Log,
 		ready: make(chan struct{}), loaded: make(chan struct{}), followers: make(chan struct{}, maxFollowers),
 		sessions: map[string]*session{}, connections: map[*mochi.Client]*connection{},
+		saved:    map[string]string{},
 		retained: retained{messages: map[string]*message{}},
 	}
 	if c.metrics, err = newMetrics(cfg.Registerer, c.connected); err != nil {
@@ -236,6 +239,7 @@ func (c *Connector) Run(ctx context.Context) error {
 	flush, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	_ = c.kafka.Flush(flush) // for QoS 0 and wills: nobody would send them again
+	c.saveFeed()
 	_ = c.states.Flush(flush)
 	c.cancel(errStopped)
 	c.kafka.Close()
@@ -279,13 +283,11 @@ func retryPause(try int) time.Duration { return kafka.Backoff(try, 50*time.Milli
 // keepFeed runs the feed all the time where publications are retained, and
 // writes how far it has come.
 func (c *Connector) keepFeed(ctx context.Context) {
-	topics := map[string]bool{}
+	retained := false
 	for i := range c.publications {
-		if c.publications[i].Retain {
-			topics[c.publications[i].Topic] = true
-		}
+		retained = retained || c.publications[i].Retain
 	}
-	if len(topics) == 0 {
+	if !retained {
 		return
 	}
 	for try := 1; c.feed.use(ctx, c.from) != nil; try++ {
@@ -298,24 +300,33 @@ func (c *Connector) keepFeed(ctx context.Context) {
 	defer c.feed.release()
 	tick := time.NewTicker(positionEvery)
 	defer tick.Stop()
-	written := map[string]string{}
 	for {
 		select {
 		case <-tick.C:
+			c.saveFeed()
 		case <-ctx.Done():
 			return
 		}
-		for topic := range topics {
-			at := map[string]int64{}
-			for p, n := range c.feed.positions() {
-				if p.topic == topic {
-					at[p.key()] = n
-				}
+	}
+}
+
+// saveFeed writes how far retained publications have come, if that is new.
+func (c *Connector) saveFeed() {
+	at := map[string]map[string]int64{}
+	for p, n := range c.feed.positions() {
+		if c.retains(p.topic) {
+			if at[p.topic] == nil {
+				at[p.topic] = map[string]int64{}
 			}
-			if r := stateRecord(keyFeed+topic, at); written[topic] != string(r.Value) {
-				written[topic] = string(r.Value)
-				c.produceState(r, nil)
-			}
+			at[p.topic][p.key()] = n
+		}
+	}
+	c.savedMu.Lock()
+	defer c.savedMu.Unlock()
+	for topic, next := range at {
+		if r := stateRecord(keyFeed+topic, next); c.saved[topic] != string(r.Value) {
+			c.saved[topic] = string(r.Value)
+			c.produceState(r, nil)
 		}
 	}
 }

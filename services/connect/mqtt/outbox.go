@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"maps"
+
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -10,12 +12,14 @@ import (
 // stored; when its queue is full, or its client away, it stops listening,
 // remembers where (next) and reads the log itself later on (follow.go).
 type outbox struct {
-	live     bool
-	placed   bool           // next means something: there was a subscription
-	next     map[part]int64 // first offset not looked at; kept while not live
-	queue    []queued       // in order
-	bytes    int            // of the queue
-	retained []queued       // retained messages for new subscriptions; before the queue
+	live   bool
+	placed bool // next means something: there was a subscription
+	// next is the first offset not looked at. While live it is where it was
+	// when that began, which may be ahead of a feed that begins further back.
+	next     map[part]int64
+	queue    []queued // in order
+	bytes    int      // of the queue
+	retained []queued // retained messages for new subscriptions; before the queue
 
 	sent    map[uint16]*outgoing // by packet identifier, until their flow is complete
 	waiting int                  // of those, not acknowledged by anything yet
@@ -74,13 +78,11 @@ func (o *outbox) find(at place) *outgoing {
 // positions are where to look at the log again: what was not acknowledged
 // comes first.
 func (o *outbox) positions(f *feed) map[part]int64 {
-	pos := o.next
+	out := maps.Clone(o.next)
 	if o.live {
-		pos = f.positions()
-	}
-	out := make(map[part]int64, len(pos))
-	for p, n := range pos {
-		out[p] = n
+		for p, n := range f.positions() {
+			out[p] = max(out[p], n)
+		}
 	}
 	back := func(at place) {
 		if n, ok := out[at.part]; at.topic != "" && (!ok || at.offset < n) {
@@ -135,6 +137,9 @@ func (s *session) offer(m *message, sub packets.Subscription, share string) (tak
 	defer s.mu.Unlock()
 	if s.conn == nil || !s.out.live {
 		return false
+	}
+	if m.at.offset < s.out.next[m.at.part] {
+		return true
 	}
 	if full := len(s.out.queue) >= maxPending || !s.c.takeRoom(m.size()); full {
 		switch {
@@ -195,7 +200,9 @@ func (s *session) push(q queued) {
 // fallBehind stops listening to the feed. Called by the feed with mu held.
 func (s *session) fallBehind() {
 	s.out.live = false
-	s.out.next = s.c.feed.positions()
+	for p, n := range s.c.feed.positions() {
+		s.out.next[p] = max(s.out.next[p], n)
+	}
 }
 
 // attach begins a connection.
