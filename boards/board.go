@@ -13,9 +13,10 @@ type Board struct {
 	Packages Packages `yaml:"packages"`
 	// Cmdline holds the board's own kernel arguments; consoles come last, the
 	// last one is /dev/console.
-	Cmdline []string `yaml:"cmdline"`
-	Modules Modules  `yaml:"modules"`
-	QEMU    *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
+	Cmdline  []string `yaml:"cmdline"`
+	Modules  Modules  `yaml:"modules"`
+	Firmware Firmware `yaml:"firmware,omitempty"`
+	QEMU     *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
 }
 
 // Packages names what is taken from the Debian archive.
@@ -28,12 +29,25 @@ type Packages struct {
 // modules needed before the root is open; Root holds slash-separated path
 // prefixes below the kernel's module folder ("kernel/drivers/net/ethernet/intel")
 // or single module names. What the boot sequence needs on every board is
-// added by the reader.
+// added by the reader. A word with a colon is the modalias of a device
+// ("pci:v00008086d000015F3sv..."), as the device shows it in sysfs, and stands
+// for every module that the kernel would load for it.
 type Modules struct {
 	Initramfs []string `yaml:"initramfs"`
 	Root      []string `yaml:"root"`
 	// Load names modules loaded at boot whether or not a device asks for them.
 	Load []string `yaml:"load,omitempty"`
+}
+
+// Firmware selects the files that devices load, by the modules that ask for
+// them: of the packages those files go into the root that a selected module
+// names (MODULE_FIRMWARE). Where a module names a pattern, as for files that
+// differ from board to board, only what Files matches is taken.
+type Firmware struct {
+	Packages []string `yaml:"packages"` // of the Debian archive: firmware-realtek
+	// Files are patterns (path.Match) of paths below the firmware folder, taken
+	// whether or not a module names them: "brcm/brcmfmac43455-sdio.*".
+	Files []string `yaml:"files,omitempty"`
 }
 
 // QEMU says how QEMU plays the board.
@@ -51,8 +65,10 @@ type QEMU struct {
 	SecureCode string `yaml:"secure_code,omitempty"`
 	VendorVars string `yaml:"vendor_vars,omitempty"`
 
+	Bus      string   `yaml:"bus,omitempty"`   // -device driver of the controller that the disk hangs on, if the machine has none: qemu-xhci
 	Disk     string   `yaml:"disk"`            // -device driver of the disk: virtio-blk-pci
 	NIC      string   `yaml:"nic"`             // -device driver of the NIC: virtio-net-pci
 	Watchdog string   `yaml:"watchdog"`        // -device driver of the hardware watchdog: i6300esb
+	TPM      string   `yaml:"tpm,omitempty"`   // -device driver of a TPM that the kernel knows: tpm-crb
 	Extra    []string `yaml:"extra,omitempty"` // further arguments
 }

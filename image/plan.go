@@ -32,7 +32,8 @@ type Plan struct {
 	// Modules by path below the kernel's module folder.
 	InitramfsModules []string  `json:"initramfs_modules"`
 	RootModules      []string  `json:"root_modules"`
-	Load             []string  `json:"load"` // modules loaded in any case, by name
+	Load             []string  `json:"load"`               // modules loaded in any case, by name
+	Firmware         []string  `json:"firmware,omitempty"` // by path below usr/lib/firmware
 	Packages         []Package `json:"packages"`
 	Files            int       `json:"files"` // entries of the root tree
 	Bytes            int64     `json:"bytes"` // their content
@@ -80,7 +81,7 @@ func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	if in.Encrypt && in.PolicyKey == nil {
 		return nil, errors.New("encryption by the TPM: needs a policy key, none is given")
 	}
-	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planModules, p.planRoot} {
+	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planModules, p.planFirmware, p.planRoot} {
 		if err := step(ctx, in); err != nil {
 			return nil, err
 		}
@@ -168,7 +169,7 @@ func (p *Plan) planRoot(_ context.Context, in *Input) error {
 	if err != nil {
 		return err
 	}
-	if p.root, err = rootfs.Complete(slices.Concat(entries, in.Overlays)); err != nil {
+	if p.root, err = rootfs.Complete(slices.Concat(entries, p.root, in.Overlays)); err != nil {
 		return err
 	}
 	view, err := rootfs.View(p.root)
@@ -281,6 +282,9 @@ func (b *Builder) Explain(ctx context.Context, w io.Writer) error {
 	out.line("load", "%s", strings.Join(p.Load, " "))
 	for _, m := range p.InitramfsModules {
 		out.line("early", "%s", m)
+	}
+	for _, name := range p.Firmware {
+		out.line("firmware", "%s", name)
 	}
 	return out.err
 }

@@ -33,6 +33,9 @@ func Verify(img io.ReaderAt, size int64, certs ...*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
+	if p.table.Boot != "" && p.table.Boot != disk.BIOSNotice {
+		return errors.New("the first sector holds a boot program that no build puts there")
+	}
 	if err := p.verifyESP(certs); err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ func (f *archiveFlags) store(lock debian.Lock, w io.Writer, fetched func(p debia
 // firmware that QEMU plays the board with, if it can.
 type boardPackages struct {
 	kernel, loader debian.Package
+	devices        []debian.Package // firmware that devices load
 	firmware       *qemu.Firmware
 	vendorVars     string // see boards.QEMU; "" for none
 }
@@ -78,8 +79,18 @@ func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b bo
 	if p.kernel, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Kernel); err != nil {
 		return p, err
 	}
-	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil || b.QEMU == nil {
+	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil {
 		return p, err
+	}
+	for _, name := range b.Firmware.Packages {
+		pkg, err := fetchPackage(ctx, store, lock, b.Arch, name)
+		if err != nil {
+			return p, err
+		}
+		p.devices = append(p.devices, pkg)
+	}
+	if b.QEMU == nil {
+		return p, nil
 	}
 	pkg, err := fetchPackage(ctx, store, lock, b.Arch, b.QEMU.Firmware)
 	if err != nil {

@@ -20,7 +20,14 @@ const gptSectors = 33
 type Table struct {
 	GUID       string
 	Partitions []Partition
+	// Boot is a program in the first sector, for firmware that knows no
+	// partition table: at most MaxBoot bytes, "" for none.
+	Boot string
 }
+
+// MaxBoot is the room for a boot program, in bytes: a disk signature and the
+// partition table of old follow.
+const MaxBoot = 440
 
 // Partition is one entry. Start and Size are bytes, whole sectors.
 type Partition struct {
@@ -39,6 +46,9 @@ func DiskSize(end int64) int64 { return end + gptSectors*Sector }
 // WriteGPT writes protective MBR, primary and backup table of a disk of size
 // bytes. Every GUID must be given.
 func WriteGPT(w io.WriterAt, size int64, t Table) error {
+	if len(t.Boot) > MaxBoot {
+		return fmt.Errorf("write GPT: boot program of %d bytes, there is room for %d", len(t.Boot), MaxBoot)
+	}
 	if t.GUID == "" || size%Sector != 0 {
 		return fmt.Errorf("write GPT: disk of %d bytes, GUID %q: want whole sectors and a GUID", size, t.GUID)
 	}
@@ -61,6 +71,9 @@ func WriteGPT(w io.WriterAt, size int64, t Table) error {
 	}
 	if err := table.Write(writeOnly{w}, size); err != nil {
 		return fmt.Errorf("write GPT: %v", err)
+	}
+	if _, err := w.WriteAt([]byte(t.Boot), 0); err != nil {
+		return fmt.Errorf("write GPT: boot program: %v", err)
 	}
 	return nil
 }

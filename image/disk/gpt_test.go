@@ -15,6 +15,7 @@ import (
 
 var table = disk.Table{
 	GUID: "248F132A-15EE-8E12-96CF-1A055CD33402",
+	Boot: disk.BIOSNotice,
 	Partitions: []disk.Partition{
 		{Index: 1, Name: "wayside-esp", Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", GUID: "ACC07347-505D-87A3-A62F-4BFE9D442E11", Start: mib, Size: mib},
 		{Index: 2, Name: "wayside-root-a", Type: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", GUID: "17208C47-5029-8785-9122-5B29587A8CDA", Start: 2 * mib, Size: mib, Attributes: 1 << 60},

@@ -55,6 +55,18 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
+func TestBootProgramStays(t *testing.T) {
+	d := written(t)
+	program := bytes.Repeat([]byte("boot"), 110)
+	copy(d, program)
+	if err := Write(d, testSectors, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(d, program) || d[446+4] != 0xee || d[510] != 0x55 {
+		t.Errorf("the first sector lost its boot program or its table: %x", d[:Sector])
+	}
+}
+
 func TestReadFallsBack(t *testing.T) {
 	for name, sector := range map[string]int{"header": primaryHeader, "entries": primaryEntries} {
 		t.Run(name, func(t *testing.T) {

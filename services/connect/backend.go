@@ -10,13 +10,14 @@ import (
 
 // backend is where records go: the box's broker, or a screen.
 type backend interface {
-	// produce calls done, from any goroutine, when r is on the broker's disk,
-	// was refused, or ctx has ended.
+	// produce calls done once, from any goroutine, when r is on the broker's
+	// disk or will not be. After ctx has ended that may take until close.
 	produce(ctx context.Context, r *kgo.Record, done func(error))
 	commit(ctx context.Context, position []byte, rs []*kgo.Record) error
 	position(ctx context.Context) ([]byte, error)
 	// commands gives the commands of b's topic to b until ctx ends.
 	commands(ctx context.Context, b *Box) error
+	close()
 }
 
 // maxBatch is Kafka's default message.max.bytes, maxRecord what surely fits

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -101,19 +102,26 @@ func (b *Box) Post(ctx context.Context, r Record, done func(error)) {
 		done(err)
 		return
 	}
+	// The client keeps what it cannot withdraw any more, and its memory counts,
+	// also when nobody waits for it.
+	told := once(done)
+	detach := context.AfterFunc(ctx, func() { told(ctx.Err()) })
 	finish := func(err error) {
 		b.budget.give(n)
-		done(err)
+		detach()
+		told(err)
+	}
+	dead := func(why error) {
+		b.state.count(0, 0, 1)
+		b.back.produce(ctx, b.deadLetter(why.Error(), rec.Value, string(rec.Key)), finish)
 	}
 	if err := tooLarge(rec); err != nil {
-		b.state.count(0, 0, 1)
-		b.back.produce(ctx, b.deadLetter(err.Error(), rec.Value, string(rec.Key)), finish)
+		dead(err)
 		return
 	}
 	b.back.produce(ctx, rec, func(err error) {
 		if permanent(err) {
-			b.state.count(0, 0, 1)
-			b.back.produce(ctx, b.deadLetter(err.Error(), rec.Value, string(rec.Key)), finish)
+			dead(err)
 			return
 		}
 		if err == nil {
@@ -121,6 +129,12 @@ func (b *Box) Post(ctx context.Context, r Record, done func(error)) {
 		}
 		finish(err)
 	})
+}
+
+// once makes only the first call count.
+func once(done func(error)) func(error) {
+	var o sync.Once
+	return func(err error) { o.Do(func() { done(err) }) }
 }
 
 // Send returns when the broker has all of the records on disk.
@@ -149,21 +163,34 @@ func (b *Box) Dead(reason string, original []byte, source string) {
 // transaction, or neither. After an error ask Position before going on: the
 // transaction may have been committed.
 func (b *Box) Commit(ctx context.Context, position []byte, rs ...Record) error {
-	all := make([]*kgo.Record, 0, len(rs))
-	var bytes int64
-	for _, r := range rs {
-		rec := b.finish(r)
-		if err := tooLarge(rec); err != nil {
-			b.state.count(0, 0, 1)
-			rec = b.deadLetter(err.Error(), rec.Value, string(rec.Key))
+	all := make([]*kgo.Record, len(rs))
+	refused := 0
+	refuse := func(i int, why error) {
+		all[i] = b.deadLetter(why.Error(), all[i].Value, string(all[i].Key))
+		refused++
+	}
+	for i, r := range rs {
+		if all[i] = b.finish(r); tooLarge(all[i]) != nil {
+			refuse(i, errTooLarge)
 		}
-		bytes += int64(len(rec.Value))
-		all = append(all, rec)
 	}
-	if err := b.back.commit(ctx, position, all); err != nil {
-		return fmt.Errorf("commit records with their position: %w", err)
+	for {
+		err := b.back.commit(ctx, position, all)
+		var no refusedError
+		if errors.As(err, &no) && all[no.i].Topic != b.records.DeadLetter {
+			refuse(no.i, no.err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("commit records with their position: %w", err)
+		}
+		break
 	}
-	b.state.count(int64(len(all)), bytes, 0)
+	var bytes int64
+	for _, r := range all {
+		bytes += int64(len(r.Value))
+	}
+	b.state.count(int64(len(all)-refused), bytes, int64(refused))
 	return nil
 }
 
@@ -205,4 +232,13 @@ func (b *Box) Listen(address string) (net.Listener, error) {
 		return b.cfg.Listen(address)
 	}
 	return net.Listen("tcp", address)
+}
+
+// ListenPacket is net.ListenPacket for UDP; it takes the supervisor's socket
+// of that address where there is one. Close it before Run returns.
+func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
+	if b.cfg.ListenPacket != nil {
+		return b.cfg.ListenPacket(address)
+	}
+	return net.ListenPacket("udp", address)
 }

@@ -23,14 +23,18 @@ const heldEvery = 100 * time.Millisecond
 
 // run serves one connector until ctx ends.
 func (b *Box) run(ctx context.Context, c Connector) {
-	var wg sync.WaitGroup
-	wg.Go(func() { b.queue.drain(ctx, b) })
+	var wg, draining sync.WaitGroup
+	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
+	draining.Go(func() { b.queue.run(drain, b) })
 	wg.Go(func() { b.reportHeld(ctx) })
 	if b.commands != nil {
 		wg.Go(func() { b.receive(ctx) })
 	}
 	b.keep(ctx, c)
 	wg.Wait()
+	b.queue.settle(stopGrace)
+	stop()
+	draining.Wait()
 	b.state.mu.Lock()
 	b.state.set(Stopped, "", b.state.s.Error)
 	b.state.mu.Unlock()

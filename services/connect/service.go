@@ -26,10 +26,12 @@ type Config struct {
 	FS        vfs.FS   // spools; the frame owns everything in it; nil: none, memory only
 	Secrets   string   // folder of the files that profiles name
 	// Listen is net.Listen for TCP, or takes a supervisor's socket; nil: net.Listen.
-	Listen     func(address string) (net.Listener, error)
-	Registerer prometheus.Registerer // nil keeps the metrics to itself
-	Log        *slog.Logger          // nil discards
-	Now        func() time.Time      // default time.Now
+	Listen func(address string) (net.Listener, error)
+	// ListenPacket is the same for UDP.
+	ListenPacket func(address string) (net.PacketConn, error)
+	Registerer   prometheus.Registerer // nil keeps the metrics to itself
+	Log          *slog.Logger          // nil discards
+	Now          func() time.Time      // default time.Now
 }
 
 func (c *Config) now() time.Time { return c.Now() }
@@ -97,7 +99,12 @@ func newBox(cfg *Config, i Instance, back backend) (*Box, error) {
 		return nil, fmt.Errorf("connector %s: format %q is unknown", i.Name, b.records.Format)
 	}
 	b.state.s = State{Name: i.Name, Protocol: i.Protocol, State: Starting, Since: cfg.now()}
-	b.queue = newQueue(memory, &b.state)
+	b.queue = newQueue(memory, &b.state, b.log)
+	if cfg.FS != nil {
+		if err := b.queue.open(cfg.FS, "spool/"+i.Name, b.spool); err != nil {
+			return nil, fmt.Errorf("connector %s: %w", i.Name, err)
+		}
+	}
 	if i.Commands != nil {
 		b.incoming = make(chan Command)
 		b.maxAge, _ = time.ParseDuration(i.Commands.MaxAge)
@@ -114,7 +121,10 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	close(s.ready)
 	wg.Wait()
-	s.kafka.close()
+	for _, b := range s.boxes {
+		b.back.close()
+	}
+	s.kafka.end()
 	return nil
 }
 

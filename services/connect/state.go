@@ -27,6 +27,7 @@ type State struct {
 	Bytes    int64     `json:"bytes"`           // of their values
 	Dead     int64     `json:"dead"`            // dead letters
 	Spooled  int64     `json:"spooled"`         // records that wait now
+	Kept     int64     `json:"kept"`            // of these on disk
 	Dropped  int64     `json:"dropped"`         // records lost since the spool was full
 	Commands int64     `json:"commands"`        // answered
 	Restarts int64     `json:"restarts"`        // of Run
@@ -95,9 +96,9 @@ func (s *state) get() State {
 	return s.s
 }
 
-func (s *state) waits(spooled, dropped int64) {
+func (s *state) waits(spooled, kept, dropped int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.s.Spooled = spooled
+	s.s.Spooled, s.s.Kept = spooled, kept
 	s.s.Dropped += dropped
 }
