@@ -13,6 +13,11 @@ import (
 type Connect struct {
 	MQTT *MQTT  `yaml:"mqtt,omitempty"`
 	HTTP []HTTP `yaml:"http,omitempty"`
+
+	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
+	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
+	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
+	MQTTClient   []MQTTClient   `yaml:"mqtt_client,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -45,6 +50,10 @@ type Located struct {
 func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "http", c.HTTP)
+	all = located(all, "diode_send", c.DiodeSend)
+	all = located(all, "diode_receive", c.DiodeReceive)
+	all = located(all, "opcua", c.OPCUA)
+	all = located(all, "mqtt_client", c.MQTTClient)
 	return all
 }
 

@@ -72,15 +72,7 @@ func (c checker) mqtt(path string, m *MQTT) {
 		c.texts(at+".subscribe", r.Subscribe, mqttFilter)
 	}
 	c.routes(path, m.Routes)
-	at := func(i int) string { return fmt.Sprintf("%s.publish[%d]", path, i) }
-	for i, p := range m.Publish {
-		c.text(at(i)+".topic", p.Topic, topicName)
-		c.text(at(i)+".to", p.To, mqttTemplate)
-		if p.QoS < 0 || p.QoS > 2 {
-			c.value(at(i)+".qos", "", "want 0, 1 or 2, got %d", p.QoS)
-		}
-	}
-	c.unique(len(m.Publish), func(i int) (string, string) { return m.Publish[i].Topic, at(i) + ".topic" })
+	c.publications(path+".publish", m.Publish)
 }
 
 func (c checker) mqttListeners(path string, m *MQTT) {
@@ -121,27 +113,85 @@ func (c checker) routes(path string, routes []Route) {
 	}
 }
 
+// MQTTTopic puts a record's key, Kafka topic and headers into To. header
+// returns "" for one that the record does not have.
+func (p *Publication) MQTTTopic(key string, header func(name string) string) (string, error) {
+	missing := ""
+	name, bad := ExpandTemplate(p.To, func(word string) (string, bool) {
+		value := ""
+		h, isHeader := strings.CutPrefix(word, "header:")
+		switch {
+		case isHeader && h != "":
+			value = header(h)
+		case word == "key":
+			value = key
+		case word == "topic":
+			value = p.Topic
+		default:
+			return "", false
+		}
+		if value == "" && missing == "" {
+			missing = word
+		}
+		return value, true
+	})
+	switch {
+	case bad != "":
+		return "", fmt.Errorf("%q: {%s} is none of {key}, {topic}, {header:NAME}", p.To, bad)
+	case missing != "":
+		return "", fmt.Errorf("a record has no %s, which topic %q is made of", missing, p.To)
+	}
+	return name, CheckMQTTTopic(name)
+}
+
+// CheckMQTTTopic says why nobody may publish under a topic name (MQTT 5.0,
+// 4.7).
+func CheckMQTTTopic(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("topic name is empty")
+	case len(name) > maxFilter:
+		return fmt.Errorf("topic name is longer than %d bytes", maxFilter)
+	case strings.ContainsAny(name, "+#\x00"):
+		return fmt.Errorf("topic name %.40q holds a wildcard or a zero byte", name)
+	case name[0] == '$':
+		return fmt.Errorf("topic name %.40q begins with $, which is the MQTT broker's own", name)
+	}
+	return nil
+}
+
+// publications judges what goes from Kafka to MQTT.
+func (c checker) publications(path string, ps []Publication) {
+	at := func(i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+	for i, p := range ps {
+		c.text(at(i)+".topic", p.Topic, topicName)
+		c.text(at(i)+".to", p.To, mqttTemplate)
+		if p.QoS < 0 || p.QoS > 2 {
+			c.value(at(i)+".qos", "", "want 0, 1 or 2, got %d", p.QoS)
+		}
+	}
+	c.unique(len(ps), func(i int) (string, string) { return ps[i].Topic, at(i) + ".topic" })
+}
+
 // mqttTemplate judges the template of a publication's topic.
 func mqttTemplate(s string) fault {
-	if strings.ContainsAny(s, "+#") {
-		return faultf("%q: a message is published to one topic, without + and #", shorten(s))
+	p := Publication{Topic: "t", To: s}
+	if _, err := p.MQTTTopic("k", func(string) string { return "h" }); err != nil {
+		return faultf("%v", err)
 	}
-	if strings.HasPrefix(s, "$") {
-		return faultf("%q: topics that begin with $ are the MQTT broker's own", shorten(s))
+	return fault{}
+}
+
+// cutShare splits a shared subscription (MQTT 5.0, 4.8.2); share is "" for
+// any other filter.
+func cutShare(s string) (filter, share string) {
+	rest, ok := strings.CutPrefix(s, "$share/")
+	if !ok {
+		return s, ""
 	}
-	for rest := s; ; {
-		_, after, found := strings.Cut(rest, "{")
-		if !found {
-			return fault{}
-		}
-		word, behind, closed := strings.Cut(after, "}")
-		name, header := strings.CutPrefix(word, "header:")
-		switch {
-		case !closed:
-			return faultf("%q: a brace is not closed", shorten(s))
-		case word != "key" && word != "topic" && (!header || name == ""):
-			return fault{fmt.Sprintf("%q: {%s} is none of {key}, {topic}, {header:NAME}", shorten(s), shorten(word)), ""}
-		}
-		rest = behind
+	share, filter, _ = strings.Cut(rest, "/")
+	if share == "" || strings.ContainsAny(share, "+#") {
+		return "", "$share"
 	}
+	return filter, share
 }

@@ -6,14 +6,21 @@ import (
 	"fmt"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/http"
+	"github.com/waysideos/wayside/services/connect/mqttclient"
+	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/site"
 )
 
 // protocols makes the connector of an entry of the profile. The names are the
 // fields of site.Connect.
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
-	"http": of(http.New),
+	"diode_receive": of(diode.NewReceiver),
+	"diode_send":    of(diode.NewSender),
+	"http":          of(http.New),
+	"mqtt_client":   of(mqttclient.New),
+	"opcua":         of(opcua.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.

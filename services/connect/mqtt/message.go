@@ -1,13 +1,14 @@
 package mqtt
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/site"
 )
 
 // Headers of a record; docs/connectors/mqtt.md is their contract. A message
@@ -133,26 +134,10 @@ func fromRecord(r *kgo.Record) *message {
 			}
 		}
 	}
-	if !ours || checkTopic(m.topic) != nil {
+	if !ours || site.CheckMQTTTopic(m.topic) != nil {
 		return nil
 	}
 	return m
-}
-
-// checkTopic says why a topic name is none that anybody may publish under
-// (MQTT 5.0, 4.7).
-func checkTopic(name string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("topic name is empty")
-	case len(name) > 65535:
-		return fmt.Errorf("topic name is longer than 65535 bytes")
-	case strings.ContainsAny(name, "+#\x00"):
-		return fmt.Errorf("topic name %.40q holds a wildcard or a zero byte", name)
-	case name[0] == '$':
-		return fmt.Errorf("topic name %.40q begins with $", name)
-	}
-	return nil
 }
 
 // size is what a message that waits costs, in bytes.
