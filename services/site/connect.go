@@ -18,9 +18,10 @@ type Connect struct {
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
 
-	Modbus []Modbus `yaml:"modbus,omitempty"`
-	S7     []S7     `yaml:"s7,omitempty"`
-	Syslog []Syslog `yaml:"syslog,omitempty"`
+	Modbus     []Modbus     `yaml:"modbus,omitempty"`
+	S7         []S7         `yaml:"s7,omitempty"`
+	Syslog     []Syslog     `yaml:"syslog,omitempty"`
+	MQTTClient []MQTTClient `yaml:"mqtt_client,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -59,6 +60,7 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "modbus", c.Modbus)
 	all = located(all, "s7", c.S7)
 	all = located(all, "syslog", c.Syslog)
+	all = located(all, "mqtt_client", c.MQTTClient)
 	return all
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
+	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/connect/syslog"
@@ -22,6 +23,7 @@ var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_send":    of(diode.NewSender),
 	"http":          of(http.New),
 	"modbus":        of(modbus.New),
+	"mqtt_client":   of(mqttclient.New),
 	"opcua":         of(opcua.New),
 	"s7":            of(s7.New),
 	"syslog":        of(syslog.New),
