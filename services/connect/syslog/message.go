@@ -54,7 +54,7 @@ type parser struct {
 
 func newParser(zone *time.Location, raw bool) *parser {
 	old := []gosyslog.MachineOption{
-		rfc3164.WithYear(rfc3164.CurrentYear{}), rfc3164.WithTimezone(zone), rfc3164.WithRFC3339(),
+		rfc3164.WithYear(rfc3164.CurrentYear{}), rfc3164.WithLocaleTimezone(zone), rfc3164.WithRFC3339(),
 		rfc3164.WithSecondFractions(), rfc3164.WithLenientDay(), rfc3164.WithEmbeddedNewlines(),
 	}
 	return &parser{machine: auto.NewMachine(auto.WithRFC3164Options(old...)), zone: zone, raw: raw}
