@@ -14,6 +14,7 @@ type Connect struct {
 	MQTT *MQTT  `yaml:"mqtt,omitempty"`
 	HTTP []HTTP `yaml:"http,omitempty"`
 
+	Files        []Files        `yaml:"files,omitempty"`
 	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
@@ -49,6 +50,7 @@ type Located struct {
 func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "http", c.HTTP)
+	all = located(all, "files", c.Files)
 	all = located(all, "diode_send", c.DiodeSend)
 	all = located(all, "diode_receive", c.DiodeReceive)
 	all = located(all, "opcua", c.OPCUA)

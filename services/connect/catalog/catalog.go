@@ -7,6 +7,7 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/diode"
+	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/site"
@@ -17,6 +18,7 @@ import (
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_receive": of(diode.NewReceiver),
 	"diode_send":    of(diode.NewSender),
+	"files":         of(files.New),
 	"http":          of(http.New),
 	"opcua":         of(opcua.New),
 }

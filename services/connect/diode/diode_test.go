@@ -74,7 +74,9 @@ type side struct {
 	running *connecttest.Running
 }
 
-func (s *side) start() { s.running = connecttest.Start(s.t, s.broker.Addr, s.disk, s.secrets, s.make()) }
+func (s *side) start() {
+	s.running = connecttest.Start(s.t, s.broker.Addr, s.disk, s.secrets, s.make())
+}
 
 func newSides(t *testing.T, address, sendTo string, receiverKey string) (from, to *side) {
 	t.Helper()
