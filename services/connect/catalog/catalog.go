@@ -33,25 +33,19 @@ func of[T any](make func(T) (connect.Connector, error)) func(site.Instance) (con
 func Instances(p *site.Profile, name string) ([]connect.Instance, error) {
 	var all []connect.Instance
 	for _, l := range p.Connect.Instances() {
-		common := l.Common()
-		if name != "" && common.Name != name {
+		own := l.Common().Name
+		if name != "" && own != name {
 			continue
 		}
 		build, known := protocols[l.Protocol]
 		if !known {
-			return nil, fmt.Errorf("connector %s: protocol %s is unknown here", common.Name, l.Protocol)
+			return nil, fmt.Errorf("connector %s: protocol %s is unknown here", own, l.Protocol)
 		}
 		c, err := build(l.Instance)
 		if err != nil {
-			return nil, fmt.Errorf("connector %s: %w", common.Name, err)
+			return nil, fmt.Errorf("connector %s: %w", own, err)
 		}
-		i := connect.Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands}
-		if common.Records != nil {
-			i.Records = *common.Records
-		} else {
-			i.Records = site.DefaultRecords(common.Name)
-		}
-		all = append(all, i)
+		all = append(all, connect.NewInstance(l, c))
 	}
 	return all, nil
 }
