@@ -18,6 +18,7 @@ type Connect struct {
 	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
+	MQTTClient   []MQTTClient   `yaml:"mqtt_client,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -54,6 +55,7 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "diode_send", c.DiodeSend)
 	all = located(all, "diode_receive", c.DiodeReceive)
 	all = located(all, "opcua", c.OPCUA)
+	all = located(all, "mqtt_client", c.MQTTClient)
 	return all
 }
 

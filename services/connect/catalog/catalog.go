@@ -9,6 +9,7 @@ import (
 	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
+	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -20,6 +21,7 @@ var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_send":    of(diode.NewSender),
 	"files":         of(files.New),
 	"http":          of(http.New),
+	"mqtt_client":   of(mqttclient.New),
 	"opcua":         of(opcua.New),
 }
 
