@@ -19,6 +19,9 @@ type Connect struct {
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
 	MQTTClient   []MQTTClient   `yaml:"mqtt_client,omitempty"`
+
+	Modbus []Modbus `yaml:"modbus,omitempty"`
+	S7     []S7     `yaml:"s7,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -56,6 +59,8 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "diode_receive", c.DiodeReceive)
 	all = located(all, "opcua", c.OPCUA)
 	all = located(all, "mqtt_client", c.MQTTClient)
+	all = located(all, "modbus", c.Modbus)
+	all = located(all, "s7", c.S7)
 	return all
 }
 

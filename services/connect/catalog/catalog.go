@@ -9,8 +9,10 @@ import (
 	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
+	"github.com/waysideos/wayside/services/connect/modbus"
 	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
+	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -22,7 +24,9 @@ var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"files":         of(files.New),
 	"http":          of(http.New),
 	"mqtt_client":   of(mqttclient.New),
+	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
+	"s7":            of(s7.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.
