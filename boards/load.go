@@ -110,6 +110,11 @@ func (b Board) Validate() error {
 	if b.Boot != "systemd-boot" {
 		errs = append(errs, fmt.Errorf("boot: %q is no boot back end; there is systemd-boot", b.Boot))
 	}
+	for _, pattern := range b.Firmware.Files {
+		if _, err := path.Match(pattern, ""); err != nil || len(b.Firmware.Packages) == 0 {
+			errs = append(errs, fmt.Errorf("firmware.files: %q: want a pattern of files in firmware.packages", pattern))
+		}
+	}
 	for _, word := range b.Cmdline {
 		if strings.ContainsAny(word, " \t\n\"") {
 			errs = append(errs, fmt.Errorf("cmdline: %q: one argument an entry, without blanks or quotes", word))
