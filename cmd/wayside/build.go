@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -260,7 +261,10 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 	for _, pkg := range pkgs.devices {
 		in.Firmware = append(in.Firmware, pkg.FS())
 	}
-	for _, pkg := range append([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices...) {
+	for _, pkg := range pkgs.boot {
+		in.Boot = append(in.Boot, pkg.FS())
+	}
+	for _, pkg := range slices.Concat([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices, pkgs.boot) {
 		in.Packages = append(in.Packages, image.Package{
 			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
 		})
