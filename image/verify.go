@@ -91,7 +91,7 @@ func (p *parts) verifyESP(certs []*x509.Certificate) error {
 				return err
 			}
 		case strings.EqualFold(dir, layout.ESPUKIDir+"/"): // looked at by the caller
-		case f.Path == layout.ESPSite, f.Path == layout.ESPRecovery, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
+		case f.Path == layout.ESPSite, f.Path == layout.ESPInstall, f.Path == layout.ESPRecovery, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
 		default:
 			return fmt.Errorf("the boot partition holds %s, which no build puts there", f.Path)
 		}
