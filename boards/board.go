@@ -16,6 +16,9 @@ type Board struct {
 	Cmdline []string `yaml:"cmdline"`
 	Modules Modules  `yaml:"modules"`
 	QEMU    *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
+	// Imager holds the names that Raspberry Pi Imager has for the machines
+	// that the board's image is for ("pi4-64bit"); none is any.
+	Imager []string `yaml:"imager,omitempty"`
 }
 
 // Packages names what is taken from the Debian archive.
