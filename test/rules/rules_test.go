@@ -38,14 +38,15 @@ type pkg struct {
 // allowed says, for a folder, which of our packages it may import. The
 // longest matching prefix decides; a trailing / matches what is below.
 var allowed = map[string][]string{
-	"cmd/wayside":       {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
-	"cmd/init":          {"init/"},
-	"cmd/waysided":      {"services/"},
-	"boards":            {"image/layout"},
-	"overlays":          {},
-	"image":             {"boards", "overlays", "image/", "services/manifest"},
-	"image/layout":      {},
-	"init":              {"init/", "image/layout", "image/release", "services/manifest", "services/site", "services/vfs"},
+	"cmd/wayside":  {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
+	"cmd/init":     {"init/"},
+	"cmd/waysided": {"services/"},
+	"boards":       {"image/layout"},
+	"overlays":     {},
+	"image":        {"boards", "overlays", "image/", "services/manifest"},
+	"image/layout": {},
+	// A disk is written in one way, by the tool and by the installer.
+	"init":              {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
 	"services/manifest": {},
 	"services/site":     {"services/manifest"},
 	"services/vfs":      {},
