@@ -46,11 +46,13 @@ var allowed = map[string][]string{
 	"image":        {"boards", "overlays", "image/", "services/manifest"},
 	"image/layout": {},
 	// A disk is written in one way, by the tool and by the installer.
-	"init":              {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
-	"services/manifest": {},
-	"services/site":     {"services/manifest"},
-	"services/vfs":      {},
-	"services/kafka":    {"services/manifest", "services/site"},
+	"init": {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
+	// The suite of connectors runs the box's broker.
+	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/broker"},
+	"services/manifest":            {},
+	"services/site":                {"services/manifest"},
+	"services/vfs":                 {},
+	"services/kafka":               {"services/manifest", "services/site"},
 	// What a slot holds is one format, written by the build and by the updater.
 	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
 	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},
