@@ -18,17 +18,19 @@ import (
 )
 
 // TestInstaller starts a stick that installs, cuts the power in the middle,
-// starts it again, and then the machine without the stick.
+// starts it again, and then the machine without the stick: the generic board
+// from USB and from NVMe, on each run.
 func TestInstaller(t *testing.T) {
 	harness.NeedVM(t)
-	img := harness.BuildBoard(t, "x86-64-uefi", profile)
+	slug := genericBoard(t)
+	img := harness.BuildBoard(t, slug, profile)
 	stick := copyImage(t, img)
 	harness.PutOnBootPartition(t, stick, layout.ESPInstall, []byte("version: 1\ndisk: smallest\nmodel: QEMU NVMe*\nwipe: yes\n"))
 	before := written(t, stick)
 	target := filepath.Join(t.TempDir(), "inside.raw")
 	dirtyDisk(t, target, 4<<30)
 
-	box := harness.Boot(t, img, rawDisk(stick), onUSB, inside(target))
+	box := harness.Boot(t, img, rawDisk(stick), on("qemu-xhci", "usb-storage"), inside(target))
 	box.Expect(2*time.Minute, "wayside: installing: write")
 	if err := box.PowerCut(); err != nil {
 		t.Fatal(err)
@@ -60,9 +62,12 @@ func TestInstaller(t *testing.T) {
 		t.Errorf("what was installed would install again: reading its install file gives %v", err)
 	}
 
-	box = harness.Boot(t, img, rawDisk(target), nvme)
+	box = harness.Boot(t, img, rawDisk(target), on("", "nvme,serial=inside"))
 	box.WaitReady()
 	got := status(t, box).Box
+	if got.Board != slug || got.Verity != "ok" {
+		t.Errorf("got board %q with verity %q, want %s and ok", got.Board, got.Verity, slug)
+	}
 	if got.Profile.Site != "shop-0042" || got.Profile.Source != "boot partition" || got.Slot != "root-a" {
 		t.Errorf("got site %q from %q in slot %q, want shop-0042 from the boot partition in root-a", got.Profile.Site, got.Profile.Source, got.Slot)
 	}
@@ -71,19 +76,6 @@ func TestInstaller(t *testing.T) {
 			t.Errorf("the box complains: %s", p)
 		}
 	}
-}
-
-// onUSB makes the disk a stick.
-func onUSB(c *qemu.Config) {
-	board := *c.Board.QEMU
-	board.Machine, board.Disk = board.Machine+",usb=on", "usb-storage"
-	c.Board.QEMU = &board
-}
-
-func nvme(c *qemu.Config) {
-	board := *c.Board.QEMU
-	board.Disk = "nvme,serial=inside"
-	c.Board.QEMU = &board
 }
 
 // inside gives the machine a second disk, as boxes have it soldered in.
