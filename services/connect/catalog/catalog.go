@@ -7,6 +7,7 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/diode"
+	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
 	"github.com/waysideos/wayside/services/connect/mqttclient"
@@ -21,9 +22,10 @@ import (
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_receive": of(diode.NewReceiver),
 	"diode_send":    of(diode.NewSender),
+	"files":         of(files.New),
 	"http":          of(http.New),
-	"modbus":        of(modbus.New),
 	"mqtt_client":   of(mqttclient.New),
+	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
 	"s7":            of(s7.New),
 	"syslog":        of(syslog.New),
