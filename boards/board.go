@@ -7,7 +7,7 @@ type Board struct {
 	Slug        string `yaml:"slug"` // the folder's name
 	Description string `yaml:"description"`
 	Arch        string `yaml:"arch"` // GOARCH: amd64, arm64
-	Boot        string `yaml:"boot"` // boot back end: "systemd-boot"
+	Boot        string `yaml:"boot"` // boot back end: layout.BootSystemd, layout.BootUBoot
 
 	// Packages of the Debian archive, by the names the lock file resolves.
 	Packages Packages `yaml:"packages"`
@@ -16,7 +16,40 @@ type Board struct {
 	Cmdline  []string `yaml:"cmdline"`
 	Modules  Modules  `yaml:"modules"`
 	Firmware Firmware `yaml:"firmware,omitempty"`
-	QEMU     *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
+	// BootFiles go onto the boot partition as they are: what a machine's own
+	// firmware loads from it. They belong to no slot.
+	BootFiles []BootFiles `yaml:"boot_files,omitempty"`
+	// DeviceTrees of the kernel package, below its folder of them
+	// ("broadcom/bcm2711-rpi-4-b.dtb"), are in every kernel image, where the one
+	// for the machine is chosen by its compatible string, and on the boot
+	// partition for the firmware.
+	DeviceTrees []string `yaml:"device_trees,omitempty"`
+	QEMU        *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
+	// Imager holds the names that Raspberry Pi Imager has for the machines
+	// that the board's image is for ("pi4-64bit"); none is any.
+	Imager []string `yaml:"imager,omitempty"`
+}
+
+// BootFiles are files of one folder of a Debian package, or of the board's own
+// folder where no package is named.
+type BootFiles struct {
+	Package string   `yaml:"package,omitempty"`
+	From    string   `yaml:"from,omitempty"`
+	Files   []string `yaml:"files"`
+}
+
+// Own is a file of the board's folder.
+func (b Board) Own(name string) ([]byte, error) { return files.ReadFile(b.Slug + "/" + name) }
+
+// BootPackages names the Debian packages of BootFiles.
+func (b Board) BootPackages() []string {
+	var names []string
+	for _, f := range b.BootFiles {
+		if f.Package != "" {
+			names = append(names, f.Package)
+		}
+	}
+	return names
 }
 
 // Packages names what is taken from the Debian archive.
@@ -57,9 +90,12 @@ type QEMU struct {
 	CPU       string `yaml:"cpu"`        // -cpu under TCG
 	MemoryMiB int    `yaml:"memory_mib"` // default -m
 	SMP       int    `yaml:"smp"`        // default -smp
-	Firmware  string `yaml:"firmware"`   // Debian package: ovmf
-	Code      string `yaml:"code"`       // path of the firmware code in that package
-	Vars      string `yaml:"vars"`       // path of its variable store template
+	// Plays is what the firmware is played by: "" by UEFI flash files of a
+	// package, or one of the names below by the harness itself.
+	Plays    string `yaml:"plays,omitempty"`
+	Firmware string `yaml:"firmware"` // Debian package: ovmf
+	Code     string `yaml:"code"`     // path of the firmware code in that package
+	Vars     string `yaml:"vars"`     // path of its variable store template
 	// SecureCode is the firmware code with Secure Boot, VendorVars a variable
 	// store whose db holds the certificates that option ROMs are signed by.
 	SecureCode string `yaml:"secure_code,omitempty"`
@@ -72,3 +108,7 @@ type QEMU struct {
 	TPM      string   `yaml:"tpm,omitempty"`   // -device driver of a TPM that the kernel knows: tpm-crb
 	Extra    []string `yaml:"extra,omitempty"` // further arguments
 }
+
+// PlaysPi says that package qemu/pifirmware does what a Raspberry Pi's firmware
+// does before it starts a program: QEMU has none.
+const PlaysPi = "raspberry-pi"

@@ -21,6 +21,10 @@ func TestAllBoardsAreValid(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(notes), "# "+b.Slug+"\n") {
 			t.Errorf("board %s: want notes in README.md under its slug as title (%v)", b.Slug, err)
 		}
+		page, err := os.ReadFile(filepath.Join("..", "docs", "boards", b.Slug+".md"))
+		if err != nil || !strings.HasPrefix(string(page), "# "+b.Slug+"\n") {
+			t.Errorf("board %s: want a page in docs/boards under its slug as title (%v)", b.Slug, err)
+		}
 	}
 }
 
@@ -56,6 +60,8 @@ func TestBadBoards(t *testing.T) {
 		{"kernel", strings.Replace(good, "kernel: k, ", "", 1), "packages.kernel is missing"},
 		{"reserved word", strings.Replace(good, "console=ttyS0", "wayside.version=1", 1), "written by the build"},
 		{"two words", strings.Replace(good, "console=ttyS0", `"a b"`, 1), "one argument an entry"},
+		{"firmware of no package", good + "firmware: {files: [a.bin]}\n", "firmware.files"},
+		{"firmware pattern", good + "firmware: {packages: [p], files: [\"[\"]}\n", "firmware.files"},
 		{"half a qemu", good + "qemu: {system: x86_64}\n", "qemu.machine is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

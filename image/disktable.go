@@ -15,9 +15,10 @@ import (
 const espLabel = "WAYSIDE"
 
 // diskTable lays the shipped partitions out and returns the size of the disk
-// that just holds them. Every GUID derives from the release.
-func diskTable(parts []layout.Partition, r release.Release) (disk.Table, int64) {
-	t := disk.Table{GUID: r.Derive("disk").String(), Boot: bootProgram(r.Arch)}
+// that just holds them. Every GUID derives from the release. What U-Boot starts
+// is found by boot ROMs that know the partition table of old only.
+func diskTable(parts []layout.Partition, r release.Release, byUBoot bool) (disk.Table, int64) {
+	t := disk.Table{GUID: r.Derive("disk").String(), Boot: bootProgram(r.Arch), Hybrid: byUBoot}
 	at := layout.Alignment
 	for _, p := range parts {
 		entry := disk.Partition{

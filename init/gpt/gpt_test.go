@@ -67,6 +67,20 @@ func TestBootProgramStays(t *testing.T) {
 	}
 }
 
+// TestHybridStays: the Raspberry Pi's boot ROM finds the boot partition by the
+// second entry.
+func TestHybridStays(t *testing.T) {
+	d := written(t)
+	copy(d[446+16:], []byte{0, 0xfe, 0xff, 0xff, 0x0c, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 8, 0, 0})
+	want := bytes.Clone(d[:Sector])
+	if err := Write(d, testSectors, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(d[:Sector], want) {
+		t.Errorf("the hybrid table in the first sector was changed to %x", d[446:Sector])
+	}
+}
+
 func TestReadFallsBack(t *testing.T) {
 	for name, sector := range map[string]int{"header": primaryHeader, "entries": primaryEntries} {
 		t.Run(name, func(t *testing.T) {

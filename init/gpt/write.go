@@ -137,7 +137,9 @@ func encodeEntries(t *Table, sectors uint64) ([]byte, error) {
 
 // protectiveMBR keeps MBR tools off the disk (UEFI 2.10, section 5.2.3). The
 // boot program in front of the table, which tells a BIOS's user that the disk
-// needs UEFI, stays as it is.
+// needs UEFI, stays as it is, and so does all of a hybrid one, in which firmware
+// that knows no GPT finds the boot partition: its protective entry covers the
+// table only, and does not grow.
 func protectiveMBR(d Disk, sectors uint64) ([]byte, error) {
 	le := binary.LittleEndian
 	b := make([]byte, Sector)
@@ -145,6 +147,9 @@ func protectiveMBR(d Disk, sectors uint64) ([]byte, error) {
 		return nil, fmt.Errorf("read the first sector: %w", err)
 	}
 	e := b[446:]
+	if e[4] == 0xee && e[16+4] != 0 && b[510] == 0x55 && b[511] == 0xaa {
+		return b, nil
+	}
 	clear(e)
 	copy(e[1:], []byte{0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff})
 	le.PutUint32(e[8:], 1)
