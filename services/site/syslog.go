@@ -1,7 +1,5 @@
 package site
 
-import "time"
-
 // Syslog is a receiver of log messages.
 type Syslog struct {
 	Name string `yaml:"name"`
@@ -55,11 +53,7 @@ func (s *Syslog) check(c checker, path string) {
 	if s.TLS != nil {
 		c.serverTLS(path+".tls", s.TLS)
 	}
-	if s.TimeZone != "" {
-		if _, err := time.LoadLocation(s.TimeZone); err != nil {
-			c.text(path+".time_zone", s.TimeZone, timeZone)
-		}
-	}
+	c.text(path+".time_zone", s.TimeZone, timeZone)
 	c.text(path+".max_message", s.MaxMessage, func(text string) fault {
 		if n, err := ParseSize(text); err != nil || n < 480 || n > 500e3 {
 			return faultf("want a size from 480B to 500kB, got %q", shorten(text))
