@@ -229,6 +229,7 @@ func boxPower(w *world) {
 	w.disk = after
 	w.b.Start()
 	w.start("")
+	w.up()
 	w.emitAll(30, 35)
 	w.want(append(append(span(0, 5), sure...), span(30, 35)...))
 }
