@@ -45,7 +45,7 @@ action(type="omfwd" target="127.0.0.1" port="%[4]s" protocol="tcp" TCP_Framing="
 	say := func(text string) {
 		t.Helper()
 		until(t, "rsyslog to take a message", func() bool {
-			return exec.Command(logger, "-u", socket, "-p", "local4.err", "-t", "press", text).Run() == nil
+			return exec.Command(logger, "--socket-errors=on", "-u", socket, "-p", "local4.err", "-t", "press", text).Run() == nil
 		})
 	}
 	type line struct{ Facility, Severity, App, Message string }
