@@ -20,6 +20,7 @@ const (
 	// behind it: networks put datagrams out of order by milliseconds.
 	patience  = 300 * time.Millisecond
 	lookEvery = 100 * time.Millisecond
+	lastLook  = 10 * time.Millisecond
 	// keepEvery is how often the position is kept. It matters only where
 	// sender and receiver both start anew within that time: records between
 	// come twice then.
@@ -50,8 +51,8 @@ func (r *Receiver) Run(ctx context.Context, box *connect.Box) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
 	if u, ok := conn.(*net.UDPConn); ok {
 		_ = u.SetReadBuffer(socketBuffer) // the kernel gives what it may
 	}
@@ -81,14 +82,19 @@ type inlet struct {
 func (in *inlet) read(ctx context.Context, conn net.PacketConn) error {
 	buf := make([]byte, 64<<10)
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(lookEvery))
+		wait := lookEvery
+		if ctx.Err() != nil {
+			wait = lastLook // nobody sends again what is here already
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(wait))
 		n, from, err := conn.ReadFrom(buf)
 		now := time.Now()
 		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case err == nil:
 			in.datagram(buf[:n], from, now)
+		case ctx.Err() != nil:
+			in.unpack.Advance(now)
+			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			in.unpack.Advance(now)
 		default:
