@@ -57,6 +57,10 @@ func TestArgs(t *testing.T) {
 			c.Board.QEMU, c.SecureBoot = &board, &SecureBoot{}
 		},
 		"dropping": func(c *Config) { c.Disk = DiskDropping },
+		"pi": func(c *Config) {
+			c.Board.Slug, c.Firmware = "raspberry-pi", Firmware{}
+			c.Board.QEMU = &boards.QEMU{System: "aarch64", Machine: "raspi3b", Plays: boards.PlaysPi, MemoryMiB: 1024, SMP: 4, NIC: "usb-net"}
+		},
 		"more": func(c *Config) {
 			c.MemoryMiB, c.SMP = 1024, 4
 			c.Firmware.Vars = ""
