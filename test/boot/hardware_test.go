@@ -21,8 +21,8 @@ func genericBoard(t *testing.T) string {
 
 // disks are the kinds of disk that a generic board boots from: tried when the
 // whole matrix is asked for. TestInstaller boots from USB and NVMe on each run.
-// Where the firmware for QEMU of an architecture cannot read one, as real ones
-// do, QEMU hands the kernel image to it.
+// Where QEMU's firmware of an architecture has no driver for one, QEMU hands the
+// kernel image to it.
 var disks = []struct {
 	name, bus, disk string
 	unread          []string
