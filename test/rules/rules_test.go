@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	// What a slot holds is one format, written by the build and by the updater.
 	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
 	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},
-	"qemu":             {"boards", "image/layout", "qemu", "qemu/"},
+	"qemu":             {"boards", "image/layout", "image/disk", "qemu", "qemu/"},
 	"test":             {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
 }
 
