@@ -27,6 +27,14 @@ func argsConfig() Config {
 	}
 }
 
+func TestTPMOfNoUse(t *testing.T) {
+	c := argsConfig()
+	c.TPM, c.Board.QEMU.TPM = true, ""
+	if _, err := c.Args(); err == nil || !strings.Contains(err.Error(), "qemu.tpm") {
+		t.Errorf("got %v, want an error that names what the board lacks", err)
+	}
+}
+
 // TestArgs compares command lines with testdata/args/*.golden, one option a
 // line.
 func TestArgs(t *testing.T) {
