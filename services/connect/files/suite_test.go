@@ -55,7 +55,7 @@ func (w *writer) Do(f connecttest.Fault) bool {
 
 func TestSuite(t *testing.T) {
 	connecttest.Run(t, connecttest.Case{
-		Protocol: "files", Polled: true, Once: true,
+		Protocol: "files", Acknowledged: true, Once: true,
 		New: func(t *testing.T, _ string) (string, connecttest.Device) {
 			dir := t.TempDir()
 			w := &writer{t: t, folder: filepath.Join(dir, "in"), hidden: filepath.Join(dir, "hidden")}
@@ -66,7 +66,6 @@ func TestSuite(t *testing.T) {
 		},
 		Make: func(p *site.Profile) (connect.Connector, error) { return files.New(p.Connect.Files[0]) },
 		Cannot: map[string]string{
-			"flood":             "what is not read yet is in the file",
 			"slow device":       "a file is there or it is not",
 			"times and quality": "lines of a file carry neither",
 		},
