@@ -166,13 +166,13 @@ func TestPowerCut(t *testing.T) {
 
 // A disk that fails says so, and what was kept before stays.
 func TestFailingDisk(t *testing.T) {
-	for _, op := range []vfs.Op{vfs.OpWrite, vfs.OpSync, vfs.OpCreate, vfs.OpSyncDir} {
+	for op, names := range map[vfs.Op]string{vfs.OpWrite: "spool/a/*", vfs.OpSync: "spool/a/*", vfs.OpCreate: "spool/a/*", vfs.OpSyncDir: "spool/a"} {
 		fsys := vfs.NewCrashable(3)
 		s := open(t, fsys, 1<<20)
 		add(t, s, 0, 100)
 		s.closeOut()
 		fail := errors.New("disk fault")
-		fsys.SetHook(vfs.FailNth(op, "*", 1, fail, true))
+		fsys.SetHook(vfs.FailNth(op, names, 1, fail, true))
 		if _, err := s.Append(records(100, 200)); !errors.Is(err, fail) {
 			t.Errorf("%s: got %v, want the disk's error", op, err)
 		}
