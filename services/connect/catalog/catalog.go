@@ -7,8 +7,12 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/diode"
+	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
+	"github.com/waysideos/wayside/services/connect/modbus"
+	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
+	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -17,8 +21,12 @@ import (
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_receive": of(diode.NewReceiver),
 	"diode_send":    of(diode.NewSender),
+	"files":         of(files.New),
 	"http":          of(http.New),
+	"mqtt_client":   of(mqttclient.New),
+	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
+	"s7":            of(s7.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.
