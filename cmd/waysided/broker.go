@@ -61,6 +61,11 @@ func runBroker(cmd *cobra.Command, env environment, f brokerFlags) error {
 	if err != nil {
 		return err
 	}
+	if env.test == testLie {
+		for i, l := range socks.listeners {
+			socks.listeners[i] = lyingListener{l}
+		}
+	}
 	reg := newRegistry()
 	cfg := broker.Config{
 		FS:         vfs.OS(f.data),

@@ -21,6 +21,7 @@ import (
 	"github.com/waysideos/wayside/init/gpt"
 	"github.com/waysideos/wayside/init/mount"
 	"github.com/waysideos/wayside/init/slots"
+	"github.com/waysideos/wayside/init/supervise"
 	"github.com/waysideos/wayside/init/trial"
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -38,7 +39,7 @@ func openTrial(_ context.Context, m *Machine) error {
 		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
 		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: hex.EncodeToString(store.Pin.RootHash)},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
-		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now,
+		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
 		Reboot: func(reason string) { m.request(actionReboot, reason) },
 	})
 	m.trial.Store(k)
@@ -155,6 +156,20 @@ func (m *Machine) formatLevel() string {
 		level = k.Level()
 	}
 	return manifest.FormatLevelEnv + "=" + strconv.Itoa(level)
+}
+
+// updaterRestarts is how often the updater may fall in one boot before nobody
+// waits for its word on a trial any more.
+const updaterRestarts = 5
+
+// noUpdater says why the updater will not decide on a trial.
+func (m *Machine) noUpdater() string {
+	for _, s := range m.services.Status() {
+		if s.Name == manifest.UpdaterUser && (s.Restarts >= updaterRestarts || s.State == string(supervise.Failed)) {
+			return fmt.Sprintf("the updater, which was to judge this version, does not stay up: restarted %d times (last exit: %s)", s.Restarts, s.LastExit)
+		}
+	}
+	return ""
 }
 
 func (m *Machine) runTrial(ctx context.Context) error {

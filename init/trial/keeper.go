@@ -37,8 +37,11 @@ type Config struct {
 	ResetCause string
 	Tail       func() []string // last lines of the log
 	Now        func() time.Time
-	Reboot     func(reason string) // starts an orderly end and returns at once
-	Log        *slog.Logger
+	// Hopeless says why nobody will ever decide on a trial, "" while somebody
+	// may; nil for never.
+	Hopeless func() string
+	Reboot   func(reason string) // starts an orderly end and returns at once
+	Log      *slog.Logger
 }
 
 // Keeper holds the record and does what is asked of it. Its methods may be

@@ -242,6 +242,27 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// TestHopeless: when nobody will ever decide, the trial ends before its window.
+func TestHopeless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, begin := onTrial(2, 1), time.Now()
+		c := config(l, pending(t), newOne)
+		c.Hopeless = func() string {
+			if time.Since(begin) < time.Minute {
+				return ""
+			}
+			return "the updater falls"
+		}
+		k := open(t, c)
+		if err := k.Run(t.Context(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if v := k.rec.Pending.Verdict; time.Since(begin) > time.Minute+2*saveLog || v == nil || v.Reason != "the updater falls" || len(l.settled) != 1 {
+			t.Errorf("after %v: verdict %+v, the loader was told %v", time.Since(begin), v, l.settled)
+		}
+	})
+}
+
 // An end that was asked for gives the try back, but not for ever.
 func TestGiveBack(t *testing.T) {
 	state := pending(t)
