@@ -42,6 +42,7 @@ func TestArgs(t *testing.T) {
 			c.FWCfg = map[string]string{"opt/b": "1,2", "opt/a": "x"}
 		},
 		"copy":       func(c *Config) { c.Disk = DiskCopy; c.DiskFile = "/disks/kept, really.raw" },
+		"log":        func(c *Config) { c.Disk = DiskCopy; c.WriteLog = "/tmp/a,b.log" },
 		"secureboot": func(c *Config) { c.SecureBoot, c.TPM = &SecureBoot{}, true },
 		"dropping":   func(c *Config) { c.Disk = DiskDropping },
 		"more": func(c *Config) {
