@@ -271,7 +271,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: append(serviceEnv[:len(serviceEnv):len(serviceEnv)], m.formatLevel()), FirstEnv: first, EachEnv: each,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ func openTrial(_ context.Context, m *Machine) error {
 	store, err := m.store()
 	if err != nil {
 		m.problem(err.Error())
+		m.tellLevel()
 		return nil
 	}
 	r := m.runs()
@@ -44,6 +45,7 @@ func openTrial(_ context.Context, m *Machine) error {
 	})
 	m.trial.Store(k)
 	m.giveSlots()
+	m.tellLevel()
 	return err
 }
 
@@ -149,13 +151,21 @@ func (d rawDisk) Sync() error {
 	return unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-// formatLevel tells services how new the formats are that they may write.
-func (m *Machine) formatLevel() string {
-	level := manifest.FormatLevel
+// tellLevel tells services how new the formats are that they may write. Whether
+// a boot of which nothing is known is a trial is not known either.
+func (m *Machine) tellLevel() {
+	level := manifest.LevelFirst
 	if k := m.trial.Load(); k != nil {
 		level = k.Level()
 	}
-	return manifest.FormatLevelEnv + "=" + strconv.Itoa(level)
+	next := manifest.FormatLevelFile + ".new"
+	err := os.WriteFile(next, []byte(strconv.Itoa(level)+"\n"), 0o644)
+	if err == nil {
+		err = os.Rename(next, manifest.FormatLevelFile)
+	}
+	if err != nil {
+		m.problem(fmt.Sprintf("tell services the format level %d: %v", level, err))
+	}
 }
 
 // updaterRestarts is how often the updater may fall in one boot before nobody
@@ -203,6 +213,7 @@ func (m *Machine) servicesReady(context.Context) error {
 	}
 	err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "services", OK: true, Detail: "all were ready; this release has no updater"}}})
 	m.giveSlots()
+	m.tellLevel()
 	return err
 }
 
@@ -252,6 +263,7 @@ func (m *Machine) update() map[string]func(body []byte) error {
 			if k == nil {
 				return errors.New("init is not that far yet")
 			}
+			defer m.tellLevel()
 			defer m.giveSlots()
 			return do(k, body)
 		}

@@ -157,7 +157,9 @@ func (k *Keeper) commit(checks []manifest.Check) error {
 	k.rec.Failed = slices.DeleteFunc(k.rec.Failed, func(f manifest.Outcome) bool { return f.Version == o.Version })
 	k.trial = false
 	err := k.save()
-	k.problem(err)
+	if k.problem(err); err == nil {
+		k.level = k.cfg.Level // what the version before cannot read may be written now
+	}
 	return err
 }
 
@@ -202,8 +204,12 @@ func (k *Keeper) oldLevel() int {
 	return min(k.rec.Level, k.cfg.Level)
 }
 
-// Level is what services may write: manifest.FormatLevelEnv.
-func (k *Keeper) Level() int { return k.level }
+// Level is what services may write now: manifest.FormatLevelFile.
+func (k *Keeper) Level() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.level
+}
 
 // OnTrial says whether the running version is not committed yet.
 func (k *Keeper) OnTrial() bool {

@@ -184,8 +184,8 @@ func TestFormatBarrier(t *testing.T) {
 	if err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "x", OK: true}}}); err != nil {
 		t.Fatal(err)
 	}
-	if k.Level() != 2 {
-		t.Errorf("just committed: got level %d for services that run already, want 2", k.Level())
+	if k.Level() != 3 {
+		t.Errorf("just committed: got level %d, want 3: nobody goes back any more", k.Level())
 	}
 	l.boot.Entries[0].Counted = false
 	k = open(t, config(l, state, newOne))
