@@ -2,11 +2,13 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"path"
 	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/broker"
 	"github.com/waysideos/wayside/services/manifest"
@@ -29,20 +31,27 @@ func TestFormatBarrier(t *testing.T) {
 	produce(t, plain, &kgo.Record{Topic: "t", Value: []byte("a")}, &kgo.Record{Topic: "t", Partition: 1, Value: []byte("b")})
 	consume(t, plain, 2)
 	must(t, plain.CommitUncommittedOffsets(within(t)))
-	cl := client(t, b, kgo.TransactionalID("x"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	must(t, cl.BeginTransaction())
+	plain.Close()
+	cl := client(t, b)
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID, req.TransactionTimeoutMillis = kmsg.StringPtr("x"), 10_000
+	ctx, giveUp := context.WithCancel(within(t))
 	done := make(chan error, 1)
-	waits, giveUp := context.WithCancel(within(t))
-	go func() { done <- cl.ProduceSync(waits, &kgo.Record{Topic: "t", Value: []byte("c")}).FirstErr() }()
+	go func() {
+		_, err := req.RequestWith(ctx, cl)
+		done <- err
+	}()
 	<-told
-	<-told // it was told to wait, and asks again
+	<-told // it was told to ask again, and does
+	giveUp()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("a transaction on trial: got %v, want it to wait", err)
+	}
+	cl.Close()
 	must(t, b.stop())
 	if got := newestCheckpoint(t, fsys, "."); got != 1 {
 		t.Errorf("on trial a checkpoint of version %d was written, the version before knows 1", got)
 	}
-	giveUp()
-	<-done
-	cl.Close()
 
 	b = start(t, fsys, barrier)
 	cl = client(t, b, kgo.TransactionalID("x"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -51,6 +60,7 @@ func TestFormatBarrier(t *testing.T) {
 		level.Store(manifest.LevelTransactions)
 	}()
 	inTxn(t, cl, kgo.TryCommit, "t", "d")
+	cl.Close()
 	must(t, b.stop())
 	if got := newestCheckpoint(t, fsys, "."); got != 2 {
 		t.Errorf("after the commit the newest checkpoint has version %d: nothing was held back", got)
