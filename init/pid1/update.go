@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -41,11 +43,35 @@ func openTrial(_ context.Context, m *Machine) error {
 		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: hex.EncodeToString(store.Pin.RootHash)},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
 		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
-		Reboot: func(reason string) { m.request(actionReboot, reason) },
+		Install: func() error { return m.installLoader(store, r.Arch) },
+		Reboot:  func(reason string) { m.request(actionReboot, reason) },
 	})
 	m.trial.Store(k)
 	m.giveSlots()
 	m.tellLevel()
+	return err
+}
+
+// installLoader takes the boot loader out of the verified root. The boot manager
+// comes first: the guard of before starts the new one as well, and so does the
+// new guard the old one, should the power go between.
+func (m *Machine) installLoader(store *slots.SystemdBoot, arch string) error {
+	var files []slots.LoaderFile
+	for _, name := range []string{layout.BootManager(arch), path.Join(layout.ESPLoader, layout.LoaderFile(arch))} {
+		content, err := os.ReadFile(path.Join(layout.RootLoader, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		files = append(files, slots.LoaderFile{Path: name, Content: content})
+	}
+	if len(files) == 0 {
+		return slots.Refusal("this release carries none")
+	}
+	changed, err := store.Install(files, time.Now())
+	m.Log().Info("boot loader", "renewed", strings.Join(changed, " "))
 	return err
 }
 

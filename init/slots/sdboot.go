@@ -139,3 +139,8 @@ func (s *SystemdBoot) Settle(v Verdict) error {
 	}
 	return p.Settle(v)
 }
+
+// Install is Partition's.
+func (s *SystemdBoot) Install(files []LoaderFile, now time.Time) (changed []string, err error) {
+	return Partition{ESP: s.ESP}.Install(files, now)
+}

@@ -41,7 +41,10 @@ type Config struct {
 	// may; nil for never.
 	Hopeless func() string
 	Reboot   func(reason string) // starts an orderly end and returns at once
-	Log      *slog.Logger
+	// Install puts the boot loader that the running release carries on the boot
+	// partition; nil where there is none.
+	Install func() error
+	Log     *slog.Logger
 }
 
 // Keeper holds the record and does what is asked of it. Its methods may be
@@ -91,6 +94,7 @@ func (k *Keeper) take(s step, b *slots.Boot) error {
 	switch s {
 	case adopt:
 		k.adopt(k.cfg.Running)
+		k.installLoader()
 	case committed:
 		k.commit(nil)
 	case restore:
@@ -151,6 +155,9 @@ func (k *Keeper) commit(checks []manifest.Check) error {
 		if p.Downgrade {
 			floor = k.cfg.Running.Counter
 		}
+		if p.BootLoader {
+			k.rec.Loader = k.cfg.Running.RootHash
+		}
 	}
 	k.rec.Committed, k.rec.Level, k.rec.Floor = k.cfg.Running, k.cfg.Level, floor
 	k.rec.Pending, k.rec.Last = nil, &o
@@ -159,8 +166,25 @@ func (k *Keeper) commit(checks []manifest.Check) error {
 	err := k.save()
 	if k.problem(err); err == nil {
 		k.level = k.cfg.Level // what the version before cannot read may be written now
+		k.installLoader()
 	}
 	return err
+}
+
+// installLoader does what a committed release was published for besides. It is
+// asked for in the record before and until it is done: a power cut leaves it to
+// the next boot, and an error does too.
+func (k *Keeper) installLoader() {
+	if k.cfg.Install == nil || !same(k.rec.Loader, k.cfg.Running.RootHash) {
+		return
+	}
+	if err := k.cfg.Install(); err != nil {
+		k.problem(fmt.Errorf("the boot loader of version %s is not installed: %w", k.cfg.Running.Version, err))
+		return
+	}
+	k.cfg.Log.Info("update: the boot loader of version " + k.cfg.Running.Version + " is installed")
+	k.rec.Loader = ""
+	k.problem(k.save())
 }
 
 // finish ends a trial that failed.

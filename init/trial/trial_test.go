@@ -242,6 +242,32 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// TestBootLoader: a release that was published for it has its boot loader
+// installed once it is committed, and never before; what fails is done again at
+// the next boot.
+func TestBootLoader(t *testing.T) {
+	l := onTrial(2, 1)
+	state := pending(t)
+	installed, trouble := 0, errors.New("the disk is away")
+	c := config(l, state, newOne)
+	c.Install = func() error { installed++; return trouble }
+	k := open(t, c)
+	k.rec.Pending.BootLoader = true
+	if installed != 0 {
+		t.Error("installed on trial")
+	}
+	if err := k.Commit(manifest.Commit{}); err != nil || installed != 1 || len(k.Problems()) != 1 {
+		t.Errorf("at the commit: %v, %d times, problems %q", err, installed, k.Problems())
+	}
+	l.boot.Entries[0].Counted = false
+	trouble = nil
+	for range 2 { // once more, and never again
+		if open(t, c); installed != 2 {
+			t.Errorf("at the next boots: installed %d times in all, want 2", installed)
+		}
+	}
+}
+
 // TestHopeless: when nobody will ever decide, the trial ends before its window.
 func TestHopeless(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -117,6 +117,9 @@ type Activate struct {
 	RootHash string `json:"root_hash"` // hex
 	// Downgrade is the signed permission to go below the floor.
 	Downgrade bool `json:"downgrade,omitempty"`
+	// BootLoader has the boot loader that the release carries installed once it
+	// is committed.
+	BootLoader bool `json:"boot_loader,omitempty"`
 }
 
 // Commit says that the trial keeps the product's promise, and why.

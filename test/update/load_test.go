@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -50,7 +51,7 @@ func TestUpdatesUnderLoad(t *testing.T) {
 	f := early[rand.New(rand.NewPCG(*seed, 5)).IntN(len(early))]
 	u.start(f.items("0.4.0"), longAgo, func(c *qemu.Config) { c.WriteLog = r.log })
 	u.runs("0.1.0")
-	u.publish(two)
+	u.publish(two, "--boot-loader")
 	u.badSources(u.site, u.repo)
 
 	load := startLoad(t, u.Addr("kafka"))
@@ -66,9 +67,17 @@ func TestUpdatesUnderLoad(t *testing.T) {
 	load.finish()
 	u.PowerOff()
 	u.check()
+	for _, name := range bootLoader {
+		if !bytes.Equal(harness.ReadBootPartition(t, u.disk, name), harness.ReadBootPartition(t, two.Path, name)) {
+			t.Errorf("%s is not that of the release that was to renew it", name)
+		}
+	}
 	r.open(one, two)
 	r.check(u, *cuts, *cutBoots)
 }
+
+// bootLoader are its programs on the boot partition.
+var bootLoader = []string{layout.BootManager("amd64"), layout.ESPLoader + "/" + layout.LoaderFile("amd64")}
 
 // longAgo is a machine without a battery.
 func longAgo(c *qemu.Config) { c.Extra = append(c.Extra, "-rtc", "base=1970-01-01T00:00:00") }
@@ -99,12 +108,17 @@ func newUpdates(t *testing.T, old *built) *updates {
 	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: 2\n", loadTopic, port)
 	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
 	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
+	for _, name := range bootLoader { // one that a release may renew
+		old := append(harness.ReadBootPartition(t, u.disk, name), "of before"...)
+		harness.PutOnBootPartition(t, u.disk, name, old)
+	}
 	return u
 }
 
-func (u *updates) publish(r *built) {
+func (u *updates) publish(r *built, more ...string) {
 	u.t.Helper()
-	if out, err := harness.Command(u.t, "publish", "--keys", keyDir(u.t), "--repo", u.repo, r.Path).CombinedOutput(); err != nil {
+	args := append([]string{"publish", "--keys", keyDir(u.t), "--repo", u.repo, r.Path}, more...)
+	if out, err := harness.Command(u.t, args...).CombinedOutput(); err != nil {
 		u.t.Fatalf("publish %s: %v\n%s", r.activate.Version, err, out)
 	}
 }
