@@ -4,7 +4,6 @@ package pid1
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,10 +39,10 @@ func openTrial(_ context.Context, m *Machine) error {
 	r := m.runs()
 	k, err := trial.Open(trial.Config{
 		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
-		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: hex.EncodeToString(store.Pin.RootHash)},
+		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: strings.ToLower(m.cmd[layout.CmdRootHash])},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
 		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
-		Install: func() error { return m.installLoader(store, r.Arch) },
+		Install: func() error { return m.installLoader(r.Arch) },
 		Reboot:  func(reason string) { m.request(actionReboot, reason) },
 	})
 	m.trial.Store(k)
@@ -55,7 +54,7 @@ func openTrial(_ context.Context, m *Machine) error {
 // installLoader takes the boot loader out of the verified root. The boot manager
 // comes first: the guard of before starts the new one as well, and so does the
 // new guard the old one, should the power go between.
-func (m *Machine) installLoader(store *slots.SystemdBoot, arch string) error {
+func (m *Machine) installLoader(arch string) error {
 	var files []slots.LoaderFile
 	for _, name := range []string{layout.BootManager(arch), path.Join(layout.ESPLoader, layout.LoaderFile(arch))} {
 		content, err := os.ReadFile(path.Join(layout.RootLoader, name))
@@ -70,7 +69,7 @@ func (m *Machine) installLoader(store *slots.SystemdBoot, arch string) error {
 	if len(files) == 0 {
 		return slots.Refusal("this release carries none")
 	}
-	changed, err := store.Install(files, time.Now())
+	changed, err := slots.Partition{ESP: m.rawESP}.Install(files, time.Now())
 	m.Log().Info("boot loader", "renewed", strings.Join(changed, " "))
 	return err
 }

@@ -120,11 +120,12 @@ func TestFaultMatrix(t *testing.T) {
 	free := u.fillData()
 	u.start(nil, longAgo)
 	u.runs("0.1.0")
-	u.refuses("the disk is full", "prepare", "no space left on device")
+	u.refuses("the disk is full", "refresh", "no space left on device")
 	u.PowerOff()
 	free()
 	free = u.fillBootPartition()
 	session(nil, func() {
+		u.verb("refresh")
 		u.verb("prepare")
 		u.refuses("the boot partition is full", "activate", "boot partition full")
 	})
@@ -166,7 +167,6 @@ func (u *updates) write(n *int) {
 // refuses wants a verb to be refused, and the box to say why.
 func (u *updates) refuses(name, verb, why string) {
 	u.t.Helper()
-	u.verb("refresh")
 	out, err := harness.Command(u.t, "box", "update", verb, "--box", "http://"+u.Addr("console"), "--token-file", u.token).CombinedOutput()
 	s, statusErr := u.state()
 	if err == nil || statusErr != nil || !strings.Contains(s.Problem, why) || s.Running != "0.1.0" {
