@@ -44,6 +44,7 @@ func openLog(_ context.Context, m *Machine) error {
 		return fmt.Errorf("read the command line: %w", err)
 	}
 	m.cmd = parseCmdline(string(b))
+	m.Log().Info("phase " + m.phase) // the kernel is done; make bench-boot measures from here
 	return nil
 }
 
@@ -128,7 +129,7 @@ func loadModules(ctx context.Context, m *Machine) error {
 	if name := m.forVersion(item); name != "" {
 		m.modules.Without(name)
 	}
-	err = errors.Join(err, itemErr, m.modules.Coldplug(ctx, "/sys/devices"))
+	err = errors.Join(err, itemErr, m.modules.Coldplug(ctx, "/sys"))
 	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
 	if lost := m.modules.Missing(); len(lost) > 0 {
 		err = errors.Join(err, fmt.Errorf("this release lacks %s", strings.Join(lost, ", ")))

@@ -31,8 +31,8 @@ const (
 )
 
 var (
-	cuts     = flag.Int("cuts", 400, "moments at which the power of the recorded update is cut")
-	chances  = flag.Int("cut-chances", 3, "what becomes of un-flushed sectors, how often at each of them")
+	cuts     = flag.Int("cuts", 60, "moments at which the power of the recorded update is cut")
+	chances  = flag.Int("cut-chances", 2, "what becomes of un-flushed sectors, how often at each of them")
 	cutBoots = flag.Int("cut-boots", 1, "how many of them are booted in QEMU, besides in the model")
 )
 

@@ -132,7 +132,7 @@ func hollow(t *testing.T, board string, blocks int64) publish.Release {
 	}
 	content := make([]byte, layout.VerityBlock)
 	return publish.Release{
-		Target: target.Target{Format: 1, Kind: target.KindRelease, Board: board, Arch: "amd64", Version: "0.9.0", Counter: 90,
+		Target: target.Target{Format: 1, Kind: target.KindRelease, Board: board, Arch: harness.Arch(t), Version: "0.9.0", Counter: 90,
 			RootHash: strings.Repeat("0a", 32), DataBlocks: blocks, RootBytes: verity.Size(blocks), UKIBytes: 6},
 		UKI: []byte("kernel"), Root: io.NewSectionReader(bytes.NewReader(content), 0, int64(len(content))),
 		UpdateRoot: root, SBOM: []byte("{}"), Provenance: []byte("[]"),
