@@ -229,7 +229,7 @@ func startNetwork(_ context.Context, m *Machine) error {
 	if m.profile == nil {
 		return errors.New("there is no profile")
 	}
-	n := m.profile.Profile.Network
+	n := m.testNetwork(m.profile.Profile.Network)
 	m.network = network.New(network.Config{
 		Profile: n, Hostname: n.Hostname, Log: m.Log(), Guard: m.lastly,
 		ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf"),
@@ -276,13 +276,13 @@ func startServices(_ context.Context, m *Machine) error {
 	if mount.Is(mount.Cgroups) {
 		cgroups = mount.Cgroups
 	}
-	first, err := m.testEnv()
+	first, each, err := m.testEnv()
 	if err != nil {
 		m.problem(err.Error())
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: append(serviceEnv[:len(serviceEnv):len(serviceEnv)], m.formatLevel()), FirstEnv: first,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each,
 	})
 	if err != nil {
 		return err
