@@ -150,6 +150,10 @@ func (l *link) answered(p *partition, offset, size, dest int64, err error) {
 	case p.lot.err != nil: // behind a refused record; not seen in franz-go
 		p.again++
 	default:
+		if offset != p.lot.acked || dest != p.lot.dest {
+			p.lot.run = 0
+		}
+		p.lot.run++
 		p.lot.acked, p.lot.dest = offset+1, dest+1
 		p.lot.sent.records++
 		p.lot.sent.bytes += size
@@ -211,8 +215,14 @@ func (l *link) moved(ps []*partition) {
 			p.grow()
 		}
 		l.count(p)
+		run := p.lot.run
+		if p.lot.acked != p.lot.next {
+			run = 0
+		}
 		p.move()
-		p.pair()
+		if p.dest >= 0 {
+			p.pairs = p.pairs.add(pair{p.next, p.dest, run})
+		}
 	}
 }
 

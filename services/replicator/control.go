@@ -199,6 +199,7 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			l.mu.Lock()
 			p.reset()
 			p.position, p.seen, p.err, p.retry = position{next: at, epoch: -1, dest: -1}, at, nil, time.Time{}
+			p.pairs, p.onBox = nil, nil
 			l.notes[p.topic] = fmt.Sprintf("%s/%d: set to offset %d by hand", p.topic, p.num, at)
 			l.mu.Unlock()
 		}

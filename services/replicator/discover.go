@@ -163,7 +163,7 @@ func (l *link) findPartitions(ctx context.Context) error {
 		for _, k := range ks {
 			p := &partition{key: k, position: unknown, saved: unknown, mirrored: unknown, id: found[k], to: n.rules.destination(k.topic), fresh: true}
 			if at, ok := mirror[k]; ok {
-				p.onBox, p.mirrored = &at, at.position
+				p.onBox, p.mirrored, p.pairs = &at, at.position, at.pairs
 			}
 			l.parts[k] = p
 		}

@@ -61,6 +61,9 @@ type link struct {
 	resent  int64 // records sent again that were there already
 	lag     Lag   // as last measured
 	notes   map[string]string
+	groups  map[groupKey]groupState
+
+	groupsAt time.Time // of watch
 }
 
 type (
@@ -80,6 +83,7 @@ func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 		parts:    map[key]*partition{},
 		flows:    map[flowKey]*flow{},
 		notes:    map[string]string{},
+		groups:   map[groupKey]groupState{},
 		configs:  map[string]topicConfig{},
 		pace:     normal,
 	}

@@ -35,7 +35,7 @@ type partition struct {
 	fresh    bool      // to be compared with the destination before it begins
 	limit    int       // records of a lot, 0 for any number: looking for a record that is refused
 
-	pairs [][2]int64    // see pair
+	pairs pairs
 	read  int64         // source offset after the last queued record
 	seen  int64         // source offset after the last one that went through a lot; next, but for windows
 	win   *rule.Windows // nil where the lane has none
@@ -50,6 +50,7 @@ type lot struct {
 	next  int64 // source offset after them, -1 if nothing is on its way
 	dest  int64 // destination offset after the last one acknowledged, -1 if none was
 	acked int64 // source offset after the last one acknowledged in order
+	run   int64 // records up to there that lie side by side at both ends
 	sent  flow
 	err   error         // the first
 	win   *rule.Windows // as it is behind the lot

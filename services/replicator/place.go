@@ -108,6 +108,14 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) {
 		tell("the source was set back: it ends at %d, %d was carried; carried on from its end", log.end, p.next)
 		p.next, p.epoch = log.end, -1
 	}
+	if at == nil || at.next != p.next || at.dest != p.dest {
+		p.pairs = nil
+	}
+	if p.dest >= 0 {
+		p.pairs = p.pairs.until(p.next, p.dest).add(pair{p.next, p.dest, 0})
+	} else if len(p.pairs) == 0 {
+		p.pairs = pairs{{p.next, destEnd, 0}} // all that is carried from here on will lie behind its end
+	}
 	if fresh && !l.ledger.exact {
 		l.compare(p, destEnd)
 	}

@@ -21,8 +21,9 @@ import (
 // topic and not a group's offsets, since a group without members is forgotten
 // after a week (offsets.retention.minutes), and a ship may be away for two.
 const (
-	ownTopics = "wayside-link." // begins the names of our own topics; no pattern matches them
-	txnPrefix = "wayside-link."
+	ownTopics   = "wayside-link." // begins the names of our own topics; no pattern matches them
+	txnPrefix   = "wayside-link."
+	groupPrefix = "wayside.link."
 )
 
 func (l *link) positionLog() string { return ownTopics + l.site + "." + l.name }
@@ -43,6 +44,7 @@ type remembered struct {
 	// final is false for a position on the box that follows the destination's,
 	// and so may be older.
 	final bool
+	pairs pairs // of the box only
 }
 
 // positionRecord is a record of the log of positions.
@@ -188,9 +190,9 @@ func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64
 
 func (l *link) group(n *lane) string {
 	if n.name == "" {
-		return "wayside.link." + l.name
+		return groupPrefix + l.name
 	}
-	return "wayside.link." + l.name + "." + n.name
+	return groupPrefix + l.name + "." + n.name
 }
 
 // mirror commits on the box where partitions have moved; on error none, some
@@ -204,7 +206,7 @@ func (l *link) mirror(ctx context.Context, exact bool) error {
 		for k, p := range l.parts {
 			if k.lane == n && p.next >= 0 && p.position != p.mirrored {
 				moved[p] = p.position
-				offsets.Add(kadm.Offset{Topic: k.topic, Partition: k.num, At: p.next, LeaderEpoch: p.epoch, Metadata: metadata(p.position, p.id, exact)})
+				offsets.Add(kadm.Offset{Topic: k.topic, Partition: k.num, At: p.next, LeaderEpoch: p.epoch, Metadata: l.metadata(p, exact)})
 			}
 		}
 		if len(moved) == 0 {
@@ -214,7 +216,7 @@ func (l *link) mirror(ctx context.Context, exact bool) error {
 			return fmt.Errorf("commit positions of group %s: %w", l.group(n), err)
 		}
 		for p, at := range moved {
-			p.mirrored, p.onBox = at, &remembered{at, p.id, !exact}
+			p.mirrored, p.onBox = at, &remembered{position: at, id: p.id, final: !exact}
 		}
 	}
 	return nil
@@ -246,6 +248,16 @@ func (l *link) mirrored(ctx context.Context, n *lane) (map[key]remembered, error
 	return all, nil
 }
 
+// metadata of a partition's commit, with the map of its offsets where groups
+// are to go on at the destination after a restart.
+func (l *link) metadata(p *partition, exact bool) string {
+	s := metadata(p.position, p.id, exact)
+	if len(l.cfg.Groups) > 0 && len(p.pairs) > 0 {
+		s += " map=" + p.pairs.text()
+	}
+	return s
+}
+
 // metadata of a commit is "dest=<offset> again=<records>", then "id=<topic
 // id>" and "closed=<ms>" where known, then "mirror" if the destination keeps the position itself.
 func metadata(at position, id kadm.TopicID, exact bool) string {
@@ -274,6 +286,9 @@ func parseMetadata(next int64, epoch int32, text string) remembered {
 		}
 		if ms, ok := strings.CutPrefix(word, "closed="); ok {
 			at.closed, _ = strconv.ParseInt(ms, 10, 64)
+		}
+		if text, ok := strings.CutPrefix(word, "map="); ok {
+			at.pairs = parsePairs(text)
 		}
 		at.final = at.final && word != "mirror"
 	}

@@ -28,6 +28,7 @@ func (l *link) watch(ctx context.Context) {
 		}
 		l.measureLag(ctx)
 		l.probe(ctx)
+		l.carryGroups(ctx)
 	}
 }
 

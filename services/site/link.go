@@ -25,7 +25,10 @@ type Link struct {
 	// refuses for good; default "dead-letters." and the name.
 	DeadLetter string     `yaml:"dead_letter,omitempty"`
 	Rules      []LinkRule `yaml:"rules,omitempty"`
-	Budget     Budget     `yaml:"budget,omitempty"`
+	// Groups whose offsets are committed at the destination too, by name; a
+	// trailing * matches a prefix.
+	Groups []string `yaml:"groups,omitempty"`
+	Budget Budget   `yaml:"budget,omitempty"`
 }
 
 // Words of a Link.

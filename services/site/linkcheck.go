@@ -32,6 +32,10 @@ func (c checker) link(path string, l *Link) {
 	c.text(path+".guarantee", l.Guarantee, oneOf(ExactlyOnce))
 	c.text(path+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none"))
 	c.text(path+".dead_letter", l.DeadLetter, topicName)
+	c.texts(path+".groups", l.Groups, groupMatch)
+	if len(l.Groups) > 0 && l.Direction == Down {
+		c.key(path+".groups", "", "are of the box, which a link down carries nothing from")
+	}
 	for j, t := range l.Topics {
 		if len(l.Prefix)+len(t) > maxTopicName {
 			c.value(fmt.Sprintf("%s.topics[%d]", path, j), "", "with the prefix before it the name is longer than %d characters", maxTopicName)
@@ -142,6 +146,20 @@ func (c checker) budget(path string, b *Budget) {
 		})
 		c.texts(at+".days", w.Days, oneOf("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
 	}
+}
+
+// groupMatch is a consumer group's name, or how it begins.
+func groupMatch(s string) fault {
+	start, wild := strings.CutSuffix(s, "*")
+	switch {
+	case strings.Contains(start, "*"):
+		return faultf("%q: * may only stand at the end", shorten(s))
+	case s == "" || len(start) > maxTopicName:
+		return faultf("want the name of a consumer group, or how it begins and *")
+	case strings.HasPrefix(start, "wayside.link.") && !wild:
+		return faultf("%q is the link's own", shorten(s))
+	}
+	return fault{}
 }
 
 // topicTemplate is a topic's name with {topic} and {site} in it.
