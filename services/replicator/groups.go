@@ -36,14 +36,15 @@ type Translation struct {
 
 // States of a GroupOffset.
 const (
+	groupWaiting   = "waits for the destination"
 	groupCommitted = "committed"
 	groupAhead     = "the destination is as far or further"
 	groupActive    = "active at the destination"
 	groupUnknown   = "older than what is remembered"
 )
 
-// groupAgain is when a commit that was not taken is tried again although
-// nothing has moved.
+// groupAgain is when a group that has members is tried again although nothing
+// has moved.
 const groupAgain = time.Minute
 
 type groupKey struct {
@@ -112,9 +113,10 @@ func (l *link) movedGroups(here kadm.FetchOffsetsResponses) map[string][]groupKe
 			before := l.groups[at]
 			now := GroupOffset{Group: group, Translation: p.translation(o.At), State: groupUnknown}
 			if now.Dest >= 0 {
-				now.State = ""
+				now.State = groupWaiting
 			}
-			if before.Translation == now.Translation && (before.State != groupActive && before.State != "" || time.Since(before.tried) < groupAgain) {
+			again := before.State == groupWaiting || before.State == groupActive && time.Since(before.tried) >= groupAgain
+			if before.Translation == now.Translation && !again {
 				continue
 			}
 			l.groups[at] = groupState{now, time.Now()}
