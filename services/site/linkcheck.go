@@ -148,6 +148,14 @@ func (c checker) budget(path string, b *Budget) {
 	}
 }
 
+// groupName is a consumer group's; none may be named.
+func groupName(s string) fault {
+	if len(s) > maxTopicName {
+		return faultf("has %d characters, the most is %d", len(s), maxTopicName)
+	}
+	return fault{}
+}
+
 // groupMatch is a consumer group's name, or how it begins.
 func groupMatch(s string) fault {
 	start, wild := strings.CutSuffix(s, "*")
