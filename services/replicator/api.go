@@ -182,6 +182,9 @@ func (l *link) inspect() LinkState {
 		}
 	}
 	for _, p := range l.parts {
+		if p.rests() {
+			continue
+		}
 		ps := PartitionState{Rule: p.lane.name, Topic: p.topic, Partition: p.num, To: p.to, Next: p.next, Dest: p.dest}
 		for _, at := range p.pairs {
 			ps.Map = append(ps.Map, at)

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -33,6 +34,7 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 		l.opened = false
 	}
 	l.dstFailed(nil)
+	slices.SortFunc(due, func(a, b *partition) int { return cmp.Compare(b.lane.rank, a.lane.rank) }) // a first lane before its second
 	var placed []*partition
 	for _, p := range due {
 		if err := ready[p.to].err; err != nil {
@@ -45,7 +47,10 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 			l.postpone([]*partition{p}, nil)
 			continue
 		}
-		l.place(p, log, end)
+		if !l.place(p, log, end) {
+			l.postpone([]*partition{p}, nil)
+			continue
+		}
 		placed = append(placed, p)
 	}
 	// Without transactions, where a partition begins is committed first, so
@@ -57,7 +62,7 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 			return
 		}
 	}
-	l.activate(placed)
+	l.activate(slices.DeleteFunc(placed, (*partition).rests))
 }
 
 // activate fetches partitions from their positions on.

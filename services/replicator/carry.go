@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/site"
 )
 
 // carry takes one lot from source to destination. It is false when there is
@@ -97,10 +99,10 @@ func (l *link) waiting() []*partition {
 	var ps []*partition
 	spent := l.budget.Spent(time.Now())
 	for _, p := range l.parts {
-		if spent && p.lane.rank > 0 {
+		if spent && p.lane.rank > ranks[site.High] {
 			continue // what is left is for those that go first
 		}
-		if p.active && len(p.queue) > 0 {
+		if p.until = l.until(p); p.active && len(p.queue) > 0 && p.queue[0].Offset < p.until {
 			ps = append(ps, p)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -181,6 +182,7 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			return err
 		}
 		for _, p := range ps {
+			l.unfetch(p)
 			log, ok := logs[p]
 			if !ok {
 				return fmt.Errorf("the source does not say what it has of %s/%d", p.topic, p.num)
@@ -200,10 +202,13 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			p.reset()
 			p.position, p.seen, p.err, p.retry = position{next: at, epoch: -1, dest: -1}, at, nil, time.Time{}
 			p.pairs, p.onBox = nil, nil
+			if p.lane.first != nil {
+				p.position = idleNewest
+			}
 			l.notes[p.topic] = fmt.Sprintf("%s/%d: set to offset %d by hand", p.topic, p.num, at)
 			l.mu.Unlock()
 		}
-		l.begin(ctx, ps)
+		l.begin(ctx, slices.DeleteFunc(slices.Clone(ps), (*partition).rests))
 		if !l.ledger.exact {
 			return l.mirror(ctx, false)
 		}

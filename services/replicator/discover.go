@@ -42,13 +42,14 @@ func (l *link) discover(ctx context.Context) {
 	}
 	var due []*partition
 	for _, p := range l.parts {
-		if !p.active && time.Now().After(p.retry) {
+		if !p.active && !p.rests() && time.Now().After(p.retry) {
 			due = append(due, p)
 		}
 	}
 	if len(due) > 0 {
 		l.begin(within, due)
 	}
+	l.newestFirst(within)
 	l.follow(within)
 	for _, n := range l.lanes {
 		n.read(ctx)

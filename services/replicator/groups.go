@@ -106,7 +106,7 @@ func (l *link) movedGroups(here kadm.FetchOffsetsResponses) map[string][]groupKe
 	for group, got := range here {
 		for k, p := range l.parts {
 			o, ok := got.Fetched.Lookup(k.topic, k.num)
-			if !ok || o.Err != nil || o.At < 0 || k.lane.rule.Windowed() {
+			if !ok || o.Err != nil || o.At < 0 || !k.lane.ordered() {
 				continue
 			}
 			at := groupKey{group, k}
@@ -127,6 +127,9 @@ func (l *link) movedGroups(here kadm.FetchOffsetsResponses) map[string][]groupKe
 	}
 	return moved
 }
+
+// ordered is true where offsets at both ends have the same order.
+func (n *lane) ordered() bool { return !n.rule.Windowed() && n.newest == nil && n.first == nil }
 
 func (p *partition) translation(offset int64) Translation {
 	t := Translation{Rule: p.lane.name, Topic: p.topic, Partition: p.num, Offset: offset, To: p.to}
@@ -212,7 +215,7 @@ func (l *link) translate(topic string, num int32, offset int64) (all []Translati
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for k, p := range l.parts {
-		if k.topic == topic && k.num == num && !k.lane.rule.Windowed() {
+		if k.topic == topic && k.num == num && k.lane.ordered() {
 			all = append(all, p.translation(offset))
 		}
 	}

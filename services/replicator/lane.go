@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type lane struct {
 	rank  int        // lanes of a lower one go first
 	src   *kgo.Client
 
+	newest, first *lane // of a rule with newest_first: each knows the other
+
 	in    chan kgo.Fetches // one lot ahead of the queues
 	wake  chan<- struct{}
 	bytes int // waiting in the queues of its partitions
@@ -34,7 +37,7 @@ type lane struct {
 }
 
 // ranks of the profile's priorities.
-var ranks = map[string]int{site.High: 0, "": 1, site.Normal: 1, site.Low: 2}
+var ranks = map[string]int{site.High: 0, "": 2, site.Normal: 2, site.Low: 4}
 
 // lanesOf makes the lanes of a link, without their clients.
 func lanesOf(lc site.Link, siteName string) ([]*lane, error) {
@@ -74,6 +77,11 @@ func (l *link) openLanes() error {
 	lanes, err := lanesOf(l.cfg, l.site)
 	if err != nil {
 		return err
+	}
+	for _, n := range slices.Clone(lanes) {
+		if n.rule.Newest() > 0 {
+			lanes = append(lanes, n.newestLane())
+		}
 	}
 	size = max(size/int64(len(lanes)), lotMin)
 	for _, n := range lanes {

@@ -32,6 +32,9 @@ type partition struct {
 	err      error        // why it stopped, until it is carried again
 	fails    int
 	retry    time.Time // when a stopped partition is tried again
+	until    int64     // source offset that its lots end before
+	anew     bool      // it was not placed where it had been left
+	rejoin   bool      // to be fetched from elsewhere, see joinAt
 	fresh    bool      // to be compared with the destination before it begins
 	limit    int       // records of a lot, 0 for any number: looking for a record that is refused
 
@@ -70,6 +73,8 @@ type position struct {
 	// closed is up to where summaries of windows have been carried, in ms
 	// since 1970. next is then the first record of the windows that are open.
 	closed int64
+	// from is where a second lane began, 0 if it rests; see newest.go.
+	from int64
 }
 
 var unknown = position{next: -1, epoch: -1, dest: -1}
@@ -78,7 +83,7 @@ var unknown = position{next: -1, epoch: -1, dest: -1}
 // record always fits.
 func (p *partition) take(limit int) []*kgo.Record {
 	n, size := 0, 0
-	for n < len(p.queue) && (p.limit == 0 || n < p.limit) {
+	for n < len(p.queue) && (p.limit == 0 || n < p.limit) && p.queue[n].Offset < p.until {
 		s := sizeOf(p.queue[n])
 		if n > 0 && size+s > limit {
 			break

@@ -34,7 +34,11 @@ func (l *link) txnID() string { return txnPrefix + l.site + "." + l.name + "." +
 
 // positionKey names what a position is of.
 func (l *link) positionKey(p *partition) string {
-	return fmt.Sprintf("%s/%s/%d/%s", l.source, p.topic, p.num, p.to)
+	k := fmt.Sprintf("%s/%s/%d/%s", l.source, p.topic, p.num, p.to)
+	if p.lane.first != nil {
+		k += "/" + newestKey
+	}
+	return k
 }
 
 // remembered is a position and what it is of.
@@ -57,6 +61,8 @@ type positionRecord struct {
 	// Closed is up to where summaries of windows have been carried, in ms
 	// since 1970.
 	Closed int64 `json:"closed,omitempty"`
+	// From is where the lane of the newest records began, 0 if it rests.
+	From int64 `json:"from,omitempty"`
 }
 
 const positionVersion = 1
@@ -64,7 +70,7 @@ const positionVersion = 1
 func (l *link) writePositions(ctx context.Context, all map[*partition]position) error {
 	var rs []*kgo.Record
 	for p, at := range all {
-		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id), at.closed})
+		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id), at.closed, at.from})
 		if err != nil {
 			return err
 		}
@@ -91,7 +97,7 @@ func parsePosition(value []byte) (remembered, bool) {
 	if err := json.Unmarshal(value, &v); err != nil || v.Version != positionVersion || v.Next < 0 {
 		return remembered{}, false
 	}
-	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1), closed: v.Closed}, final: true}
+	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1), closed: v.Closed, from: max(v.From, 0)}, final: true}
 	at.id = parseTopicID(v.ID)
 	return at, true
 }
@@ -268,6 +274,9 @@ func metadata(at position, id kadm.TopicID, exact bool) string {
 	if at.closed != 0 {
 		s += fmt.Sprintf(" closed=%d", at.closed)
 	}
+	if at.from != 0 {
+		s += fmt.Sprintf(" from=%d", at.from)
+	}
 	if exact {
 		s += " mirror"
 	}
@@ -286,6 +295,10 @@ func parseMetadata(next int64, epoch int32, text string) remembered {
 		}
 		if ms, ok := strings.CutPrefix(word, "closed="); ok {
 			at.closed, _ = strconv.ParseInt(ms, 10, 64)
+		}
+		if from, ok := strings.CutPrefix(word, "from="); ok {
+			at.from, _ = strconv.ParseInt(from, 10, 64)
+			at.from = max(at.from, 0)
 		}
 		if text, ok := strings.CutPrefix(word, "map="); ok {
 			at.pairs = parsePairs(text)

@@ -54,6 +54,9 @@ type LinkRule struct {
 	Fields   []string    `yaml:"fields,omitempty"`   // of a JSON value that are carried; default: the value as it is
 	Sample   int         `yaml:"sample,omitempty"`   // one record of so many of each key; default: all
 	Window   *LinkWindow `yaml:"window,omitempty"`   // carry summaries instead of records
+	// NewestFirst is how old records may be, such as 10m, that go before older
+	// ones which wait; default: all go in order.
+	NewestFirst string `yaml:"newest_first,omitempty"`
 }
 
 // Condition is a question to a record. One of Key, Header and Field says what

@@ -90,6 +90,10 @@ func (c checker) linkRule(path string, r *LinkRule) {
 		c.condition(fmt.Sprintf("%s.where[%d]", path, i), &r.Where[i])
 	}
 	c.texts(path+".fields", r.Fields, fieldPath)
+	c.text(path+".newest_first", r.NewestFirst, span(time.Second, 7*24*time.Hour))
+	if r.NewestFirst != "" && r.Window != nil {
+		c.key(path+".newest_first", "", "cannot be with window: summaries need records in order")
+	}
 	if r.Sample < 0 {
 		c.value(path+".sample", "", "want one record of so many, got %d", r.Sample)
 	}
