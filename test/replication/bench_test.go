@@ -152,7 +152,7 @@ func end(cmd *exec.Cmd, sig os.Signal) {
 // ones see, transactions' ends among them: it errs by some hundredths.
 func waitCount(t *testing.T, addr, topic string, n int64, begin time.Time) time.Duration {
 	t.Helper()
-	cl := harness.Client(t, addr)
+	cl := harness.Client(t, addr, kgo.MetadataMinAge(20*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	for deadline := time.Now().Add(20 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
