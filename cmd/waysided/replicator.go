@@ -61,6 +61,7 @@ func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error
 		Site:       profile.Site,
 		Source:     boxBroker(f.broker, profile),
 		Secrets:    f.secrets,
+		Telemetry:  profile.Telemetry,
 		Registerer: reg,
 		Log:        log,
 	})
