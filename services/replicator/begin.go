@@ -70,6 +70,7 @@ func (l *link) activate(ps []*partition) {
 	offsets := map[*lane]map[string]map[int32]kgo.Offset{}
 	l.mu.Lock()
 	for _, p := range ps {
+		p.whole = p.lane.whole != nil && !p.opened
 		p.active, p.err, p.read, p.seen, p.win = true, nil, p.next, p.next, nil
 		if offsets[p.lane] == nil {
 			offsets[p.lane] = map[string]map[int32]kgo.Offset{}
@@ -77,7 +78,9 @@ func (l *link) activate(ps []*partition) {
 		if offsets[p.lane][p.topic] == nil {
 			offsets[p.lane][p.topic] = map[int32]kgo.Offset{}
 		}
-		offsets[p.lane][p.topic][p.num] = kgo.NewOffset().At(p.next)
+		if !p.whole {
+			offsets[p.lane][p.topic][p.num] = kgo.NewOffset().At(p.next)
+		}
 	}
 	l.mu.Unlock()
 	for n, at := range offsets {
@@ -86,6 +89,11 @@ func (l *link) activate(ps []*partition) {
 			n.src.RemoveConsumePartitions(map[string][]int32{topic: slices.Collect(maps.Keys(nums))})
 		}
 		n.src.AddConsumePartitions(at)
+	}
+	for _, p := range ps {
+		if p.whole {
+			p.lane.whole.add(p)
+		}
 	}
 }
 

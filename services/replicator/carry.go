@@ -19,7 +19,7 @@ func (l *link) carry(ctx context.Context) bool {
 		return false
 	}
 	l.fetch()
-	ps, outs := l.takeLot()
+	ps, outs, parcels := l.takeLot()
 	if len(ps) == 0 {
 		return false
 	}
@@ -34,18 +34,18 @@ func (l *link) carry(ctx context.Context) bool {
 			return false
 		}
 	}
-	if len(outs) > 0 {
+	if len(outs)+len(parcels) > 0 {
 		if err := l.ledger.begin(); err != nil {
 			l.drop(ps)
 			l.broke(err)
 			return true
 		}
-		l.flush(ctx, outs)
+		l.flush(ctx, outs, parcels)
 		if l.dst.BufferedProduceRecords() > 0 {
 			return false // ctx has ended, and the answers do not come
 		}
 	}
-	if l.settle(ctx, ps) && len(outs) > 0 {
+	if l.settle(ctx, ps) && len(outs)+len(parcels) > 0 {
 		l.adapt(time.Since(began) + l.budget.Wait(time.Now()))
 	}
 	return true
@@ -66,7 +66,7 @@ type out struct {
 }
 
 // takeLot takes from all queues up to l.lotSize bytes together.
-func (l *link) takeLot() (ps []*partition, outs []out) {
+func (l *link) takeLot() (ps []*partition, outs []out, parcels []parcel) {
 	left, records := l.lotSize, lotRecords
 	for _, p := range l.waiting() {
 		if left <= 0 || records <= 0 {
@@ -75,6 +75,12 @@ func (l *link) takeLot() (ps []*partition, outs []out) {
 		rs := p.take(left)
 		for _, r := range rs {
 			left -= sizeOf(r)
+			if p.whole {
+				if r.Value != nil {
+					parcels = append(parcels, parcel{p, r, r.Value})
+				}
+				continue
+			}
 			for _, o := range l.convert(p, r) {
 				outs = append(outs, out{p, r.Offset, o})
 			}
@@ -90,7 +96,7 @@ func (l *link) takeLot() (ps []*partition, outs []out) {
 			ps = append(ps, p)
 		}
 	}
-	return ps, outs
+	return ps, outs, parcels
 }
 
 // waiting are the partitions that have something queued: those of lanes that
@@ -114,7 +120,7 @@ func (l *link) waiting() []*partition {
 
 // flush produces all and waits until it is answered, for ever while ctx
 // lasts and a moment longer: what is on its way then would have to come again.
-func (l *link) flush(ctx context.Context, outs []out) {
+func (l *link) flush(ctx context.Context, outs []out, parcels []parcel) {
 	for _, o := range outs {
 		size := int64(len(o.r.Key) + len(o.r.Value))
 		l.dst.Produce(context.Background(), o.r, func(r *kgo.Record, err error) {
@@ -124,6 +130,9 @@ func (l *link) flush(ctx context.Context, outs []out) {
 	wait, cancel := l.lasting(ctx)
 	defer cancel()
 	l.state.waiting(true)
+	if err := l.stamper.send(wait, parcels); err != nil {
+		l.undelivered(parcels, err)
+	}
 	_ = l.dst.Flush(wait)
 	l.state.waiting(false)
 }

@@ -182,7 +182,6 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			return err
 		}
 		for _, p := range ps {
-			l.unfetch(p)
 			log, ok := logs[p]
 			if !ok {
 				return fmt.Errorf("the source does not say what it has of %s/%d", p.topic, p.num)
@@ -197,6 +196,7 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			if at < log.start || at > log.end {
 				return fmt.Errorf("%s/%d has offsets %d to %d at the source, not %d", p.topic, p.num, log.start, log.end, at)
 			}
+			l.unfetch(p)
 			l.log.Warn("position is set by hand", "topic", p.topic, "partition", p.num, "from", p.next, "to", at)
 			l.mu.Lock()
 			p.reset()

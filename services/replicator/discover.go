@@ -89,6 +89,7 @@ func (l *link) open(ctx context.Context) bool {
 		return false
 	}
 	l.opened = true
+	l.stamper = stamper{l: l}
 	l.mu.Lock()
 	l.promise = atLeastOnce
 	if l.ledger.exact {
@@ -197,7 +198,7 @@ func (l *link) sourceTopics(ctx context.Context) (kadm.TopicDetails, error) {
 func (l *link) forget(n *lane, topic string) {
 	l.log.Info("topic is gone from the source", "topic", topic)
 	l.halt(n)
-	n.src.PurgeTopicsFromConsuming(topic)
+	n.purge(topic)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.parts, func(k key, p *partition) bool {
@@ -225,5 +226,13 @@ func (l *link) stopTopic(n *lane, topic string, err error) {
 			l.stop(p, err)
 		}
 	}
+	n.purge(topic)
+}
+
+// purge forgets a topic. No reader runs.
+func (n *lane) purge(topic string) {
 	n.src.PurgeTopicsFromConsuming(topic)
+	if n.whole != nil {
+		delete(n.whole.at, topic)
+	}
 }

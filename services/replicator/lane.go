@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
@@ -25,7 +26,8 @@ type lane struct {
 	rank  int        // lanes of a lower one go first
 	src   *kgo.Client
 
-	newest, first *lane // of a rule with newest_first: each knows the other
+	whole         *batches // nil where records are carried one by one
+	newest, first *lane    // of a rule with newest_first: each knows the other
 
 	in    chan kgo.Fetches // one lot ahead of the queues
 	wake  chan<- struct{}
@@ -97,6 +99,9 @@ func (l *link) openLanes() error {
 			return err
 		}
 		n.src, n.in, n.wake = src, make(chan kgo.Fetches, 1), l.wake
+		if l.verbatim(n) {
+			n.whole = &batches{cl: src, size: int32(size), at: map[string]map[int32]int64{}, ids: map[string]kadm.TopicID{}, open: kgo.DefaultDecompressor()}
+		}
 		l.lanes = append(l.lanes, n)
 	}
 	return nil
@@ -109,18 +114,27 @@ func (n *lane) read(ctx context.Context) {
 	}
 	ctx, n.stop = context.WithCancel(ctx)
 	n.done.Go(func() {
-		for ctx.Err() == nil {
-			lot := n.src.PollRecords(ctx, lotRecords)
-			if lot.Empty() {
-				continue
-			}
-			n.in <- lot
-			select {
-			case n.wake <- struct{}{}:
-			default:
-			}
-		}
+		n.poll(ctx, func() kgo.Fetches { return n.src.PollRecords(ctx, lotRecords) })
 	})
+	if n.whole != nil && len(n.whole.at) > 0 {
+		n.done.Go(func() {
+			n.poll(ctx, func() kgo.Fetches { return n.whole.poll(ctx) })
+		})
+	}
+}
+
+func (n *lane) poll(ctx context.Context, fetch func() kgo.Fetches) {
+	for ctx.Err() == nil {
+		lot := fetch()
+		if lot.Empty() {
+			continue
+		}
+		n.in <- lot
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // halt ends the reader and returns what it had fetched. Between halt and

@@ -30,6 +30,7 @@ type link struct {
 	lanes     []*lane
 	srcAdm    *kadm.Client
 	ledger    ledger
+	stamper   stamper
 	opened    bool      // there is a producer that nothing has failed of
 	retry     time.Time // when to open it again
 	fails     int
@@ -110,6 +111,7 @@ func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 	}
 	l.srcAdm = kadm.NewClient(l.lanes[0].src)
 	l.ledger = ledger{l: l, exact: true}
+	l.stamper = stamper{l: l}
 	return l, nil
 }
 

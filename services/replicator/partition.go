@@ -32,6 +32,8 @@ type partition struct {
 	err      error        // why it stopped, until it is carried again
 	fails    int
 	retry    time.Time // when a stopped partition is tried again
+	whole    bool      // its queue is of batches, see verbatim.go
+	opened   bool      // it is carried as records since batches were refused
 	until    int64     // source offset that its lots end before
 	anew     bool      // it was not placed where it had been left
 	rejoin   bool      // to be fetched from elsewhere, see joinAt

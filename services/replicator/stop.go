@@ -35,6 +35,9 @@ func (l *link) broke(err error) {
 func (l *link) unfetch(p *partition) {
 	l.halt(p.lane)
 	p.lane.src.RemoveConsumePartitions(map[string][]int32{p.topic: {p.num}})
+	if p.lane.whole != nil {
+		p.lane.whole.remove(p.topic, p.num)
+	}
 }
 
 // stop ends the fetching of a partition until its next try.

@@ -10,6 +10,7 @@ type Link struct {
 	// no transactions; default: at least once there, and say so.
 	Guarantee string `yaml:"guarantee,omitempty"`
 	// Compression on the way: zstd, lz4, snappy, gzip or none; default zstd.
+	// KeepBatches carries batches as the producers made them.
 	Compression string      `yaml:"compression,omitempty"`
 	TLS         *ClientTLS  `yaml:"tls,omitempty"`  // default: plain text
 	SASL        *ClientSASL `yaml:"sasl,omitempty"` // default: nobody logs in
@@ -36,6 +37,7 @@ const (
 	Up          = "up"
 	Down        = "down"
 	ExactlyOnce = "exactly-once"
+	KeepBatches = "keep"
 	High        = "high"
 	Normal      = "normal"
 	Low         = "low"

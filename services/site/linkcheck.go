@@ -15,6 +15,29 @@ func (c checker) links(path string, links []Link) {
 		c.link(at(i), &links[i])
 	}
 	c.unique(len(links), func(i int) (string, string) { return links[i].Name, at(i) + ".name" })
+	for i := range links {
+		c.kept(at(i), &links[i], links)
+	}
+}
+
+// kept refuses what would go in a circle: batches are not opened, so nobody
+// can see in their records where they have been, and names have to tell.
+func (c checker) kept(path string, l *Link, links []Link) {
+	if l.Compression != KeepBatches {
+		return
+	}
+	if l.Direction == Down || l.Prefix == "" {
+		c.value(path+".compression", "", "keep is for links up with a prefix: records in kept batches do not say where they have been")
+		return
+	}
+	for _, down := range links {
+		for _, t := range down.Topics {
+			start, wild := strings.CutSuffix(t, "*")
+			if down.Direction == Down && (strings.HasPrefix(start, l.Prefix) || wild && strings.HasPrefix(l.Prefix, start)) {
+				c.value(path+".compression", "", "keep: link %s would carry topics that begin with %q back, which only records that are not kept in batches can prevent", down.Name, l.Prefix)
+			}
+		}
+	}
 }
 
 func (c checker) link(path string, l *Link) {
@@ -30,7 +53,7 @@ func (c checker) link(path string, l *Link) {
 	}
 	c.text(path+".direction", l.Direction, oneOf(Up, Down))
 	c.text(path+".guarantee", l.Guarantee, oneOf(ExactlyOnce))
-	c.text(path+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none"))
+	c.text(path+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none", KeepBatches))
 	c.text(path+".dead_letter", l.DeadLetter, topicName)
 	c.texts(path+".groups", l.Groups, groupMatch)
 	if len(l.Groups) > 0 && l.Direction == Down {
