@@ -4,6 +4,8 @@ GO ?= go
 # Where the host's own apt configuration names no Debian mirror (Ubuntu), set
 # WAYSIDE_MIRROR and WAYSIDE_SECURITY_MIRROR in the environment.
 SITE ?= examples/shop.yaml
+# The board that test-all and vm-short run on.
+BOARD ?= qemu-arm64
 export CGO_ENABLED ?= 0
 # git refuses to read a checkout that another user owns, as in containers, and
 # go list and go build fail with it unless they leave git alone.
@@ -11,7 +13,9 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-.PHONY: help run build test check unit vm bench-broker bench-delta bench-replicator clients soak soak-links clean
+VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
+
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-replicator clients soak soak-links clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +35,7 @@ build: $(WAYSIDE) ## build the image of the generic x86 board into out/
 test: $(WAYSIDE) ## unit tests, then the promises in virtual machines
 	@$(WAYSIDE) host setup --for test
 	@$(MAKE) --no-print-directory check unit clients vm
+	@$(MAKE) --no-print-directory vm-short BOARD=qemu-arm64
 
 check: ## formatting, vet, also for macOS
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: run gofmt -w on these files"; exit 1; }
@@ -44,7 +49,16 @@ clients: ## other people's Kafka clients against the broker, and links to a real
 	@WAYSIDE_CLIENTS=1 $(GO) test -p 1 -count 1 -timeout 20m -v ./test/clients ./test/replication
 
 vm: ## what an outsider may rely on, in virtual machines
-	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
+	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $(VM_PACKAGES)
+
+# What each other board shows on each run: it boots, an update that fails falls
+# back, and the broker takes and gives records.
+vm-short: ## the same, one life of a box of another board: BOARD=qemu-arm64
+	@WAYSIDE_VM=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -count 1 -timeout 20m -v -run 'TestFaults/kernel_panic' ./test/update
+
+test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board: BOARD=qemu-arm64
+	@$(WAYSIDE) host setup --for test
+	@WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 120m -v $(VM_PACKAGES)
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)

@@ -15,7 +15,7 @@ import (
 	"github.com/waysideos/wayside/image/layout"
 )
 
-//go:embed */board.yaml packages.lock.json
+//go:embed */board.yaml */config.txt packages.lock.json
 var files embed.FS
 
 // Lock is the committed lock file of the Debian packages that boards name.
@@ -107,8 +107,13 @@ func (b Board) Validate() error {
 	if _, err := layout.Partitions(b.Arch); err != nil {
 		errs = append(errs, fmt.Errorf("arch: %w", err))
 	}
-	if b.Boot != "systemd-boot" {
-		errs = append(errs, fmt.Errorf("boot: %q is no boot back end; there is systemd-boot", b.Boot))
+	if b.Boot != layout.BootSystemd && b.Boot != layout.BootUBoot {
+		errs = append(errs, fmt.Errorf("boot: %q is no boot back end; there are %s and %s", b.Boot, layout.BootSystemd, layout.BootUBoot))
+	}
+	for _, f := range b.BootFiles {
+		if (f.Package == "") != (f.From == "") || len(f.Files) == 0 {
+			errs = append(errs, fmt.Errorf("boot_files: %+v: want files, and package and from both or neither", f))
+		}
 	}
 	for _, word := range b.Cmdline {
 		if strings.ContainsAny(word, " \t\n\"") {
@@ -119,10 +124,17 @@ func (b Board) Validate() error {
 		}
 	}
 	if q := b.QEMU; q != nil {
-		for _, f := range []struct{ name, value string }{
-			{"system", q.System}, {"machine", q.Machine}, {"cpu", q.CPU}, {"firmware", q.Firmware},
-			{"code", q.Code}, {"vars", q.Vars}, {"disk", q.Disk}, {"nic", q.NIC},
-		} {
+		fields := []struct{ name, value string }{{"system", q.System}, {"machine", q.Machine}}
+		switch q.Plays {
+		case "":
+			fields = append(fields, []struct{ name, value string }{
+				{"cpu", q.CPU}, {"firmware", q.Firmware}, {"code", q.Code}, {"vars", q.Vars}, {"disk", q.Disk}, {"nic", q.NIC},
+			}...)
+		case PlaysPi:
+		default:
+			errs = append(errs, fmt.Errorf("qemu.plays: %q: there is %s", q.Plays, PlaysPi))
+		}
+		for _, f := range fields {
 			need("qemu."+f.name, f.value)
 		}
 		if q.MemoryMiB <= 0 || q.SMP <= 0 {

@@ -21,6 +21,10 @@ func TestAllBoardsAreValid(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(notes), "# "+b.Slug+"\n") {
 			t.Errorf("board %s: want notes in README.md under its slug as title (%v)", b.Slug, err)
 		}
+		page, err := os.ReadFile(filepath.Join("..", "docs", "boards", b.Slug+".md"))
+		if err != nil || !strings.HasPrefix(string(page), "# "+b.Slug+"\n") {
+			t.Errorf("board %s: want a page in docs/boards under its slug as title (%v)", b.Slug, err)
+		}
 	}
 }
 

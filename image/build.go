@@ -16,6 +16,7 @@ import (
 	"github.com/waysideos/wayside/image/initramfs"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/modules"
+	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/image/rootfs"
 	"github.com/waysideos/wayside/image/uki"
 	"github.com/waysideos/wayside/image/verity"
@@ -84,7 +85,7 @@ func (w *build) run(ctx context.Context, progress func(Event)) error {
 	if progress == nil {
 		progress = func(Event) {}
 	}
-	w.disk, w.size = diskTable(w.plan.layout, w.plan.Release)
+	w.disk, w.size = diskTable(w.plan.layout, w.plan.Release, w.byUBoot())
 	if err := w.out.Truncate(w.size); err != nil {
 		return fmt.Errorf("write image: %w", err)
 	}
@@ -165,10 +166,13 @@ func (w *build) makeUKI(context.Context) (detail string, err error) {
 		{Name: uki.OSRel, Data: osRelease(r)},
 		{Name: uki.Cmdline, Data: []byte(strings.Join(words, " "))},
 		{Name: uki.Uname, Data: []byte(r.Kernel)},
-		{Name: uki.Linux, Data: w.plan.kernel},
-		{Name: uki.Initrd, Data: w.initramfs},
 	}
-	if w.in.PolicyKey != nil {
+	for _, tree := range w.plan.trees {
+		sections = append(sections, uki.Section{Name: uki.DTBAuto, Data: tree})
+	}
+	sections = append(sections, uki.Section{Name: uki.Linux, Data: w.plan.kernel}, uki.Section{Name: uki.Initrd, Data: w.initramfs})
+	if w.in.PolicyKey != nil && !w.byUBoot() { // no machine that it starts has a TPM
+
 		w.uki, err = uki.BuildVouched(w.plan.stub, sections, w.in.PolicyKey)
 	} else {
 		w.uki, err = uki.Build(w.plan.stub, sections)
@@ -190,7 +194,9 @@ func (w *build) sign(context.Context) (detail string, err error) {
 	if w.uki, err = uki.Sign(w.uki, w.in.Keys, at); err != nil {
 		return "", fmt.Errorf("kernel image: %w", err)
 	}
-	w.loaders = loaders(w.plan.Release.Arch, w.plan.loader)
+	if !w.byUBoot() {
+		w.loaders = loaders(w.plan.Release.Arch, w.plan.loader)
+	}
 	for i := range w.loaders {
 		l := &w.loaders[i]
 		if l.Data, err = uki.Sign(l.Data, w.in.Keys, at); err != nil {
@@ -211,12 +217,23 @@ func loaders(goarch string, manager []byte) []disk.FATFile {
 	return []disk.FATFile{{Path: first, Data: program}, {Path: layout.BootManager(goarch), Data: manager}}
 }
 
+func (w *build) byUBoot() bool { return w.in.Board.Boot == layout.BootUBoot }
+
+// ukiName is the kernel image's name in a fresh image.
+func ukiName(r release.Release, byUBoot bool) string {
+	if byUBoot {
+		return layout.ESPSlots[0]
+	}
+	return layout.UKIName(r.Version)
+}
+
 func (w *build) writeESP(context.Context) (string, error) {
 	r := w.plan.Release
-	files := append(w.loaders[:len(w.loaders):len(w.loaders)],
-		disk.FATFile{Path: layout.ESPLoaderConf, Data: []byte(loaderConf(w.in.Enrol.mode()))},
-		disk.FATFile{Path: path.Join(layout.ESPUKIDir, layout.UKIName(r.Version)), Data: w.uki},
-	)
+	files := append(w.loaders[:len(w.loaders):len(w.loaders)], w.plan.boot...)
+	files = append(files, disk.FATFile{Path: path.Join(layout.ESPUKIDir, ukiName(r, w.byUBoot())), Data: w.uki})
+	if !w.byUBoot() {
+		files = append(files, disk.FATFile{Path: layout.ESPLoaderConf, Data: []byte(loaderConf(w.in.Enrol.mode()))})
+	}
 	auth, err := w.in.Enrol.files(time.Unix(r.Epoch, 0))
 	if err != nil {
 		return "", err
@@ -226,7 +243,11 @@ func (w *build) writeESP(context.Context) (string, error) {
 		files = append(files, disk.FATFile{Path: layout.ESPSite, Data: w.in.Site})
 	}
 	p := partition(w.disk, w.plan.layout, layout.ESP)
-	if err := disk.WriteFAT(newSection(w.out, p.Start, p.Size), espVolume(p, r), files); err != nil {
+	volume := espVolume(p, r)
+	if w.byUBoot() {
+		volume.Reserved = recordSectors()
+	}
+	if err := disk.WriteFAT(newSection(w.out, p.Start, p.Size), volume, files); err != nil {
 		return "", fmt.Errorf("boot partition: %w", err)
 	}
 	return fmt.Sprintf("%d files", len(files)), nil

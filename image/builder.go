@@ -31,6 +31,10 @@ type Input struct {
 	// usr/lib/systemd/boot/efi.
 	Kernel fs.FS
 	Loader fs.FS
+	// Firmware are the unpacked packages that Board.Firmware names, in its order.
+	Firmware []fs.FS
+	// Boot are the unpacked packages that Board.BootPackages names, in order.
+	Boot []fs.FS
 	// Packages are the Debian packages in the image, for its package list.
 	Packages []Package
 

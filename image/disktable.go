@@ -15,9 +15,10 @@ import (
 const espLabel = "WAYSIDE"
 
 // diskTable lays the shipped partitions out and returns the size of the disk
-// that just holds them. Every GUID derives from the release.
-func diskTable(parts []layout.Partition, r release.Release) (disk.Table, int64) {
-	t := disk.Table{GUID: r.Derive("disk").String()}
+// that just holds them. Every GUID derives from the release. What U-Boot starts
+// is found by boot ROMs that know the partition table of old only.
+func diskTable(parts []layout.Partition, r release.Release, byUBoot bool) (disk.Table, int64) {
+	t := disk.Table{GUID: r.Derive("disk").String(), Boot: bootProgram(r.Arch), Hybrid: byUBoot}
 	at := layout.Alignment
 	for _, p := range parts {
 		entry := disk.Partition{
@@ -32,6 +33,14 @@ func diskTable(parts []layout.Partition, r release.Release) (disk.Table, int64) 
 	}
 	// A whole number of MiB, so that tools need not round.
 	return t, alignUp(disk.DiskSize(at))
+}
+
+// bootProgram is what machines start that have no UEFI; there are some of x86.
+func bootProgram(goarch string) string {
+	if goarch == "amd64" {
+		return disk.BIOSNotice
+	}
+	return ""
 }
 
 func alignUp(n int64) int64 {

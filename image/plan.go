@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/waysideos/wayside/image/attest"
+	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/modules"
 	"github.com/waysideos/wayside/image/release"
@@ -32,7 +33,8 @@ type Plan struct {
 	// Modules by path below the kernel's module folder.
 	InitramfsModules []string  `json:"initramfs_modules"`
 	RootModules      []string  `json:"root_modules"`
-	Load             []string  `json:"load"` // modules loaded in any case, by name
+	Load             []string  `json:"load"`               // modules loaded in any case, by name
+	Firmware         []string  `json:"firmware,omitempty"` // by path below usr/lib/firmware
 	Packages         []Package `json:"packages"`
 	Files            int       `json:"files"` // entries of the root tree
 	Bytes            int64     `json:"bytes"` // their content
@@ -45,7 +47,10 @@ type Plan struct {
 
 	components []attest.Component // what the image is made of
 	sbom       []byte
-	loader     []byte // systemd-boot, unsigned
+	loader     []byte         // systemd-boot, unsigned; nil where U-Boot starts kernel images
+	boot       []disk.FATFile // of the boot partition, and of no slot
+	trees      [][]byte       // device trees
+	licences   []rootfs.Entry // of what is on the boot partition
 	stub       []byte
 	root       []rootfs.Entry // without the modules' own files, which the build extracts
 }
@@ -77,10 +82,13 @@ func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	if err := in.Enrol.check(); err != nil {
 		return nil, err
 	}
+	if in.Board.Boot == layout.BootUBoot && (in.Encrypt || in.Enrol != nil) {
+		return nil, fmt.Errorf("board %s has neither TPM nor Secure Boot: build without encryption and without enrolling keys", in.Board.Slug)
+	}
 	if in.Encrypt && in.PolicyKey == nil {
 		return nil, errors.New("encryption by the TPM: needs a policy key, none is given")
 	}
-	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planModules, p.planRoot} {
+	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planRoot} {
 		if err := step(ctx, in); err != nil {
 			return nil, err
 		}
@@ -113,10 +121,10 @@ func (p *Plan) planKernel(_ context.Context, in *Input) error {
 	if p.kernel, err = fs.ReadFile(in.Kernel, "boot/vmlinuz-"+p.Release.Kernel); err != nil {
 		return fmt.Errorf("kernel package %s: %w", in.Board.Packages.Kernel, err)
 	}
-	if p.loader, err = readEFI(in, "systemd-boot"+efiArch[in.Board.Arch]+".efi"); err != nil {
+	if p.stub, err = readEFI(in, "linux"+efiArch[in.Board.Arch]+".efi.stub"); err != nil || in.Board.Boot == layout.BootUBoot {
 		return err
 	}
-	p.stub, err = readEFI(in, "linux"+efiArch[in.Board.Arch]+".efi.stub")
+	p.loader, err = readEFI(in, "systemd-boot"+efiArch[in.Board.Arch]+".efi")
 	return err
 }
 
@@ -168,7 +176,7 @@ func (p *Plan) planRoot(_ context.Context, in *Input) error {
 	if err != nil {
 		return err
 	}
-	if p.root, err = rootfs.Complete(slices.Concat(entries, in.Overlays)); err != nil {
+	if p.root, err = rootfs.Complete(slices.Concat(entries, p.root, in.Overlays)); err != nil {
 		return err
 	}
 	view, err := rootfs.View(p.root)
@@ -244,6 +252,9 @@ func cmdline(in *Input, r release.Release, rootHash string, dataBlocks int64) []
 	if rootHash != "" {
 		words = append(words, layout.CmdRootHash+"="+rootHash, layout.CmdDataBlocks+"="+strconv.FormatInt(dataBlocks, 10))
 	}
+	if in.Board.Boot != layout.BootSystemd {
+		words = append(words, layout.CmdBoot+"="+in.Board.Boot)
+	}
 	if in.Encrypt {
 		words = append(words, layout.CmdEncrypt+"=tpm")
 	}
@@ -281,6 +292,9 @@ func (b *Builder) Explain(ctx context.Context, w io.Writer) error {
 	out.line("load", "%s", strings.Join(p.Load, " "))
 	for _, m := range p.InitramfsModules {
 		out.line("early", "%s", m)
+	}
+	for _, name := range p.Firmware {
+		out.line("firmware", "%s", name)
 	}
 	return out.err
 }

@@ -55,6 +55,11 @@ func baseTree(in *Input, p *Plan) ([]rootfs.Entry, error) {
 		rootfs.Bytes(layout.RootPackages, 0o644, append(packages, '\n')),
 		rootfs.Bytes(layout.RootModulesLoad, 0o644, lines(p.Load)),
 	}
+	boot, err := p.bootTree()
+	if err != nil {
+		return nil, err
+	}
+	entries = append(entries, boot...)
 	if in.UpdateRoot != nil {
 		entries = append(entries, rootfs.Bytes(layout.RootTUF, 0o644, in.UpdateRoot))
 	}

@@ -33,13 +33,18 @@ func Verify(img io.ReaderAt, size int64, certs ...*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if err := p.verifyESP(certs); err != nil {
-		return err
+	if p.table.Boot != "" && p.table.Boot != disk.BIOSNotice {
+		return errors.New("the first sector holds a boot program that no build puts there")
 	}
 	if len(p.ukis) != 1 {
 		return fmt.Errorf("the boot partition holds %d kernel images, a shipped image has one", len(p.ukis))
 	}
 	boot := p.ukis[0]
+	if !boot.byUBoot() {
+		if err := p.verifyESP(certs); err != nil {
+			return err
+		}
+	}
 	if err := verifyPE("kernel image", boot.path, boot.pe, certs); err != nil {
 		return err
 	}
@@ -53,6 +58,11 @@ func Verify(img io.ReaderAt, size int64, certs ...*x509.Certificate) error {
 	root, err := p.root(dataBlocks)
 	if err != nil {
 		return err
+	}
+	if boot.byUBoot() {
+		if err := p.verifyBootFiles(root); err != nil {
+			return err
+		}
 	}
 	r, err := readRelease(root)
 	if err != nil {
@@ -91,7 +101,7 @@ func (p *parts) verifyESP(certs []*x509.Certificate) error {
 				return err
 			}
 		case strings.EqualFold(dir, layout.ESPUKIDir+"/"): // looked at by the caller
-		case f.Path == layout.ESPSite, f.Path == layout.ESPRecovery, path.Dir(f.Path) == layout.ESPSecrets: // the owner's
+		case isOwners(f.Path):
 		default:
 			return fmt.Errorf("the boot partition holds %s, which no build puts there", f.Path)
 		}
@@ -157,7 +167,7 @@ func (p *parts) verifyIdentity(r release.Release, boot bootImage, dataBlocks int
 		{"epoch", fmt.Sprint(r.Epoch), boot.cmdline[layout.CmdEpoch]},
 		{"counter", fmt.Sprint(r.Counter), cmp.Or(boot.cmdline[layout.CmdCounter], "0")},
 		{"kernel", r.Kernel, string(uki.Find(boot.sections, uki.Uname))},
-		{"file name", layout.UKIName(r.Version), path.Base(boot.path)},
+		{"file name", ukiName(r, boot.byUBoot()), path.Base(boot.path)},
 	} {
 		if said.root != said.boot {
 			return fmt.Errorf("%s: the root says %q, the kernel image %q", said.what, said.root, said.boot)
@@ -170,16 +180,19 @@ func (p *parts) verifyIdentity(r release.Release, boot bootImage, dataBlocks int
 	if want := verityParams(r); params.UUID != want.UUID || !bytes.Equal(params.Salt, want.Salt) {
 		return errors.New("slot root-a: UUID or salt of the verity superblock is not the release's")
 	}
-	return p.verifyTable(r)
+	return p.verifyTable(r, boot.byUBoot())
 }
 
 // verifyTable checks that the disk is laid out as the release's is.
-func (p *parts) verifyTable(r release.Release) error {
+func (p *parts) verifyTable(r release.Release, byUBoot bool) error {
 	parts, err := shipped(r.Arch)
 	if err != nil {
 		return err
 	}
-	want, _ := diskTable(parts, r)
+	want, _ := diskTable(parts, r, byUBoot)
+	if p.table.Hybrid != want.Hybrid {
+		return fmt.Errorf("partition table: hybrid %v, the release has %v", p.table.Hybrid, want.Hybrid)
+	}
 	if p.table.GUID != want.GUID || len(p.table.Partitions) != len(want.Partitions) {
 		return fmt.Errorf("partition table: disk %s with %d partitions, the release has %s with %d",
 			p.table.GUID, len(p.table.Partitions), want.GUID, len(want.Partitions))

@@ -76,10 +76,14 @@ func (c Config) accelArgs() ([]string, error) {
 	return nil, fmt.Errorf("accelerator %q: a command line needs kvm or tcg", c.Accel)
 }
 
-// machineArg gives firmware with Secure Boot the system management mode in
-// which it guards its variables.
+// guardsVariables says that the firmware keeps its variables for itself in
+// system management mode, which only x86 has.
+func (c Config) guardsVariables() bool {
+	return c.SecureBoot != nil && c.Board.QEMU.System == "x86_64"
+}
+
 func (c Config) machineArg() string {
-	if c.SecureBoot != nil && c.Board.QEMU.System == "x86_64" {
+	if c.guardsVariables() {
 		return c.Board.QEMU.Machine + ",smm=on"
 	}
 	return c.Board.QEMU.Machine
@@ -90,6 +94,8 @@ func (c Config) firmwareArgs() []string {
 	var args []string
 	if c.SecureBoot != nil {
 		code = c.Firmware.SecureCode
+	}
+	if c.guardsVariables() {
 		args = []string{"-global", "driver=cfi.pflash01,property=secure,value=on"}
 	}
 	args = append(args, "-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+escape(code))
@@ -124,7 +130,14 @@ func (c Config) diskArgs() []string {
 	for _, n := range nodes {
 		args = append(args, "-blockdev", n)
 	}
-	return append(args, "-device", c.Board.QEMU.Disk+",drive=disk,bootindex=0")
+	if c.Board.QEMU.Bus != "" {
+		args = append(args, "-device", c.Board.QEMU.Bus)
+	}
+	disk := c.Board.QEMU.Disk + ",drive=disk"
+	if !strings.HasPrefix(disk, "sd-card") { // which knows no order
+		disk += ",bootindex=0"
+	}
+	return append(args, "-device", disk)
 }
 
 // networkArgs gives the NIC no option ROM: with one, OVMF tries to boot from
@@ -148,7 +161,7 @@ func (c Config) tpmArgs() []string {
 	return []string{
 		"-chardev", fmt.Sprintf("socket,id=tpm-socket,fd=%d", fdTPM),
 		"-tpmdev", "emulator,id=tpm,chardev=tpm-socket",
-		"-device", "tpm-crb,tpmdev=tpm",
+		"-device", c.Board.QEMU.TPM + ",tpmdev=tpm",
 	}
 }
 

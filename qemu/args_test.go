@@ -18,7 +18,7 @@ func argsConfig() Config {
 	return Config{
 		Board: boards.Board{Slug: "qemu_x86_64", QEMU: &boards.QEMU{
 			System: "x86_64", Machine: "q35", CPU: "max", MemoryMiB: 512, SMP: 2,
-			Disk: "virtio-blk-pci", NIC: "virtio-net-pci", Watchdog: "i6300esb",
+			Disk: "virtio-blk-pci", NIC: "virtio-net-pci", Watchdog: "i6300esb", TPM: "tpm-crb",
 		}},
 		Image:    "/images/box.img",
 		Firmware: Firmware{Code: "/fw/OVMF_CODE_4M.fd", Vars: "/fw/OVMF_VARS_4M.fd", SecureCode: "/fw/secure.fd"},
@@ -43,7 +43,12 @@ func TestArgs(t *testing.T) {
 		},
 		"copy":       func(c *Config) { c.Disk = DiskCopy; c.DiskFile = "/disks/kept, really.raw" },
 		"secureboot": func(c *Config) { c.SecureBoot, c.TPM = &SecureBoot{}, true },
-		"dropping":   func(c *Config) { c.Disk = DiskDropping },
+		"secureboot-arm64": func(c *Config) {
+			board := *c.Board.QEMU
+			board.System, board.Machine, board.CPU = "aarch64", "virt", "cortex-a72"
+			c.Board.QEMU, c.SecureBoot = &board, &SecureBoot{}
+		},
+		"dropping": func(c *Config) { c.Disk = DiskDropping },
 		"more": func(c *Config) {
 			c.MemoryMiB, c.SMP = 1024, 4
 			c.Firmware.Vars = ""

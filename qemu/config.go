@@ -120,7 +120,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.SMP = c.Board.QEMU.SMP
 		// An emulated processor now and then loses its timer when the others
 		// are called into system management mode.
-		if c.SecureBoot != nil {
+		if c.guardsVariables() {
 			c.SMP = 1
 		}
 	}
@@ -135,6 +135,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SecureBoot != nil && (c.Firmware.SecureCode == "" || c.Firmware.Vars == "") {
 		return c, fmt.Errorf("board %q names no firmware for Secure Boot: qemu.secure_code and qemu.vars in its board.yaml", c.Board.Slug)
+	}
+	if c.TPM && c.Board.QEMU.TPM == "" {
+		return c, fmt.Errorf("board %q names no TPM that its kernel knows: qemu.tpm in its board.yaml", c.Board.Slug)
 	}
 	if c.Advertised != "" {
 		if _, err := c.forward(c.Advertised); err != nil {

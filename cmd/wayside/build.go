@@ -3,12 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +57,7 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 
 func newBuildCmd() *cobra.Command {
 	var o buildOptions
-	var explain, asJSON bool
+	var explain, asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build a signed disk image from a board and a site profile",
@@ -67,23 +67,33 @@ ordinary user. Equal inputs give equal bytes.`,
 		Example: `  wayside build --site examples/shop.yaml -o out/
   wayside build --board x86-64-uefi --site shop.yaml --version 1.4.0 -o out/
   wayside build --enroll-keys --board x86-64-uefi -o out/    the boot menu offers to enrol our keys
+  wayside build --all -o out/               every board, several at a time
   wayside build --explain`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if explain {
 				return explainImage(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			res, err := buildImage(cmd.Context(), o, cmd.ErrOrStderr())
+			results := make([]built, 1)
+			var err error
+			if all {
+				results, err = buildAll(cmd.Context(), o, cmd.ErrOrStderr())
+			} else {
+				results[0], err = buildImage(cmd.Context(), o, cmd.ErrOrStderr())
+			}
 			if err != nil || !asJSON {
 				return err
 			}
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+			return printBuilt(cmd.OutOrStdout(), results...)
 		},
 	}
 	o.add(cmd)
 	cmd.Flags().StringVarP(&o.out, "out", "o", "out", "`folder` the image is written to")
+	cmd.Flags().BoolVar(&all, "all", false, "build the images of all boards")
 	cmd.Flags().BoolVar(&explain, "explain", false, "print what would be built, and build nothing")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON on standard output")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON on standard output, one object a line")
+	cmd.MarkFlagsMutuallyExclusive("all", "board")
+	cmd.MarkFlagsMutuallyExclusive("all", "explain")
 	return cmd
 }
 
@@ -248,7 +258,13 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 		return nil, err
 	}
 	in.Kernel, in.Loader = pkgs.kernel.FS(), pkgs.loader.FS()
-	for _, pkg := range []debian.Package{pkgs.kernel, pkgs.loader} {
+	for _, pkg := range pkgs.devices {
+		in.Firmware = append(in.Firmware, pkg.FS())
+	}
+	for _, pkg := range pkgs.boot {
+		in.Boot = append(in.Boot, pkg.FS())
+	}
+	for _, pkg := range slices.Concat([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices, pkgs.boot) {
 		in.Packages = append(in.Packages, image.Package{
 			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
 		})

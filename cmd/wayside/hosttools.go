@@ -26,6 +26,7 @@ type hostTool struct {
 var hostTools = []hostTool{
 	// QEMU 7.2 crashes a third of all boots of kernel 6.12 under TCG.
 	{name: "qemu-system-x86_64", packages: []string{"qemu-system-x86"}, min: qemu.MinVersion, version: []string{"--version"}},
+	{name: "qemu-system-aarch64", packages: []string{"qemu-system-arm"}, min: qemu.MinVersion, version: []string{"--version"}, test: true},
 	{name: "qemu-img", packages: []string{"qemu-utils"}},
 	{name: "qemu-io", packages: []string{"qemu-utils"}, test: true},
 	{name: "cpio", packages: []string{"cpio"}, test: true},
@@ -50,6 +51,9 @@ var hostTools = []hostTool{
 	{name: "node", packages: []string{"nodejs"}, test: true},
 	{name: "as", packages: []string{"binutils"}, test: true},
 	{name: "ld", packages: []string{"binutils"}, test: true},
+	{name: "objcopy", packages: []string{"binutils"}, test: true},
+	{name: "aarch64-linux-gnu-as", packages: []string{"binutils-aarch64-linux-gnu"}, test: true},
+	{name: "aarch64-linux-gnu-objcopy", packages: []string{"binutils-aarch64-linux-gnu"}, test: true},
 	{
 		name: "java", min: 17, version: []string{"-version"}, test: true,
 		packages: []string{"openjdk-21-jdk-headless", "openjdk-17-jdk-headless", "default-jdk-headless"},
@@ -65,7 +69,7 @@ var backports = []struct {
 	suite        string
 	packages     []string
 }{
-	{"debian 12", "bookworm-backports", []string{"qemu-system-x86", "qemu-utils"}},
+	{"debian 12", "bookworm-backports", []string{"qemu-system-x86", "qemu-system-arm", "qemu-utils"}},
 }
 
 // toolStatus is how one tool stands on this machine.

@@ -44,7 +44,7 @@ func (m mirrorFlags) archive(log *slog.Logger) (*debian.Archive, error) {
 func newLockCmd() *cobra.Command {
 	var mirror mirrorFlags
 	var add []string
-	var check bool
+	var check, keep bool
 	r := lockReport{}
 	file := ""
 	cmd := &cobra.Command{
@@ -55,6 +55,7 @@ the lock file names already, verifies it down from the archive's signature, and
 writes names, versions and hashes to the lock file. Nothing but what the lock
 names is ever built in.`,
 		Example: `  wayside lock                             renew the lock and say what changed
+  wayside lock --keep                      a new board's packages, and no newer kernel
   wayside lock --check                     is every locked version still to be had?
   wayside lock --add arm64:ovmf            lock a package that no board asks for yet
   wayside lock --mirror http://mirror.example.org/debian \
@@ -78,12 +79,13 @@ names is ever built in.`,
 			if err != nil {
 				return err
 			}
-			return renewLock(cmd.Context(), archive, file, old, add, &r)
+			return renewLock(cmd.Context(), archive, file, old, add, keep, &r)
 		},
 	}
 	mirror.add(cmd)
 	cmd.Flags().StringVar(&file, "file", filepath.FromSlash(boards.LockFile), "the lock `file`")
 	cmd.Flags().StringSliceVar(&add, "add", nil, "lock this package too, as `arch:package`")
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave what is locked as it is, and add what is missing")
 	cmd.Flags().BoolVar(&check, "check", false, "change nothing; fail when a locked version has left the mirror")
 	cmd.Flags().BoolVar(&r.json, "json", false, "print one JSON object a line")
 	return cmd
@@ -142,8 +144,8 @@ func checkLock(ctx context.Context, archive *debian.Archive, lock debian.Lock, r
 }
 
 // renewLock resolves every request anew and writes the file if a package
-// changed.
-func renewLock(ctx context.Context, archive *debian.Archive, file string, old debian.Lock, add []string, r *lockReport) error {
+// changed. With keep, what the old lock holds stays.
+func renewLock(ctx context.Context, archive *debian.Archive, file string, old debian.Lock, add []string, keep bool, r *lockReport) error {
 	requests, err := lockRequests(old, add)
 	if err != nil {
 		return err
@@ -156,6 +158,9 @@ func renewLock(ctx context.Context, archive *debian.Archive, file string, old de
 		}
 		lock = lock.Merge(part)
 	}
+	if keep {
+		lock = lock.Merge(old)
+	}
 	changes := old.Changes(lock)
 	for _, c := range changes {
 		if err := c.Mismatch(); err != nil {
@@ -164,7 +169,11 @@ func renewLock(ctx context.Context, archive *debian.Archive, file string, old de
 		r.changed(c)
 	}
 	if len(changes) == 0 {
-		r.summary("unchanged", fmt.Sprintf("%s: all %d packages are the newest", file, len(lock.All())))
+		found := "are the newest"
+		if keep {
+			found = "stay, none is missing"
+		}
+		r.summary("unchanged", fmt.Sprintf("%s: all %d packages %s", file, len(lock.All()), found))
 		return nil
 	}
 	data, err := lock.Encode()
@@ -197,7 +206,9 @@ func lockRequests(old debian.Lock, add []string) (map[string]map[string]bool, er
 	}
 	for _, b := range all {
 		request(b.Arch, b.Packages.Kernel, b.Packages.Loader)
-		if b.QEMU != nil {
+		request(b.Arch, b.Firmware.Packages...)
+		request(b.Arch, b.BootPackages()...)
+		if b.QEMU != nil && b.QEMU.Firmware != "" {
 			request(b.Arch, b.QEMU.Firmware)
 		}
 	}

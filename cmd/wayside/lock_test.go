@@ -37,7 +37,7 @@ func TestLockCommand(t *testing.T) {
 	a := debiantest.New(t)
 	file := filepath.Join(t.TempDir(), "packages.lock.json")
 	var out bytes.Buffer
-	r := &lockReport{w: &out}
+	r, keep := &lockReport{w: &out}, false
 	renew := func(archive *debian.Archive, add ...string) string {
 		t.Helper()
 		out.Reset()
@@ -45,7 +45,7 @@ func TestLockCommand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := renewLock(context.Background(), archive, file, old, add, r); err != nil {
+		if err := renewLock(context.Background(), archive, file, old, add, keep, r); err != nil {
 			t.Fatal(err)
 		}
 		return out.String()
@@ -72,7 +72,7 @@ func TestLockCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	var mismatch *debian.MismatchError
-	if err := renewLock(context.Background(), first, file, old, nil, r); !errors.As(err, &mismatch) {
+	if err := renewLock(context.Background(), first, file, old, nil, false, r); !errors.As(err, &mismatch) {
 		t.Errorf("lock with other hashes: got %v, want a MismatchError", err)
 	}
 	if err := os.WriteFile(file, before, 0o644); err != nil {
@@ -92,6 +92,11 @@ func TestLockCommand(t *testing.T) {
 		t.Errorf("check: got %q, want %q in it", &out, want)
 	}
 	r.json = false
+	keep = true
+	if got := renew(second); !strings.Contains(got, "none is missing") {
+		t.Errorf("with what is locked kept: got %q", got)
+	}
+	keep = false
 	if got := renew(second); !strings.Contains(got, "arm64  extra                1.0 -> 1.1\n") {
 		t.Errorf("renewed: got %q", got)
 	}

@@ -70,6 +70,8 @@ func (f *archiveFlags) store(lock debian.Lock, w io.Writer, fetched func(p debia
 // firmware that QEMU plays the board with, if it can.
 type boardPackages struct {
 	kernel, loader debian.Package
+	devices        []debian.Package // firmware that devices load
+	boot           []debian.Package // what the machine's own firmware loads
 	firmware       *qemu.Firmware
 	vendorVars     string // see boards.QEMU; "" for none
 }
@@ -78,8 +80,18 @@ func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b bo
 	if p.kernel, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Kernel); err != nil {
 		return p, err
 	}
-	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil || b.QEMU == nil {
+	if p.loader, err = fetchPackage(ctx, store, lock, b.Arch, b.Packages.Loader); err != nil {
 		return p, err
+	}
+	if p.devices, err = fetchAll(ctx, store, lock, b.Arch, b.Firmware.Packages); err != nil {
+		return p, err
+	}
+	if p.boot, err = fetchAll(ctx, store, lock, b.Arch, b.BootPackages()); err != nil || b.QEMU == nil {
+		return p, err
+	}
+	if b.QEMU.Plays != "" {
+		p.firmware = &qemu.Firmware{}
+		return p, nil
 	}
 	pkg, err := fetchPackage(ctx, store, lock, b.Arch, b.QEMU.Firmware)
 	if err != nil {
@@ -95,6 +107,9 @@ func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b bo
 
 // boardFirmware is the firmware that QEMU plays the board with.
 func boardFirmware(ctx context.Context, store *debian.Store, lock debian.Lock, b boards.Board) (qemu.Firmware, error) {
+	if b.QEMU.Plays != "" {
+		return qemu.Firmware{}, nil
+	}
 	pkg, err := fetchPackage(ctx, store, lock, b.Arch, b.QEMU.Firmware)
 	if err != nil {
 		return qemu.Firmware{}, err
@@ -108,6 +123,17 @@ func firmwareFiles(pkg debian.Package, b boards.Board) qemu.Firmware {
 		fw.SecureCode = pkg.Path(b.QEMU.SecureCode)
 	}
 	return fw
+}
+
+func fetchAll(ctx context.Context, store *debian.Store, lock debian.Lock, arch string, names []string) (all []debian.Package, err error) {
+	for _, name := range names {
+		pkg, err := fetchPackage(ctx, store, lock, arch, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pkg)
+	}
+	return all, nil
 }
 
 // fetchPackage gets what the lock names from the cache or the mirror.

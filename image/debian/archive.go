@@ -109,16 +109,32 @@ func (a *Archive) suiteEntries(ctx context.Context, suite, archive, arch string,
 	if err != nil {
 		return nil, err
 	}
-	index := "main/binary-" + arch + "/Packages.xz"
-	packed, err := a.index(ctx, r, suite, archive, index)
-	if err != nil {
-		return nil, err
+	var found []Entry
+	for _, component := range components {
+		index := component + "/binary-" + arch + "/Packages.xz"
+		if _, named := r.files[index]; !named && component != components[0] {
+			continue // a suite without such packages
+		}
+		packed, err := a.index(ctx, r, suite, archive, index)
+		if err != nil {
+			return nil, err
+		}
+		if found, err = addEntries(found, packed, index, archive, keep); err != nil {
+			return nil, err
+		}
 	}
+	return found, nil
+}
+
+// components of the archive that packages are taken from: what is free, and
+// what devices load (Debian Policy 2.2).
+var components = []string{"main", "non-free-firmware"}
+
+func addEntries(found []Entry, packed []byte, index, archive string, keep func(string) bool) ([]Entry, error) {
 	body, err := xz.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %v", index, err)
 	}
-	var found []Entry
 	err = readPackages(io.LimitReader(body, maxIndex), keep, func(e Entry) error {
 		e.Archive = archive
 		found = append(found, e)

@@ -38,9 +38,10 @@ func TestResolve(t *testing.T) {
 	for suite, v := range map[string]string{stable: "1.0-1", updates: "1.0-1+deb13u1", security: "1.0-1~rc1"} {
 		a.Add(debiantest.Package{Suite: suite, Arch: "amd64", Name: "tool", Version: v, Deb: []byte(v)})
 	}
+	a.Add(debiantest.Package{Suite: stable, Arch: "amd64", Name: "firmware-tool", Version: "2", Firmware: true, Deb: []byte("firmware")})
 	a.Publish(t)
 	r := a.Open(t)
-	lock, err := r.Resolve(context.Background(), []string{"linux-image-amd64", "tool"}, "amd64")
+	lock, err := r.Resolve(context.Background(), []string{"linux-image-amd64", "tool", "firmware-tool"}, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +53,7 @@ func TestResolve(t *testing.T) {
 	want := map[string]short{
 		"linux-image-amd64": {"linux-image-6.12.10+deb13-amd64", "6.12.10-1", debian.Security},
 		"tool":              {"tool", "1.0-1+deb13u1", debian.Main},
+		"firmware-tool":     {"firmware-tool", "2", debian.Main},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("resolved (-want +got):\n%s", d)

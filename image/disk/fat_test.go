@@ -181,6 +181,8 @@ func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
 func TestPutFile(t *testing.T) {
 	all := files(t)
+	volume := volume
+	volume.Reserved = map[int64][]byte{16: []byte("of no file")}
 	f := writeFAT(t, volume, all)
 	for _, c := range []struct {
 		path string
@@ -212,6 +214,9 @@ func TestPutFile(t *testing.T) {
 	vol, err := disk.OpenFAT(f, volume.Size)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kept, err := vol.Reserved(16); err != nil || !bytes.HasPrefix(kept, []byte("of no file\x00")) {
+		t.Errorf("the reserved sector holds %.20q, %v", kept, err)
 	}
 	if _, err := vol.ReadFile("nosuch"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("reading a file that is not there: got %v, want fs.ErrNotExist", err)

@@ -45,7 +45,12 @@ func PutFile(v ReaderWriterAt, size int64, name string, data []byte, at time.Tim
 	if label == "NO NAME" {
 		label = ""
 	}
-	volume := FATVolume{Size: int64(f.g.sectors) * fatSector, Label: label, Serial: f.serial, Hidden: f.hidden, Time: at}
+	volume := FATVolume{Size: int64(f.g.sectors) * fatSector, Label: label, Serial: f.serial, Hidden: f.hidden, Time: at, Reserved: map[int64][]byte{}}
+	for at := int64(FirstReserved); at <= LastReserved; at++ {
+		if volume.Reserved[at], err = f.Reserved(at); err != nil {
+			return err
+		}
+	}
 	if err := WriteFAT(v, volume, files); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}

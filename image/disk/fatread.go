@@ -69,6 +69,19 @@ func OpenFAT(r io.ReaderAt, size int64) (*FAT, error) {
 	return f, nil
 }
 
+// Reserved reads one of the sectors before the file system that belong to no
+// file; see FATVolume.
+func (f *FAT) Reserved(at int64) ([]byte, error) {
+	if at < FirstReserved || at > LastReserved || at >= int64(f.g.reserved) {
+		return nil, fmt.Errorf("read FAT32: %d is no reserved sector", at)
+	}
+	s := make([]byte, fatSector)
+	if n, err := f.r.ReadAt(s, at*fatSector); n < len(s) {
+		return nil, fmt.Errorf("read FAT32: reserved sector %d: %v", at, err)
+	}
+	return s, nil
+}
+
 // chain returns the clusters from first on.
 func (f *FAT) chain(first uint32) ([]uint32, error) {
 	var chain []uint32

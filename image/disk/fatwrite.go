@@ -17,7 +17,16 @@ type FATVolume struct {
 	Serial uint32    // volume serial number
 	Time   time.Time // of every entry; FAT knows no time before 1980
 	Hidden uint32    // sectors on the disk before the volume
+	// Reserved is what lies in sectors before the file system that belong to no
+	// file, by sector number: from FirstReserved to LastReserved.
+	Reserved map[int64][]byte
 }
+
+// The reserved sectors that FAT32 itself does not use.
+const (
+	FirstReserved = fatBackup + 2
+	LastReserved  = fatReserved - 1
+)
 
 // FATFile is one file of a volume. Folders come to be by their files' paths.
 type FATFile struct {
@@ -257,6 +266,12 @@ func (b *fatBuilder) writeTables() error {
 	copy(reserved, b.bootSector())
 	copy(reserved[fatSector:], b.fsInfo())
 	copy(reserved[fatBackup*fatSector:], reserved[:2*fatSector])
+	for at, data := range b.v.Reserved {
+		if at < FirstReserved || at > LastReserved || len(data) > fatSector {
+			return fmt.Errorf("%d bytes for reserved sector %d", len(data), at)
+		}
+		copy(reserved[at*fatSector:], data)
+	}
 	if _, err := b.w.WriteAt(reserved, 0); err != nil {
 		return err
 	}

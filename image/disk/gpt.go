@@ -20,7 +20,17 @@ const gptSectors = 33
 type Table struct {
 	GUID       string
 	Partitions []Partition
+	// Boot is a program in the first sector, for firmware that knows no
+	// partition table: at most MaxBoot bytes, "" for none.
+	Boot string
+	// Hybrid has the partition table of old name the first partition too, as
+	// FAT32, for firmware that reads nothing else.
+	Hybrid bool
 }
+
+// MaxBoot is the room for a boot program, in bytes: a disk signature and the
+// partition table of old follow.
+const MaxBoot = 440
 
 // Partition is one entry. Start and Size are bytes, whole sectors.
 type Partition struct {
@@ -39,6 +49,9 @@ func DiskSize(end int64) int64 { return end + gptSectors*Sector }
 // WriteGPT writes protective MBR, primary and backup table of a disk of size
 // bytes. Every GUID must be given.
 func WriteGPT(w io.WriterAt, size int64, t Table) error {
+	if len(t.Boot) > MaxBoot {
+		return fmt.Errorf("write GPT: boot program of %d bytes, there is room for %d", len(t.Boot), MaxBoot)
+	}
 	if t.GUID == "" || size%Sector != 0 {
 		return fmt.Errorf("write GPT: disk of %d bytes, GUID %q: want whole sectors and a GUID", size, t.GUID)
 	}
@@ -62,7 +75,37 @@ func WriteGPT(w io.WriterAt, size int64, t Table) error {
 	if err := table.Write(writeOnly{w}, size); err != nil {
 		return fmt.Errorf("write GPT: %v", err)
 	}
+	if _, err := w.WriteAt([]byte(t.Boot), 0); err != nil {
+		return fmt.Errorf("write GPT: boot program: %v", err)
+	}
+	if t.Hybrid {
+		if _, err := w.WriteAt(hybridEntries(t.Partitions[0]), mbrEntries); err != nil {
+			return fmt.Errorf("write GPT: hybrid table: %v", err)
+		}
+	}
 	return nil
+}
+
+// The partition table of old, in the first sector.
+const (
+	mbrEntries    = 446
+	mbrEntry      = 16 // bytes
+	mbrProtective = 0xee
+	mbrFAT32      = 0x0c // addressed by sector number
+)
+
+// hybridEntries protect the table alone, up to the first partition, and name
+// that. Addresses by cylinder say that they are not to be used.
+func hybridEntries(first Partition) []byte {
+	b := make([]byte, 4*mbrEntry)
+	entry := func(at int, kind byte, start, sectors int64) {
+		copy(b[at:], []byte{0, 0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff})
+		le.PutUint32(b[at+8:], uint32(start))
+		le.PutUint32(b[at+12:], uint32(sectors))
+	}
+	entry(0, mbrProtective, 1, first.Start/Sector-1)
+	entry(mbrEntry, mbrFAT32, first.Start/Sector, first.Size/Sector)
+	return b
 }
 
 // writeOnly is as much of a file as the library's writer uses. It has no

@@ -2,6 +2,8 @@ package disk_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 var table = disk.Table{
 	GUID: "248F132A-15EE-8E12-96CF-1A055CD33402",
+	Boot: disk.BIOSNotice,
 	Partitions: []disk.Partition{
 		{Index: 1, Name: "wayside-esp", Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", GUID: "ACC07347-505D-87A3-A62F-4BFE9D442E11", Start: mib, Size: mib},
 		{Index: 2, Name: "wayside-root-a", Type: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", GUID: "17208C47-5029-8785-9122-5B29587A8CDA", Start: 2 * mib, Size: mib, Attributes: 1 << 60},
@@ -66,6 +69,42 @@ func TestGPTForeignCheck(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("sgdisk does not show %q:\n%s", want, out)
 		}
+	}
+}
+
+// TestHybridGPT has firmware that knows only the table of old find the first
+// partition, and everybody else the GPT.
+func TestHybridGPT(t *testing.T) {
+	hybrid := table
+	hybrid.Hybrid, hybrid.Boot = true, ""
+	file, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := errors.Join(file.Truncate(diskSize), disk.WriteGPT(file, diskSize, hybrid)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := disk.ReadGPT(file, diskSize)
+	if diff := cmp.Diff(hybrid, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	mbr := make([]byte, 512)
+	if _, err := file.ReadAt(mbr, 0); err != nil {
+		t.Fatal(err)
+	}
+	first, named := table.Partitions[0], mbr[446+16:]
+	if start, n := binary.LittleEndian.Uint32(named[8:]), binary.LittleEndian.Uint32(named[12:]); named[4] != 0x0c || int64(start) != first.Start/512 || int64(n) != first.Size/512 {
+		t.Errorf("the table of old names type %#x, sectors %d and %d more, want FAT32 and those of %+v", named[4], start, n, first)
+	}
+	if out := imagetest.Run(t, "sgdisk", "--verify", file.Name()); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk --verify:\n%s", out)
+	}
+	if _, err := file.WriteAt([]byte{0x83}, 446+2*16+4); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.ReadGPT(file, diskSize); err == nil {
+		t.Error("a table of old that names more than the GPT is accepted")
 	}
 }
 

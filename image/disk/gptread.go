@@ -33,7 +33,8 @@ func ReadGPT(r io.ReaderAt, size int64) (Table, error) {
 	if size%Sector != 0 || last < 2*gptSectors {
 		return Table{}, fmt.Errorf("read GPT: disk of %d bytes is too small or not of whole sectors", size)
 	}
-	if err := checkMBR(r); err != nil {
+	mbr, err := readMBR(r)
+	if err != nil {
 		return Table{}, err
 	}
 	primary, entries, err := readHeader(r, "primary", 1, last, 2)
@@ -47,7 +48,7 @@ func ReadGPT(r io.ReaderAt, size int64) (Table, error) {
 	if !bytes.Equal(entries, backupEntries) || !bytes.Equal(primary[40:gptEntriesLBA], backup[40:gptEntriesLBA]) {
 		return Table{}, fmt.Errorf("read GPT: primary and backup table differ")
 	}
-	t := Table{GUID: guidString(primary[gptDiskGUID:][:16])}
+	t := Table{GUID: guidString(primary[gptDiskGUID:][:16]), Boot: strings.TrimRight(string(mbr[:MaxBoot]), "\x00")}
 	for i := range gptEntries {
 		p, used := parseEntry(entries[i*gptEntryBytes:][:gptEntryBytes], i+1)
 		if !used {
@@ -58,18 +59,23 @@ func ReadGPT(r io.ReaderAt, size int64) (Table, error) {
 		}
 		t.Partitions = append(t.Partitions, p)
 	}
+	more := mbr[mbrEntries+mbrEntry : mbrEntries+4*mbrEntry]
+	t.Hybrid = len(t.Partitions) > 0 && bytes.Equal(more, hybridEntries(t.Partitions[0])[mbrEntry:])
+	if !t.Hybrid && !bytes.Equal(more, make([]byte, len(more))) {
+		return Table{}, fmt.Errorf("read GPT: the partition table in sector 0 names what the GPT does not")
+	}
 	return t, nil
 }
 
-func checkMBR(r io.ReaderAt) error {
+func readMBR(r io.ReaderAt) ([]byte, error) {
 	mbr := make([]byte, Sector)
 	if n, err := r.ReadAt(mbr, 0); n < len(mbr) {
-		return fmt.Errorf("read GPT: sector 0: %v", err)
+		return nil, fmt.Errorf("read GPT: sector 0: %v", err)
 	}
-	if mbr[510] != 0x55 || mbr[511] != 0xaa || mbr[446+4] != 0xee || le.Uint32(mbr[446+8:]) != 1 {
-		return fmt.Errorf("read GPT: sector 0 holds no protective MBR")
+	if mbr[510] != 0x55 || mbr[511] != 0xaa || mbr[mbrEntries+4] != mbrProtective || le.Uint32(mbr[mbrEntries+8:]) != 1 {
+		return nil, fmt.Errorf("read GPT: sector 0 holds no protective MBR")
 	}
-	return nil
+	return mbr, nil
 }
 
 // readHeader reads the header at an LBA and its entries, and checks both.

@@ -14,15 +14,19 @@ import "encoding/binary"
 // Program returns the unsigned program for a GOARCH; ok is false where there
 // is none, and the boot manager is started by the firmware itself.
 func Program(goarch string) (pe []byte, ok bool) {
-	if goarch != "amd64" {
-		return nil, false
+	switch goarch {
+	case "amd64":
+		return program(machineAMD64, codeAMD64), true
+	case "arm64":
+		return program(machineARM64, codeARM64), true
 	}
-	return program(machineAMD64, codeAMD64), true
+	return nil, false
 }
 
 // The PE file: headers in one sector, then one section of code and constants.
 const (
 	machineAMD64 = 0x8664
+	machineARM64 = 0xaa64
 	headers      = 0x200 // bytes, and the alignment in the file
 	page         = 0x1000
 	peOffset     = 0x40

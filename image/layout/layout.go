@@ -119,6 +119,22 @@ func BootManager(goarch string) string {
 // carries a boot counter, "+LEFT-DONE", before the suffix.
 func UKIName(version string) string { return "wayside-" + version + ".efi" }
 
+// ESPSlots are the names below ESPUKIDir of the two kernel images of a board
+// that U-Boot starts; BootRecord says which.
+var ESPSlots = [2]string{"wayside-a.efi", "wayside-b.efi"}
+
+// What U-Boot runs and the environment that it starts with.
+const (
+	ESPBootScript = "boot.scr"
+	ESPBootEnv    = "uboot.env"
+)
+
+// Boot back ends: which boot loader a board's kernel images are started by.
+const (
+	BootSystemd = "systemd-boot"
+	BootUBoot   = "u-boot"
+)
+
 // Words on the kernel command line, all inside the UKI's signature.
 const (
 	CmdRootHash   = "wayside.roothash"   // hex of the dm-verity root hash
@@ -127,6 +143,7 @@ const (
 	CmdBoard      = "wayside.board"
 	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
 	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
+	CmdBoot       = "wayside.boot"    // boot back end; absent means systemd-boot
 	CmdEncrypt    = "wayside.encrypt" // "tpm": state and data are made encrypted
 )
 
@@ -141,6 +158,7 @@ const (
 	// 5.2). An image built without update keys lacks it and takes no updates.
 	RootTUF        = "/usr/lib/wayside/tuf/root.json"
 	RootSBOM       = "/usr/share/wayside/sbom.spdx.json"  // SPDX 2.3
+	RootBootFiles  = "/usr/share/wayside/boot-files.json" // SHA-256, hex by path, of what lies on the boot partition of a board that U-Boot starts
 	RootProvenance = "/usr/share/wayside/provenance.json" // DSSE envelope of an in-toto statement
 	RootModules    = "/usr/lib/modules"                   // + /<kernel release>
 	// RootModulesLoad names modules that are loaded whether or not a device

@@ -46,6 +46,8 @@ func TestSelect(t *testing.T) {
 		{"kernel/net/802/mrp", "mrp"},
 		{"8021q", "garp mrp stp_core 8021q"},
 		{"mrp virtio_blk mrp", "virtio_blk mrp"},
+		{"virtio:d00000002v00001AF4", "virtio_blk"},
+		{"pci:v00001AF4d00001000sv00001AF4", ""}, // of what is built in
 	} {
 		got, err := ix.Select(strings.Fields(c.words))
 		if err != nil {
@@ -55,7 +57,7 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%s selects %q, want %q", c.words, names(got), c.want)
 		}
 	}
-	for _, word := range []string{"nosuch", "kernel/nosuch", "kernel/net/80"} {
+	for _, word := range []string{"nosuch", "kernel/nosuch", "kernel/net/80", "pci:v00008086d00001234"} {
 		if got, err := ix.Select([]string{word}); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s selects %q, %v; want an error that names it", word, names(got), err)
 		}

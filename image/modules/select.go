@@ -2,6 +2,7 @@ package modules
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -9,7 +10,8 @@ import (
 // Select returns the modules that words name, with everything they depend on
 // hard or soft, sorted by path. A word with a slash is a module's path or a
 // folder below the module folder; any other is a module's name, hyphens and
-// underscores alike. A name built into the kernel selects nothing; a word that
+// underscores alike, and one with a colon is a device's modalias, which stands
+// for the modules that the kernel would load for it. A name built into the kernel selects nothing; a word that
 // means nothing to this kernel is an error.
 func (ix *Index) Select(words []string) ([]Module, error) {
 	s := newSelection(ix)
@@ -61,6 +63,9 @@ func newSelection(ix *Index) *selection {
 }
 
 func (s *selection) find(word string) ([]int, error) {
+	if strings.Contains(word, ":") {
+		return s.findDevice(word)
+	}
 	if strings.Contains(word, "/") {
 		return s.findPath(strings.Trim(word, "/"))
 	}
@@ -72,6 +77,34 @@ func (s *selection) find(word string) ([]int, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("kernel %s has no module %q, loadable or built in", s.ix.Release, word)
+}
+
+// findDevice matches a modalias against the patterns of all modules. What the
+// kernel has built in needs no module.
+func (s *selection) findDevice(modalias string) ([]int, error) {
+	matches := func(pattern string) bool { return strings.Contains(pattern, ":") && glob(pattern, modalias) }
+	var found []int
+	for i, m := range s.ix.Modules {
+		if slices.ContainsFunc(m.Aliases, matches) {
+			found = append(found, i)
+		}
+	}
+	for _, line := range s.ix.BuiltinAliases {
+		if words := strings.Fields(line); len(words) == 3 && matches(words[1]) {
+			return found, nil
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("kernel %s has no module for the device %q", s.ix.Release, modalias)
+	}
+	return found, nil
+}
+
+// glob is path.Match for text in which a slash is a character like others.
+func glob(pattern, text string) bool {
+	plain := strings.NewReplacer("/", "\x00")
+	ok, err := path.Match(plain.Replace(pattern), plain.Replace(text))
+	return ok && err == nil
 }
 
 func (s *selection) findPath(prefix string) ([]int, error) {

@@ -42,6 +42,14 @@ func Write(w io.WriteSeeker, entries []Entry, epoch int64) (int64, error) {
 	if out.end%BlockSize != 0 {
 		return 0, fmt.Errorf("write root file system: %d bytes are no whole blocks", out.end)
 	}
+	// Readers look for more behind an inode that may be the image's last bytes:
+	// go-erofs for an inode of 64 bytes, fsck.erofs 1.5 for attributes.
+	if _, err := out.Seek(out.end, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("write root file system: %w", err)
+	}
+	if _, err := out.Write(make([]byte, BlockSize)); err != nil {
+		return 0, fmt.Errorf("write root file system: %w", err)
+	}
 	return out.end, nil
 }
 
@@ -75,26 +83,11 @@ func View(entries []Entry) (fs.FS, error) {
 
 // Open opens an EROFS image for reading.
 func Open(r io.ReaderAt) (fs.FS, error) {
-	img, err := erofs.Open(padded{r})
+	img, err := erofs.Open(r)
 	if err != nil {
 		return nil, fmt.Errorf("open root file system: %v", err)
 	}
 	return img, nil
-}
-
-// padded reads zeros behind the end. go-erofs reads 64 bytes of any inode that
-// lies near the end of a block, and an inode of 32 may be the image's last.
-type padded struct{ io.ReaderAt }
-
-const largestInode = 64
-
-func (p padded) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.ReaderAt.ReadAt(b, off)
-	if err == io.EOF && n > 0 && len(b) <= largestInode {
-		clear(b[n:])
-		return len(b), nil
-	}
-	return n, err
 }
 
 // treeFS shows a completed tree as an fs.FS. Contents are opened at the first

@@ -18,6 +18,10 @@ const (
 	Uname   = ".uname"   // kernel release
 	Linux   = ".linux"
 	Initrd  = ".initrd"
+	// DTBAuto is a device tree. There may be many: the stub takes the first
+	// whose first compatible string is that of the firmware's own tree, and
+	// keeps the firmware's if there is none.
+	DTBAuto = ".dtbauto"
 )
 
 // Build appends the sections to an unsigned stub, in order, and returns the
@@ -52,7 +56,7 @@ func (f *file) append(s Section) error {
 		return fmt.Errorf("section %s: %d bytes", s.Name, len(s.Data))
 	}
 	for _, have := range f.sections {
-		if have.name == s.Name {
+		if have.name == s.Name && s.Name != DTBAuto {
 			return fmt.Errorf("section %s: is there already", s.Name)
 		}
 	}

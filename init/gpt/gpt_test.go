@@ -55,6 +55,32 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
+func TestBootProgramStays(t *testing.T) {
+	d := written(t)
+	program := bytes.Repeat([]byte("boot"), 110)
+	copy(d, program)
+	if err := Write(d, testSectors, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(d, program) || d[446+4] != 0xee || d[510] != 0x55 {
+		t.Errorf("the first sector lost its boot program or its table: %x", d[:Sector])
+	}
+}
+
+// TestHybridStays: the Raspberry Pi's boot ROM finds the boot partition by the
+// second entry.
+func TestHybridStays(t *testing.T) {
+	d := written(t)
+	copy(d[446+16:], []byte{0, 0xfe, 0xff, 0xff, 0x0c, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 8, 0, 0})
+	want := bytes.Clone(d[:Sector])
+	if err := Write(d, testSectors, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(d[:Sector], want) {
+		t.Errorf("the hybrid table in the first sector was changed to %x", d[446:Sector])
+	}
+}
+
 func TestReadFallsBack(t *testing.T) {
 	for name, sector := range map[string]int{"header": primaryHeader, "entries": primaryEntries} {
 		t.Run(name, func(t *testing.T) {

@@ -35,6 +35,10 @@ func Write(d Disk, sectors uint64, t *Table) error {
 	if err != nil {
 		return err
 	}
+	mbr, err := protectiveMBR(d, sectors)
+	if err != nil {
+		return err
+	}
 	last := sectors - 1
 	head := func(self, other, entriesAt uint64) []byte {
 		return encodeHeader(t.GUID, self, other, entriesAt, last-entriesSecs-1, entries)
@@ -55,7 +59,7 @@ func Write(d Disk, sectors uint64, t *Table) error {
 	plan = append(plan,
 		write{primaryEntries, entries},
 		write{primaryHeader, head(primaryHeader, last, primaryEntries)},
-		write{0, protectiveMBR(sectors)})
+		write{0, mbr})
 	for _, w := range plan {
 		if _, err := d.WriteAt(w.data, int64(w.at)*Sector); err != nil {
 			return fmt.Errorf("write partition table at sector %d: %w", w.at, err)
@@ -131,14 +135,25 @@ func encodeEntries(t *Table, sectors uint64) ([]byte, error) {
 	return raw, nil
 }
 
-// protectiveMBR keeps MBR tools off the disk (UEFI 2.10, section 5.2.3).
-func protectiveMBR(sectors uint64) []byte {
+// protectiveMBR keeps MBR tools off the disk (UEFI 2.10, section 5.2.3). The
+// boot program in front of the table, which tells a BIOS's user that the disk
+// needs UEFI, stays as it is, and so does all of a hybrid one, in which firmware
+// that knows no GPT finds the boot partition: its protective entry covers the
+// table only, and does not grow.
+func protectiveMBR(d Disk, sectors uint64) ([]byte, error) {
 	le := binary.LittleEndian
 	b := make([]byte, Sector)
+	if _, err := d.ReadAt(b, 0); err != nil {
+		return nil, fmt.Errorf("read the first sector: %w", err)
+	}
 	e := b[446:]
+	if e[4] == 0xee && e[16+4] != 0 && b[510] == 0x55 && b[511] == 0xaa {
+		return b, nil
+	}
+	clear(e)
 	copy(e[1:], []byte{0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff})
 	le.PutUint32(e[8:], 1)
 	le.PutUint32(e[12:], uint32(min(sectors-1, 0xffffffff)))
 	b[510], b[511] = 0x55, 0xaa
-	return b
+	return b, nil
 }

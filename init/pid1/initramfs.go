@@ -54,8 +54,12 @@ func (m *Machine) self() string {
 	return layout.RootInit
 }
 
-func (m *Machine) store() (*slots.SystemdBoot, error) {
+// store is the back end of the boot loader that the kernel image is made for.
+func (m *Machine) store() (slots.Store, error) {
 	pin, err := verity.ParsePin(m.cmd[layout.CmdRootHash], m.cmd[layout.CmdDataBlocks])
+	if m.cmd[layout.CmdBoot] == layout.BootUBoot {
+		return &slots.UBoot{Log: m.Log(), EFIVars: mount.EFIVars, Pin: pin, ESP: m.rawESP}, err
+	}
 	return &slots.SystemdBoot{Log: m.Log(), EFIVars: mount.EFIVars, Pin: pin, ESP: m.rawESP}, err
 }
 

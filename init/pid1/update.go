@@ -4,7 +4,6 @@ package pid1
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +35,7 @@ func openTrial(_ context.Context, m *Machine) error {
 	r := m.runs()
 	k, err := trial.Open(trial.Config{
 		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
-		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: hex.EncodeToString(store.Pin.RootHash)},
+		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: strings.ToLower(m.cmd[layout.CmdRootHash])},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
 		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now,
 		Reboot: func(reason string) { m.request(actionReboot, reason) },

@@ -38,6 +38,7 @@ func checkProfile(p *Profile, r *report) {
 		c.mqtt("connect.mqtt", p.Connect.MQTT)
 		c.routeTopics("connect.mqtt", p.Connect.MQTT, &p.Broker)
 	}
+	c.connectors(&p.Connect)
 	c.text("console.listen", p.Console.Listen, listenAddress)
 	c.update("update", &p.Update)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -178,6 +179,13 @@ func (d decoder) scalar(path string, node ast.Node, v reflect.Value) {
 			return
 		}
 		v.SetInt(n)
+	case reflect.Float64:
+		f, ok := floatOf(node)
+		if !ok {
+			d.value(path, "", "want a number, got %s", kindOf(node))
+			return
+		}
+		v.SetFloat(f)
 	default:
 		panic("site: no decoding for " + v.Type().String())
 	}
@@ -225,6 +233,17 @@ func intOf(node ast.Node) (int64, bool) {
 		return i, i >= math.MinInt32 && i <= math.MaxInt32
 	case uint64:
 		return int64(i), i <= math.MaxInt32
+	}
+	return 0, false
+}
+
+func floatOf(node ast.Node) (float64, bool) {
+	switch n := node.(type) {
+	case *ast.FloatNode:
+		return n.Value, true
+	case *ast.IntegerNode:
+		f, err := strconv.ParseFloat(n.GetToken().Value, 64)
+		return f, err == nil
 	}
 	return 0, false
 }

@@ -54,6 +54,9 @@ func (p *Profile) fill() {
 	if p.Connect.MQTT != nil {
 		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
 	}
+	for _, i := range p.Connect.Instances() {
+		i.fill()
+	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
 	p.Update.fill()
 	if p.Telemetry != nil {
@@ -76,6 +79,12 @@ func (i *Interface) fill() {
 func orString(s *string, def string) {
 	if *s == "" {
 		*s = def
+	}
+}
+
+func orInt(n *int, def int) {
+	if *n == 0 {
+		*n = def
 	}
 }
 

@@ -70,11 +70,6 @@ type Topic struct {
 	Config     map[string]string `yaml:"config,omitempty"`     // Kafka topic configuration
 }
 
-// Connect holds the device connectors.
-type Connect struct {
-	MQTT *MQTT `yaml:"mqtt,omitempty"`
-}
-
 // MQTT is the MQTT broker on the box and where its messages go.
 type MQTT struct {
 	Listen string  `yaml:"listen,omitempty"` // host:port; default ":1883"

@@ -137,17 +137,6 @@ func checkDisk(t *testing.T, img harness.Image, disk string) {
 	}
 }
 
-// TestGenericBoard boots the image that is for hardware, once.
-func TestGenericBoard(t *testing.T) {
-	harness.NeedVM(t)
-	box := harness.Boot(t, harness.BuildBoard(t, "x86-64-uefi", profile))
-	box.WaitReady()
-	if got := status(t, box).Box; got.Board != "x86-64-uefi" || got.Verity != "ok" {
-		t.Errorf("got board %q with verity %q, want x86-64-uefi and ok", got.Board, got.Verity)
-	}
-	box.PowerOff()
-}
-
 // TestAlteredRoot boots a disk of which one byte of a program was altered.
 func TestAlteredRoot(t *testing.T) {
 	harness.NeedVM(t)

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -23,8 +24,9 @@ import (
 	"github.com/waysideos/wayside/services/manifest"
 )
 
-// Board is the board that the virtual machine tests run on.
-const Board = "qemu-x86_64"
+// Board is the board that the virtual machine tests run on: that of
+// environment WAYSIDE_BOARD, or qemu-x86_64.
+var Board = cmp.Or(os.Getenv("WAYSIDE_BOARD"), "qemu-x86_64")
 
 // BootTime is how long a box may take from power-on to ready. Emulated, on
 // two busy cores, it takes a fraction of this.
@@ -37,9 +39,31 @@ func NeedVM(t testing.TB) {
 	if os.Getenv("WAYSIDE_VM") == "" {
 		t.Skip("boots virtual machines: run make vm")
 	}
-	if _, err := qemu.Find(t.Context(), "x86_64"); err != nil {
+	board := theBoard(t)
+	if board.QEMU == nil {
+		t.Fatalf("WAYSIDE_BOARD=%s: QEMU cannot play this board", Board)
+	}
+	if _, err := qemu.Find(t.Context(), board.QEMU.System); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Long says that the whole matrix is asked for, as `make test-all` does.
+func Long() bool { return os.Getenv("WAYSIDE_LONG") != "" }
+
+// HasTPM says that QEMU can give the board a TPM that its kernel knows.
+func HasTPM(t testing.TB) bool { return theBoard(t).QEMU.TPM != "" }
+
+// Arch is the test board's GOARCH.
+func Arch(t testing.TB) string { return theBoard(t).Arch }
+
+func theBoard(t testing.TB) boards.Board {
+	t.Helper()
+	board, err := boards.Get(Board)
+	if err != nil {
+		t.Fatalf("WAYSIDE_BOARD: %v", err)
+	}
+	return board
 }
 
 // Image is a finished image, as `wayside build --json` describes it.

@@ -38,18 +38,20 @@ type pkg struct {
 // allowed says, for a folder, which of our packages it may import. The
 // longest matching prefix decides; a trailing / matches what is below.
 var allowed = map[string][]string{
-	"cmd/wayside":       {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
-	"cmd/init":          {"init/"},
-	"cmd/waysided":      {"services/"},
-	"boards":            {"image/layout"},
-	"overlays":          {},
-	"image":             {"boards", "overlays", "image/", "services/manifest"},
-	"image/layout":      {},
-	"init":              {"init/", "image/layout", "image/release", "services/manifest", "services/site", "services/vfs"},
-	"services/manifest": {},
-	"services/site":     {"services/manifest"},
-	"services/vfs":      {},
-	"services/kafka":    {"services/manifest", "services/site"},
+	"cmd/wayside":  {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
+	"cmd/init":     {"init/"},
+	"cmd/waysided": {"services/"},
+	"boards":       {"image/layout"},
+	"overlays":     {},
+	"image":        {"boards", "overlays", "image/", "services/manifest"},
+	"image/layout": {},
+	"init":         {"init/", "image/layout", "image/release", "services/manifest", "services/site", "services/vfs"},
+	// The suite of connectors runs the box's broker.
+	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/broker"},
+	"services/manifest":            {},
+	"services/site":                {"services/manifest"},
+	"services/vfs":                 {},
+	"services/kafka":               {"services/manifest", "services/site"},
 	// What a slot holds is one format, written by the build and by the updater.
 	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
 	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},

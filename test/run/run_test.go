@@ -28,7 +28,7 @@ type event struct {
 func TestRunForScripts(t *testing.T) {
 	harness.NeedVM(t)
 	tmp := t.TempDir()
-	cmd := harness.Command(t, "run", "--json", "--port-base", "0", "--timeout", harness.BootTime.String())
+	cmd := harness.Command(t, "run", "--board", harness.Board, "--json", "--port-base", "0", "--timeout", harness.BootTime.String())
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -77,7 +77,7 @@ func TestRunOfNoImage(t *testing.T) {
 	if err := os.WriteFile(garbage, bytes.Repeat([]byte("garbage!"), 1<<17), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := harness.Command(t, "run", "--json", "--port-base", "0", "--image", garbage, "--timeout", "20s")
+	cmd := harness.Command(t, "run", "--board", harness.Board, "--json", "--port-base", "0", "--image", garbage, "--timeout", "20s")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	out, err := cmd.Output()
 	if err == nil {

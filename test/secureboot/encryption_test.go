@@ -18,6 +18,9 @@ import (
 // key brings the data back then, and the box says so.
 func TestEncryption(t *testing.T) {
 	harness.NeedVM(t)
+	if !harness.HasTPM(t) {
+		t.Skipf("board %s has no TPM in QEMU", harness.Board)
+	}
 	img := build(t, "--encryption", "tpm")
 	disk, work := copyImage(t, img), t.TempDir()
 	box := harness.Boot(t, img, enrolled(t), rawDisk(t, disk), func(c *qemu.Config) { c.TPM, c.Work = true, work })

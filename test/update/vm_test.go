@@ -49,7 +49,7 @@ func build(t *testing.T, version string, counter uint64) *built {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "wayside", "test", "releases", version)
+	dir := filepath.Join(cache, "wayside", "test", "releases", harness.Board, version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func first(t *testing.T, old *built) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := filepath.Join(cache, "wayside", "test", "releases", old.activate.Version+"-"+old.RootHash[:16]+".raw")
+	ready := filepath.Join(cache, "wayside", "test", "releases", harness.Board, old.activate.Version+"-"+old.RootHash[:16]+".raw")
 	m := &machine{t: t, disk: filepath.Join(t.TempDir(), "disk.raw"), img: old.Image}
 	if _, err := os.Stat(ready); err != nil {
 		m.start(nil)
@@ -245,6 +245,19 @@ func (m *machine) runs(version string) {
 	}
 }
 
+// produceConsume writes a record with kcat and returns what is read back.
+func (m *machine) produceConsume() string {
+	m.t.Helper()
+	addr := m.Addr("kafka")
+	harness.CreateTopic(m.t, addr, "readings", 1)
+	harness.Kcat(m.t, addr, "a reading\n", "-P", "-t", "readings", "-X", "acks=all")
+	records := harness.ReadAll(m.t, addr, "readings")
+	if len(records) != 1 {
+		m.t.Fatalf("got %d records, want the one that was written", len(records))
+	}
+	return string(records[0].Value)
+}
+
 // TestUpdate is the good path, twice, and the way back to the first slot.
 func TestUpdate(t *testing.T) {
 	harness.NeedVM(t)
@@ -283,6 +296,9 @@ func TestFaults(t *testing.T) {
 			m.Expect(harness.BootTime, `update: version 0\.2\.0 is tried at the next boot`)
 			m.Expect(3*harness.BootTime, f.want)
 			m.runs("0.1.0")
+			if got := m.produceConsume(); got != "a reading" {
+				t.Errorf("the broker gave back %q", got)
+			}
 			m.PowerOff()
 			m.check()
 		})

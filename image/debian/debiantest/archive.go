@@ -26,12 +26,13 @@ import (
 
 // Package is one package to be offered.
 type Package struct {
-	Suite   string // "trixie", "trixie-updates", "trixie-security"
-	Arch    string // index it is listed in: "amd64"
-	Name    string
-	Version string
-	Depends string
-	Deb     []byte // see Deb
+	Suite    string // "trixie", "trixie-updates", "trixie-security"
+	Firmware bool   // of the component non-free-firmware, not main
+	Arch     string // index it is listed in: "amd64"
+	Name     string
+	Version  string
+	Depends  string
+	Deb      []byte // see Deb
 }
 
 // Archive is the archive's content and its server.
@@ -106,13 +107,18 @@ func (a *Archive) Publish(t testing.TB) {
 			base, prefix = "/debian-security", "updates/"
 		}
 		var sums []string
-		for _, arch := range []string{"amd64", "arm64"} {
-			index := a.index(suite, arch, base, prefix)
+		put := func(component, arch string, index []byte) {
 			packed := pack(t, index)
-			dir := "main/binary-" + arch + "/"
+			dir := component + "/binary-" + arch + "/"
 			a.Put(base+"/dists/"+suite+"/"+dir+"Packages.xz", packed)
 			a.Put(base+"/dists/"+suite+"/"+dir+"by-hash/SHA256/"+sum(packed), packed)
 			sums = append(sums, fmt.Sprintf(" %s %d %sPackages.xz", sum(packed), len(packed), dir))
+		}
+		for _, arch := range []string{"amd64", "arm64"} {
+			put("main", arch, a.index(suite, arch, base, prefix, false))
+			if index := a.index(suite, arch, base, prefix, true); len(index) > 0 {
+				put("non-free-firmware", arch, index)
+			}
 		}
 		a.Put(base+"/dists/"+suite+"/InRelease", a.Sign(t, a.release(suite, sums)))
 	}
@@ -141,10 +147,10 @@ func (a *Archive) Sign(t testing.TB, text string) []byte {
 	return buf.Bytes()
 }
 
-func (a *Archive) index(suite, arch, base, prefix string) []byte {
+func (a *Archive) index(suite, arch, base, prefix string, firmware bool) []byte {
 	var buf bytes.Buffer
 	for _, p := range a.packages {
-		if p.Suite != suite || p.Arch != arch {
+		if p.Suite != suite || p.Arch != arch || p.Firmware != firmware {
 			continue
 		}
 		name := fmt.Sprintf("pool/%smain/%s_%s_%s.deb", prefix, p.Name, p.Version, arch)

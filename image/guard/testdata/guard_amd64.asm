@@ -1,5 +1,5 @@
 # Source of codeAMD64 in ../code.go: a UEFI application, position independent.
-#   as -o guard.o guard_amd64.asm && ld -Ttext=0 --oformat binary -e 0 -o guard.bin guard.o
+#   as -o guard.o guard_amd64.asm && objcopy -O binary -j .text guard.o guard.bin
 # Offsets into the firmware's tables are those of UEFI 2.10, chapters 4, 7, 9.
 .intel_syntax noprefix
 .code64

@@ -1,0 +1,119 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/kafka"
+)
+
+// linger lets the records of many connectors share a batch, and a sync of the
+// disk; it is what a lone record waits longer.
+const linger = 2 * time.Millisecond
+
+// broker is the box's broker, as all connectors share it.
+type broker struct {
+	cfg     *Config
+	cl      *kgo.Client
+	mending sync.WaitGroup // records that are sent a second time
+
+	loneMu sync.Mutex
+	lone   *kgo.Client // sends one record at a time
+}
+
+func newBroker(cfg *Config) (*broker, error) {
+	k := &broker{cfg: cfg}
+	var err error
+	if k.cl, err = kafka.NewClient(k.config(), k.producing()...); err != nil {
+		return nil, err
+	}
+	k.lone, err = kafka.NewClient(k.config(), append(k.producing(), kgo.ProducerLinger(0))...)
+	return k, err
+}
+
+func (k *broker) config() kafka.Config {
+	return kafka.Config{Bootstrap: k.cfg.Broker, ClientID: "wayside-connect", Log: k.cfg.Log}
+}
+
+func (k *broker) producing() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.MaxBufferedRecords(1 << 20), // what waits is bounded in bytes, by the budgets
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+	}
+}
+
+// end stops producing; accounts are closed before.
+func (k *broker) end() {
+	k.cl.Close()
+	k.lone.Close()
+	k.mending.Wait()
+}
+
+// of is the backend of one connector.
+func (k *broker) of(name string) *account {
+	return &account{broker: k, name: name, answered: newAnswered()}
+}
+
+// account is one connector's part of the broker: its position, and its
+// commands.
+type account struct {
+	*broker
+	name string
+
+	answered *answered // used by commands only
+
+	mu     sync.Mutex
+	ledger ledger
+}
+
+func (a *account) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget()
+}
+
+func (a *account) produce(ctx context.Context, r *kgo.Record, done func(error)) {
+	r.Context = nil // of an earlier try, which has ended
+	a.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+		if !doubtful(err) || ctx.Err() != nil {
+			done(err)
+			return
+		}
+		a.mending.Go(func() { done(a.again(ctx, r, err)) })
+	})
+}
+
+// doubtful errors may be another's: a broker refuses whole batches, and a
+// topic may be another than it was.
+func doubtful(err error) bool { return missing(err) || permanent(err) }
+
+func missing(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
+}
+
+// again sends a record once more, alone in its batch. franz-go never accepts
+// the new id of a topic that was deleted and made again until it is told to
+// forget the topic; and where the broker makes no topics on demand, dead
+// letters still need one.
+func (k *broker) again(ctx context.Context, r *kgo.Record, err error) error {
+	if missing(err) {
+		if strings.HasPrefix(r.Topic, "dead-letters.") {
+			_ = k.ensure(ctx, r.Topic, nil)
+		}
+		k.cl.PurgeTopicsFromProducing(r.Topic)
+	}
+	k.loneMu.Lock()
+	defer k.loneMu.Unlock()
+	if missing(err) {
+		k.lone.PurgeTopicsFromProducing(r.Topic)
+	}
+	r.Context = nil
+	return k.lone.ProduceSync(ctx, r).FirstErr()
+}

@@ -1,0 +1,337 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/spool"
+	"github.com/waysideos/wayside/services/kafka"
+	"github.com/waysideos/wayside/services/vfs"
+)
+
+// Of a queue.
+const (
+	spillAfter = time.Second // a record that the broker has not taken by then goes to disk
+	lotBytes   = 1 << 20     // given to the broker at once
+	stopGrace  = 2 * time.Second
+)
+
+// queue holds spooled records until the broker has them, in order: what is on
+// disk first, then the lot under way if it came from memory, then memory.
+type queue struct {
+	max   int64 // bytes in memory
+	state *state
+	log   *slog.Logger
+	wake  chan struct{} // has one when there may be something to do
+
+	diskMu sync.Mutex // taken before mu
+	disk   *spool.Spool
+
+	mu     sync.Mutex
+	mem    []*kgo.Record
+	bytes  int64 // of mem
+	since  time.Time
+	flight flight
+	told   time.Time // when a loss was last logged
+}
+
+// flight is the lot that the broker is asked to take.
+type flight struct {
+	recs  []*kgo.Record
+	disk  bool   // they are on disk too
+	first uint64 // number of the first there
+}
+
+func newQueue(max int64, s *state, log *slog.Logger) *queue {
+	return &queue{max: max, state: s, log: log, wake: make(chan struct{}, 1)}
+}
+
+// open finds what an earlier run has left.
+func (q *queue) open(fsys vfs.FS, dir string, bound int64) error {
+	disk, damaged, err := spool.Open(fsys, dir, bound)
+	if err != nil {
+		return err
+	}
+	if damaged > 0 {
+		q.log.Warn("spool was not closed, or is damaged: what could be read of it is sent", "files", damaged)
+	}
+	q.diskMu.Lock()
+	defer q.diskMu.Unlock()
+	q.disk = disk
+	q.tell(0)
+	return nil
+}
+
+// put takes a record; it may wait for the disk, never for the broker.
+func (q *queue) put(r *kgo.Record) {
+	q.mu.Lock()
+	if len(q.mem) == 0 && (len(q.flight.recs) == 0 || q.flight.disk) {
+		q.since = time.Now()
+	}
+	q.mem = append(q.mem, r)
+	q.bytes += cost(r)
+	full := q.bytes > q.max
+	q.mu.Unlock()
+	if full {
+		q.spill()
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func cost(r *kgo.Record) int64 { return size(r) + recordCost }
+
+// spill moves what is only in memory to disk. Where that cannot be, the
+// oldest beyond the bound go.
+func (q *queue) spill() {
+	q.diskMu.Lock()
+	defer q.diskMu.Unlock()
+	q.mu.Lock()
+	lot, mem, bytes := []*kgo.Record(nil), q.mem, q.bytes
+	flying := len(q.flight.recs) > 0 && !q.flight.disk
+	if flying {
+		lot = append(lot, q.flight.recs...)
+	}
+	lot = append(lot, mem...)
+	q.mem, q.bytes, q.since = nil, 0, time.Now()
+	q.mu.Unlock()
+	if len(lot) == 0 {
+		return
+	}
+	var dropped int64
+	err := errNoDisk
+	if q.disk != nil {
+		first := q.disk.Next()
+		dropped, err = q.disk.Append(lot)
+		if err == nil && flying {
+			q.mu.Lock()
+			q.flight.disk, q.flight.first = true, first
+			q.mu.Unlock()
+		}
+	}
+	if err != nil {
+		q.mu.Lock()
+		q.mem, q.bytes = append(mem, q.mem...), bytes+q.bytes
+		for q.bytes > q.max && len(q.mem) > 1 {
+			q.bytes -= cost(q.mem[0])
+			q.mem = q.mem[1:]
+			dropped++
+		}
+		q.mu.Unlock()
+	}
+	q.lost(dropped, err)
+	q.tell(dropped)
+}
+
+var errNoDisk = errors.New("there is no disk to spool on")
+
+// lost tells of dropped records, once a minute.
+func (q *queue) lost(dropped int64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if dropped == 0 && (err == nil || errors.Is(err, errNoDisk)) || time.Since(q.told) < time.Minute {
+		return
+	}
+	q.told = time.Now()
+	if err == nil {
+		err = errors.New("the spool is full")
+	}
+	q.log.Warn("records are lost, or may be", "oldest dropped", dropped, "error", err)
+}
+
+// tell updates the count of what waits; diskMu is held.
+func (q *queue) tell(dropped int64) {
+	q.mu.Lock()
+	n, kept := int64(len(q.mem)), int64(0)
+	q.mu.Unlock()
+	if q.disk != nil {
+		kept = q.disk.Len()
+	}
+	q.state.waits(n+kept, kept, dropped)
+}
+
+// run gives records to the broker until ctx ends, and puts what is left on
+// disk.
+func (q *queue) run(ctx context.Context, b *Box) {
+	var wg sync.WaitGroup
+	quit := make(chan struct{})
+	wg.Go(func() { q.watch(quit) })
+	q.drain(ctx, b)
+	close(quit)
+	wg.Wait()
+	q.spill()
+	q.diskMu.Lock()
+	defer q.diskMu.Unlock()
+	if q.disk != nil {
+		if err := q.disk.Close(); err != nil {
+			q.log.Warn("close spool", "error", err)
+		}
+	}
+}
+
+// settle waits until the broker has everything, but not for long.
+func (q *queue) settle(most time.Duration) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		q.diskMu.Lock()
+		q.mu.Lock()
+		idle := len(q.mem) == 0 && len(q.flight.recs) == 0 && (q.disk == nil || q.disk.Len() == 0)
+		q.mu.Unlock()
+		q.diskMu.Unlock()
+		if idle {
+			return
+		}
+	}
+}
+
+// watch has records spilled that wait for long.
+func (q *queue) watch(quit <-chan struct{}) {
+	t := time.NewTicker(spillAfter / 4)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-quit:
+			return
+		}
+		q.mu.Lock()
+		late := (len(q.mem) > 0 || len(q.flight.recs) > 0 && !q.flight.disk) && time.Since(q.since) > spillAfter
+		q.mu.Unlock()
+		if late {
+			q.spill()
+		}
+	}
+}
+
+func (q *queue) drain(ctx context.Context, b *Box) {
+	for ctx.Err() == nil {
+		if !q.take() {
+			select {
+			case <-q.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := q.deliver(ctx, b); err != nil {
+			return
+		}
+		q.landed()
+	}
+}
+
+// take makes a lot of what is oldest; false when nothing waits.
+func (q *queue) take() bool {
+	q.diskMu.Lock()
+	defer q.diskMu.Unlock()
+	for q.disk != nil && q.disk.Len() > 0 {
+		rs, first, err := q.disk.Read(q.disk.Head(), lotBytes)
+		if len(rs) > 0 {
+			q.mu.Lock()
+			q.flight = flight{recs: rs, disk: true, first: first}
+			q.mu.Unlock()
+			return true
+		}
+		n, err2 := q.disk.Skip()
+		q.lost(n, fmt.Errorf("spool cannot be read: %w", errors.Join(err, err2)))
+		q.tell(n)
+		if err2 != nil {
+			break
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, bytes := 0, int64(0)
+	for n < len(q.mem) && (n == 0 || bytes < lotBytes) {
+		bytes += cost(q.mem[n])
+		n++
+	}
+	q.flight = flight{recs: q.mem[:n:n]}
+	q.mem, q.bytes = q.mem[n:], q.bytes-bytes
+	return n > 0
+}
+
+// landed: the broker has the lot.
+func (q *queue) landed() {
+	q.diskMu.Lock()
+	defer q.diskMu.Unlock()
+	q.mu.Lock()
+	f := q.flight
+	q.flight, q.since = flight{}, time.Now()
+	q.mu.Unlock()
+	if f.disk {
+		err := q.disk.Done(f.first + uint64(len(f.recs)))
+		if err == nil {
+			err = q.disk.Save()
+		}
+		q.lost(0, err)
+	}
+	q.tell(0)
+}
+
+// deliver returns when the broker has the whole lot, those it refuses for
+// good among the dead letters; an error means that ctx has ended.
+func (q *queue) deliver(ctx context.Context, b *Box) error {
+	q.mu.Lock()
+	todo := q.flight.recs
+	q.mu.Unlock()
+	for tries := 1; len(todo) > 0; tries++ {
+		again, err := q.attempt(ctx, b, todo)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if todo = again; len(todo) == 0 {
+			break
+		}
+		b.log.Debug("broker does not take records", "error", err)
+		select {
+		case <-time.After(kafka.Backoff(tries, 100*time.Millisecond, 5*time.Second)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// attempt returns those records that are to be sent again. When ctx ends it
+// does not wait for the client, which lets go of records only when it is
+// closed.
+func (q *queue) attempt(ctx context.Context, b *Box, todo []*kgo.Record) (again []*kgo.Record, last error) {
+	type outcome struct {
+		i   int
+		err error
+	}
+	outcomes := make(chan outcome, len(todo))
+	for i, r := range todo {
+		b.back.produce(ctx, r, func(err error) { outcomes <- outcome{i, err} })
+	}
+	errs := make([]error, len(todo))
+	for range todo {
+		select {
+		case o := <-outcomes:
+			errs[o.i] = o.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	for i, r := range todo {
+		switch err := errs[i]; {
+		case err == nil:
+			b.state.count(1, int64(len(r.Value)), 0)
+		case !permanent(err):
+			again, last = append(again, r), err
+		case r.Topic == b.records.DeadLetter:
+			b.log.Error("dead letter is lost: the broker refuses it", "error", err)
+		default:
+			b.state.count(0, 0, 1)
+			again = append(again, b.deadLetter(err.Error(), r.Value, string(r.Key)))
+		}
+	}
+	return again, last
+}

@@ -1,0 +1,100 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/waysideos/wayside/services/kafka"
+)
+
+// Pauses before Run is called again.
+const (
+	pauseLeast = time.Second
+	pauseMost  = time.Minute
+)
+
+// heldEvery is how late a reading may come that had to wait for its least
+// interval.
+const heldEvery = 100 * time.Millisecond
+
+// run serves one connector until ctx ends.
+func (b *Box) run(ctx context.Context, c Connector) {
+	var wg, draining sync.WaitGroup
+	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
+	draining.Go(func() { b.queue.run(drain, b) })
+	wg.Go(func() { b.reportHeld(ctx) })
+	if b.commands != nil {
+		wg.Go(func() { b.receive(ctx) })
+	}
+	b.keep(ctx, c)
+	wg.Wait()
+	b.queue.settle(stopGrace)
+	stop()
+	draining.Wait()
+	b.state.mu.Lock()
+	b.state.set(Stopped, "", b.state.s.Error)
+	b.state.mu.Unlock()
+}
+
+// keep calls Run again and again, with a pause between.
+func (b *Box) keep(ctx context.Context, c Connector) {
+	for tries := 0; ; {
+		err := guarded(ctx, c, b)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the connector ended by itself")
+		}
+		tries = b.state.down(b.log, err, tries)
+		select {
+		case <-time.After(kafka.Backoff(tries, pauseLeast, pauseMost)):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// guarded turns a panic into an error: one protocol's fault is not the
+// others'.
+func guarded(ctx context.Context, c Connector, b *Box) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.log.Error("connector panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("a fault in the connector, please report it: %v", p)
+		}
+	}()
+	return c.Run(ctx, b)
+}
+
+func (b *Box) reportHeld(ctx context.Context) {
+	t := time.NewTicker(heldEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if due := b.reports.due(b.cfg.now()); len(due) > 0 {
+				_ = b.readings(due)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// receive reads commands until ctx ends.
+func (b *Box) receive(ctx context.Context) {
+	for tries := 1; ctx.Err() == nil; tries++ {
+		if err := b.back.commands(ctx, b); err != nil && ctx.Err() == nil {
+			b.log.Warn("read commands", "topic", b.commands.Topic, "error", err)
+		}
+		select {
+		case <-time.After(kafka.Backoff(tries, pauseLeast, pauseMost)):
+		case <-ctx.Done():
+		}
+	}
+}

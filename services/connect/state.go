@@ -1,0 +1,104 @@
+package connect
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Words of State.State.
+const (
+	Starting = "starting" // it has not said anything yet
+	Running  = "up"       // the device answers
+	Troubled = "trouble"  // the device answers badly
+	Down     = "down"     // the device is away; it is tried again
+	Stopped  = "stopped"
+)
+
+// State is what the frame knows of one connector.
+type State struct {
+	Name     string    `json:"name"`
+	Protocol string    `json:"protocol"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Detail   string    `json:"detail,omitempty"`
+	Error    string    `json:"error,omitempty"` // the last, while it lasts
+	Records  int64     `json:"records"`         // in the broker, since the start
+	Bytes    int64     `json:"bytes"`           // of their values
+	Dead     int64     `json:"dead"`            // dead letters
+	Spooled  int64     `json:"spooled"`         // records that wait now
+	Kept     int64     `json:"kept"`            // of these on disk
+	Dropped  int64     `json:"dropped"`         // records lost since the spool was full
+	Commands int64     `json:"commands"`        // answered
+	Restarts int64     `json:"restarts"`        // of Run
+}
+
+// state guards a State.
+type state struct {
+	mu  sync.Mutex
+	s   State
+	ups int // calls of up since Run was called
+}
+
+func (s *state) set(word, detail, problem string) {
+	if s.s.State != word {
+		s.s.State, s.s.Since = word, time.Now()
+	}
+	s.s.Detail, s.s.Error = detail, problem
+}
+
+func (s *state) up(detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ups++
+	s.set(Running, detail, "")
+}
+
+// trouble logs an error when it is another than the last.
+func (s *state) trouble(log *slog.Logger, err error) {
+	s.mu.Lock()
+	fresh := s.s.Error != err.Error()
+	s.set(Troubled, s.s.Detail, err.Error())
+	s.mu.Unlock()
+	if fresh {
+		log.Warn("device answers badly", "error", err)
+	}
+}
+
+// down says how often in a row Run has ended without an Up in it.
+func (s *state) down(log *slog.Logger, err error, tries int) int {
+	s.mu.Lock()
+	fresh := s.s.Error != err.Error()
+	if s.ups > 0 {
+		tries = 0
+	}
+	s.ups = 0
+	s.s.Restarts++
+	s.set(Down, "", err.Error())
+	s.mu.Unlock()
+	if fresh {
+		log.Warn("device is lost, it is tried again", "error", err)
+	}
+	return tries + 1
+}
+
+func (s *state) count(records, bytes, dead int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Records += records
+	s.s.Bytes += bytes
+	s.s.Dead += dead
+}
+
+func (s *state) get() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.s
+}
+
+func (s *state) waits(spooled, kept, dropped int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Spooled, s.s.Kept = spooled, kept
+	s.s.Dropped += dropped
+}

@@ -1,0 +1,135 @@
+package boot
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waysideos/wayside/qemu"
+	"github.com/waysideos/wayside/test/harness"
+)
+
+// genericBoard is the board for hardware of the test board's architecture.
+func genericBoard(t *testing.T) string {
+	return map[string]string{"amd64": "x86-64-uefi", "arm64": "arm64-uefi"}[harness.Arch(t)]
+}
+
+// disks are the kinds of disk that a generic board boots from. The first is
+// tried on each run, the others when the whole matrix is asked for.
+var disks = []struct{ name, bus, disk string }{
+	{"nvme", "", "nvme,serial=wayside"},
+	{"sata", "ich9-ahci,id=sata", "ide-hd,bus=sata.0"},
+	{"usb", "qemu-xhci", "usb-storage"},
+	{"scsi", "virtio-scsi-pci", "scsi-hd"},
+	{"mmc", "sdhci-pci", "sd-card"},
+}
+
+// on gives the machine another kind of disk than the board's.
+func on(bus, disk string) func(*qemu.Config) {
+	return func(c *qemu.Config) {
+		board := *c.Board.QEMU
+		board.Bus, board.Disk = bus, disk
+		c.Board.QEMU = &board
+	}
+}
+
+// kernelGiven has QEMU hand the kernel image to the firmware.
+func kernelGiven(t *testing.T, img harness.Image) func(*qemu.Config) {
+	t.Helper()
+	path, _ := harness.Inspect(t, img.Path)
+	file := filepath.Join(t.TempDir(), "kernel.efi")
+	if err := os.WriteFile(file, harness.ReadBootPartition(t, img.Path, path), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func(c *qemu.Config) { c.Extra = []string{"-kernel", file} }
+}
+
+// TestGenericBoard boots the image that is for hardware from each kind of disk.
+func TestGenericBoard(t *testing.T) {
+	harness.NeedVM(t)
+	slug := genericBoard(t)
+	img := harness.BuildBoard(t, slug, profile)
+	for i, d := range disks {
+		t.Run(d.name, func(t *testing.T) {
+			if i > 0 && !harness.Long() {
+				t.Skip("only in make test-all")
+			}
+			machine := []func(*qemu.Config){on(d.bus, d.disk)}
+			if d.name == "mmc" { // QEMU's firmware reads no such disk: it is handed the kernel image
+				machine = append(machine, kernelGiven(t, img))
+			}
+			box := harness.Boot(t, img, machine...)
+			box.WaitReady()
+			if got := status(t, box).Box; got.Board != slug || got.Verity != "ok" {
+				t.Errorf("got board %q with verity %q, want %s and ok", got.Board, got.Verity, slug)
+			}
+			box.PowerOff()
+		})
+	}
+}
+
+// TestBIOSMachine starts the image on a machine without UEFI: it says what is
+// wrong on the screen and on the serial console, and starts over on a key.
+func TestBIOSMachine(t *testing.T) {
+	harness.NeedVM(t)
+	if harness.Arch(t) != "amd64" {
+		t.Skip("only x86 machines have a BIOS")
+	}
+	img := harness.BuildBoard(t, genericBoard(t), profile)
+	box := harness.Boot(t, img, func(c *qemu.Config) {
+		c.Firmware = qemu.Firmware{Code: seaBIOS(t)}
+		c.Extra = []string{"-device", "VGA"}
+	})
+	const notice = `Wayside needs UEFI\.`
+	box.Expect(harness.BootTime, notice)
+	box.Expect(harness.BootTime, `Press a key to start over\.`)
+	if got := screen(t, box); !strings.Contains(got, "Wayside needs UEFI.") {
+		t.Errorf("the screen shows %q", got)
+	}
+	key := map[string]any{"keys": []map[string]string{{"type": "qcode", "data": "ret"}}}
+	if err := box.QMP(t.Context(), "send-key", key, nil); err != nil {
+		t.Fatal(err)
+	}
+	box.Expect(time.Minute, notice)
+}
+
+// seaBIOS is the BIOS that QEMU comes with.
+func seaBIOS(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("qemu-system-x86_64", "-L", "help").Output()
+	if err != nil {
+		t.Fatalf("ask QEMU for its data folders: %v", err)
+	}
+	for _, dir := range strings.Fields(string(out)) {
+		file := filepath.Join(dir, "bios-256k.bin")
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	t.Fatalf("no bios-256k.bin in %s", out)
+	return ""
+}
+
+// screen is the text on a VGA in text mode, which lies at 0xb8000: a character
+// and its colour at a time.
+func screen(t *testing.T, box *harness.Box) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "screen")
+	err := box.QMP(t.Context(), "pmemsave", map[string]any{"val": 0xb8000, "size": 80 * 25 * 2, "filename": file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	for i := 0; i < len(cells); i += 2 {
+		text.WriteByte(cells[i])
+	}
+	return text.String()
+}
