@@ -68,6 +68,9 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 // activate fetches partitions from their positions on.
 func (l *link) activate(ps []*partition) {
 	offsets := map[*lane]map[string]map[int32]kgo.Offset{}
+	for _, p := range ps {
+		l.halt(p.lane) // what was fetched from another offset is dropped while p is not active
+	}
 	l.mu.Lock()
 	for _, p := range ps {
 		p.whole = p.lane.whole != nil && !p.opened
@@ -84,7 +87,6 @@ func (l *link) activate(ps []*partition) {
 	}
 	l.mu.Unlock()
 	for n, at := range offsets {
-		l.halt(n)
 		for topic, nums := range at {
 			n.src.RemoveConsumePartitions(map[string][]int32{topic: slices.Collect(maps.Keys(nums))})
 		}
