@@ -48,6 +48,9 @@ unit: ## unit tests of every package but test/
 clients: ## other people's Kafka clients against the broker, and links to a real Kafka
 	@WAYSIDE_CLIENTS=1 $(GO) test -p 1 -count 1 -timeout 20m -v ./test/clients ./test/replication
 
+connectors: ## connectors against servers and clients that others wrote
+	@WAYSIDE_CONNECT=1 $(GO) test -p 1 -count 1 -timeout 10m -v ./test/connect
+
 vm: ## what an outsider may rely on, in virtual machines
 	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $(VM_PACKAGES)
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -241,9 +240,8 @@ func startNetwork(_ context.Context, m *Machine) error {
 }
 
 // listenAt puts the addresses of the profile in the place of those that the
-// socket units were built with.
-// Connectors listen on as many addresses as the profile has of them; without
-// any their socket is not made.
+// socket units were built with. Connectors listen on as many addresses as the
+// profile has of them; their socket stays without any, for their unit names it.
 func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	addresses := map[string]string{"kafka": p.Broker.Listen, "http": p.Console.Listen}
 	if p.Connect.MQTT != nil {
@@ -260,7 +258,7 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 			}
 		}
 	}
-	return slices.DeleteFunc(sockets, func(s manifest.Socket) bool { return len(s.Listen) == 0 })
+	return sockets
 }
 
 // serviceEnv is the environment of every service.
