@@ -73,8 +73,8 @@ bench-boot: ## measure sizes, boot times and memory of the boards, writes docs/b
 	@WAYSIDE_VM=1 $(GO) test ./test/bootbench -run 'TestBenchBoot$$' -count 1 -timeout 60m -v -bench-boot -bench-boards=$(BOARDS)
 
 RECORDS ?= 1000000
-bench-replicator: ## measure a link beside MirrorMaker 2, prints a table; RECORDS=100000 for less
-	@$(GO) test ./test/replication -run 'TestBenchLinks$$' -count 1 -timeout 60m -v -bench-links $(RECORDS)
+bench-replicator: ## measure a link beside MirrorMaker 2, writes docs/benchmarks-links.md; RECORDS=100000 for less
+	@$(GO) test ./test/replication -run 'TestBenchLinks$$' -count 1 -timeout 60m -v -bench-links $(RECORDS) -bench-page $(CURDIR)/docs/benchmarks-links.md
 
 SOAK ?= 1h
 soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker
