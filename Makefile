@@ -15,7 +15,7 @@ WAYSIDE := out/bin/wayside
 
 VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-replicator clients soak soak-links clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator clients soak soak-links clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md;
 
 bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
 	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 60m -v -bench-delta
+
+bench-boot: ## measure sizes, boot times and memory of the boards, writes docs/benchmarks-boot.md; BOARDS=qemu-x86_64 for one
+	@WAYSIDE_VM=1 $(GO) test ./test/bootbench -run 'TestBenchBoot$$' -count 1 -timeout 60m -v -bench-boot -bench-boards=$(BOARDS)
 
 RECORDS ?= 1000000
 bench-replicator: ## measure a link beside MirrorMaker 2, writes docs/benchmarks-links.md; RECORDS=100000 for less

@@ -25,6 +25,9 @@ type Board struct {
 	// partition for the firmware.
 	DeviceTrees []string `yaml:"device_trees,omitempty"`
 	QEMU        *QEMU    `yaml:"qemu,omitempty"` // how QEMU plays this board
+	// Imager holds the names that Raspberry Pi Imager has for the machines
+	// that the board's image is for ("pi4-64bit"); none is any.
+	Imager []string `yaml:"imager,omitempty"`
 }
 
 // BootFiles are files of one folder of a Debian package, or of the board's own

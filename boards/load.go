@@ -115,6 +115,11 @@ func (b Board) Validate() error {
 			errs = append(errs, fmt.Errorf("boot_files: %+v: want files, and package and from both or neither", f))
 		}
 	}
+	for _, pattern := range b.Firmware.Files {
+		if _, err := path.Match(pattern, ""); err != nil || len(b.Firmware.Packages) == 0 {
+			errs = append(errs, fmt.Errorf("firmware.files: %q: want a pattern of files in firmware.packages", pattern))
+		}
+	}
 	for _, word := range b.Cmdline {
 		if strings.ContainsAny(word, " \t\n\"") {
 			errs = append(errs, fmt.Errorf("cmdline: %q: one argument an entry, without blanks or quotes", word))

@@ -60,6 +60,8 @@ func TestBadBoards(t *testing.T) {
 		{"kernel", strings.Replace(good, "kernel: k, ", "", 1), "packages.kernel is missing"},
 		{"reserved word", strings.Replace(good, "console=ttyS0", "wayside.version=1", 1), "written by the build"},
 		{"two words", strings.Replace(good, "console=ttyS0", `"a b"`, 1), "one argument an entry"},
+		{"firmware of no package", good + "firmware: {files: [a.bin]}\n", "firmware.files"},
+		{"firmware pattern", good + "firmware: {packages: [p], files: [\"[\"]}\n", "firmware.files"},
 		{"half a qemu", good + "qemu: {system: x86_64}\n", "qemu.machine is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

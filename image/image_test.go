@@ -150,6 +150,7 @@ func TestVerifyRefusesAlteredImages(t *testing.T) {
 		at   int64
 		want string // in the error
 	}{
+		{"boot program", 3, "first sector"},
 		{"partition table", 512 + 60, "GPT"},
 		{"backup partition table", res.Size - 512 + 60, "GPT"},
 		{"guard", find(t, head, "w\x00a\x00y\x00s\x00i\x00d\x00e\x00:\x00"), "EFI/BOOT/BOOTX64.EFI"},

@@ -27,6 +27,9 @@ func (c Config) Args() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.isPi() {
+		return c.piArgs()
+	}
 	accel, err := c.accelArgs()
 	if err != nil {
 		return nil, err
@@ -36,24 +39,9 @@ func (c Config) Args() ([]string, error) {
 		return nil, err
 	}
 	q := c.Board.QEMU
-	args := []string{
-		"-name", "wayside-" + escape(c.Board.Slug),
-		"-no-user-config", "-nodefaults",
-		"-machine", c.machineArg(),
-	}
-	args = append(args, accel...)
-	args = append(args,
-		"-smp", strconv.Itoa(c.SMP),
-		"-m", strconv.Itoa(c.MemoryMiB),
-		"-display", "none",
-	)
+	args := c.machineArgs(accel...)
 	args = append(args, c.firmwareArgs()...)
-	args = append(args,
-		"-chardev", "stdio,id=console,signal=off",
-		"-serial", "chardev:console",
-		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP),
-		"-mon", "chardev=qmp,mode=control",
-	)
+	args = append(args, c.controlArgs("chardev:console")...)
 	args = append(args, c.diskArgs()...)
 	args = append(args, network...)
 	args = append(args, "-device", "virtio-rng-pci")
@@ -64,6 +52,33 @@ func (c Config) Args() ([]string, error) {
 	args = append(args, c.fwCfgArgs()...)
 	args = append(args, q.Extra...)
 	return append(args, c.Extra...), nil
+}
+
+// machineArgs begin every command line.
+func (c Config) machineArgs(accel ...string) []string {
+	args := append([]string{
+		"-name", "wayside-" + escape(c.Board.Slug),
+		"-no-user-config", "-nodefaults",
+		"-machine", c.machineArg(),
+	}, accel...)
+	return append(args,
+		"-smp", strconv.Itoa(c.SMP),
+		"-m", strconv.Itoa(c.MemoryMiB),
+		"-display", "none",
+	)
+}
+
+// controlArgs connect the serial ports, one of them to the console, and the
+// control socket.
+func (c Config) controlArgs(serial ...string) []string {
+	args := []string{"-chardev", "stdio,id=console,signal=off"}
+	for _, port := range serial {
+		args = append(args, "-serial", port)
+	}
+	return append(args,
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP),
+		"-mon", "chardev=qmp,mode=control",
+	)
 }
 
 func (c Config) accelArgs() ([]string, error) {
@@ -151,7 +166,11 @@ func (c Config) networkArgs() ([]string, error) {
 		}
 		netdev += fmt.Sprintf(",hostfwd=tcp:%s:%s-:%d", host, port, f.Guest)
 	}
-	return []string{"-netdev", netdev, "-device", c.Board.QEMU.NIC + ",netdev=net,romfile="}, nil
+	device := c.Board.QEMU.NIC + ",netdev=net"
+	if !c.isPi() { // whose NIC is a USB device
+		device += ",romfile="
+	}
+	return []string{"-netdev", netdev, "-device", device}, nil
 }
 
 func (c Config) tpmArgs() []string {

@@ -27,6 +27,14 @@ func argsConfig() Config {
 	}
 }
 
+func TestTPMOfNoUse(t *testing.T) {
+	c := argsConfig()
+	c.TPM, c.Board.QEMU.TPM = true, ""
+	if _, err := c.Args(); err == nil || !strings.Contains(err.Error(), "qemu.tpm") {
+		t.Errorf("got %v, want an error that names what the board lacks", err)
+	}
+}
+
 // TestArgs compares command lines with testdata/args/*.golden, one option a
 // line.
 func TestArgs(t *testing.T) {
@@ -49,6 +57,10 @@ func TestArgs(t *testing.T) {
 			c.Board.QEMU, c.SecureBoot = &board, &SecureBoot{}
 		},
 		"dropping": func(c *Config) { c.Disk = DiskDropping },
+		"pi": func(c *Config) {
+			c.Board.Slug, c.Firmware = "raspberry-pi", Firmware{}
+			c.Board.QEMU = &boards.QEMU{System: "aarch64", Machine: "raspi3b", Plays: boards.PlaysPi, MemoryMiB: 1024, SMP: 4, NIC: "usb-net"}
+		},
 		"more": func(c *Config) {
 			c.MemoryMiB, c.SMP = 1024, 4
 			c.Firmware.Vars = ""

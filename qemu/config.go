@@ -80,7 +80,8 @@ type Config struct {
 
 	Forwards []Forward
 	// Advertised names the forward whose host address the broker in the guest
-	// is told to give its clients; "" tells it nothing.
+	// is told to give its clients; "" tells it nothing. A Raspberry Pi cannot be
+	// told.
 	Advertised string
 	FWCfg      map[string]string // further fw_cfg items: name ("opt/…") to text
 
@@ -110,7 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Board.QEMU == nil {
 		return c, fmt.Errorf("board %q has no qemu section in its board.yaml, so QEMU cannot play it", c.Board.Slug)
 	}
-	if c.Image == "" || c.Firmware.Code == "" {
+	if c.Image == "" || c.Firmware.Code == "" && !c.isPi() {
 		return c, fmt.Errorf("configuration of %q names no image or no firmware code", c.Board.Slug)
 	}
 	if c.MemoryMiB == 0 {

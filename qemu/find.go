@@ -15,8 +15,15 @@ import (
 // TCG crashes a third of all boots of kernel 6.12.
 const MinVersion = 10
 
-// setupHint is what a user types to get a QEMU that will do.
-const setupHint = "type: go run ./cmd/wayside host setup --for run"
+// setupHint is what a user types to get a QEMU that will do: the one that
+// `make run` needs, or all that the tests play.
+func setupHint(system string) string {
+	purpose := "test"
+	if system == "x86_64" {
+		purpose = "run"
+	}
+	return "type: go run ./cmd/wayside host setup --for " + purpose
+}
 
 // ErrNotFound matches the error of Find when QEMU is missing or too old.
 var ErrNotFound = errors.New("no usable QEMU")
@@ -34,7 +41,7 @@ func Find(ctx context.Context, system string) (Binary, error) {
 	name := "qemu-system-" + system
 	path, err := lookPath(name)
 	if err != nil {
-		return Binary{}, fmt.Errorf("%w: %s is not installed; %s", ErrNotFound, name, setupHint)
+		return Binary{}, fmt.Errorf("%w: %s is not installed; %s", ErrNotFound, name, setupHint(system))
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
@@ -42,11 +49,11 @@ func Find(ctx context.Context, system string) (Binary, error) {
 	}
 	version, err := checkVersion(string(out))
 	if err != nil {
-		return Binary{}, fmt.Errorf("%w: %s %v; %s", ErrNotFound, path, err, setupHint)
+		return Binary{}, fmt.Errorf("%w: %s %v; %s", ErrNotFound, path, err, setupHint(system))
 	}
 	img, err := lookPath("qemu-img")
 	if err != nil {
-		return Binary{}, fmt.Errorf("%w: qemu-img is not installed; %s", ErrNotFound, setupHint)
+		return Binary{}, fmt.Errorf("%w: qemu-img is not installed; %s", ErrNotFound, setupHint(system))
 	}
 	return Binary{Path: path, Img: img, Version: version}, nil
 }

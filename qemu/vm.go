@@ -67,6 +67,9 @@ func newVM(ctx context.Context, cfg Config, log *slog.Logger) (*VM, error) {
 		return nil, err
 	}
 	var why string
+	if cfg.isPi() {
+		cfg.Accel = "tcg" // QEMU's machine is of another processor than any host's
+	}
 	cfg.Accel, why, err = accelerators.Choose(ctx, bin, cfg.Accel)
 	if err != nil {
 		return nil, err
@@ -157,6 +160,11 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 	args, err := v.cfg.Args()
 	if err != nil {
 		return err
+	}
+	if v.cfg.isPi() {
+		if err := preparePi(v.cfg); err != nil {
+			return err
+		}
 	}
 	v.console.Skip()
 	var diskEnd *os.File

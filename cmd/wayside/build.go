@@ -37,6 +37,7 @@ type buildOptions struct {
 	archive                           archiveFlags
 	enrol                             enrolFlags
 	encryption                        string
+	compress                          bool
 }
 
 func (o *buildOptions) add(cmd *cobra.Command) {
@@ -68,6 +69,7 @@ ordinary user. Equal inputs give equal bytes.`,
   wayside build --board x86-64-uefi --site shop.yaml --version 1.4.0 -o out/
   wayside build --enroll-keys --board x86-64-uefi -o out/    the boot menu offers to enrol our keys
   wayside build --all -o out/               every board, several at a time
+  wayside build --compress --version 1.4.0 -o out/           also .img.zst, signed, for wayside flash and others
   wayside build --explain`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -90,6 +92,7 @@ ordinary user. Equal inputs give equal bytes.`,
 	o.add(cmd)
 	cmd.Flags().StringVarP(&o.out, "out", "o", "out", "`folder` the image is written to")
 	cmd.Flags().BoolVar(&all, "all", false, "build the images of all boards")
+	cmd.Flags().BoolVar(&o.compress, "compress", false, "also write the image compressed, with block map, checksums and their signature (docs/flashing.md)")
 	cmd.Flags().BoolVar(&explain, "explain", false, "print what would be built, and build nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON on standard output, one object a line")
 	cmd.MarkFlagsMutuallyExclusive("all", "board")
@@ -101,6 +104,7 @@ ordinary user. Equal inputs give equal bytes.`,
 type built struct {
 	image.Result
 	Board    string         `json:"board"`
+	Packed   *image.Packed  `json:"packed,omitempty"`
 	Firmware *qemu.Firmware `json:"firmware,omitempty"` // files on this machine
 	Seconds  float64        `json:"seconds"`
 }
@@ -126,9 +130,18 @@ func buildImage(ctx context.Context, o buildOptions, log io.Writer) (built, erro
 	if err != nil {
 		return built{}, err
 	}
+	var packed *image.Packed
+	if o.compress {
+		pack, err := image.Pack(ctx, res.Path, b.Input.Keys)
+		if err != nil {
+			return built{}, err
+		}
+		packed = &pack
+		p.done("compress", "%s, %s", pack.Path, mib(pack.Size))
+	}
 	seconds := p.total().Seconds()
 	fmt.Fprintf(log, "%s: %s, %s stored, built in %.1f s\n", res.Path, mib(res.Size), mib(res.Stored), seconds)
-	return built{Result: res, Board: b.Input.Board.Slug, Firmware: firmware, Seconds: seconds}, nil
+	return built{Result: res, Board: b.Input.Board.Slug, Packed: packed, Firmware: firmware, Seconds: seconds}, nil
 }
 
 // checkOut makes the folder for the image and tries to write in it: the first

@@ -34,6 +34,7 @@ var hostTools = []hostTool{
 	{name: "pgrep", packages: []string{"procps"}, test: true},
 	{name: "kcat", packages: []string{"kcat"}, test: true},
 	{name: "mosquitto_pub", packages: []string{"mosquitto-clients"}, test: true},
+	{name: "bmaptool", packages: []string{"bmap-tools"}, test: true},
 	{name: "sgdisk", packages: []string{"gdisk"}, test: true},
 	{name: "fsck.vfat", packages: []string{"dosfstools"}, test: true},
 	{name: "mcopy", packages: []string{"mtools"}, test: true},

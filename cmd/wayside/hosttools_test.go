@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	"testing"
 )
@@ -26,7 +27,7 @@ func TestEveryToolThatIsCalledIsInTheTable(t *testing.T) {
 	tree := os.DirFS("../..")
 	called := map[string]string{}
 	err := fs.WalkDir(tree, ".", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Ext(file) != ".go" {
+		if err != nil || d.IsDir() || path.Ext(file) != ".go" || strings.HasSuffix(file, "_darwin.go") {
 			return err
 		}
 		text, err := fs.ReadFile(tree, file)

@@ -23,6 +23,7 @@ import (
 // publishOptions is what is to be done to a repository.
 type publishOptions struct {
 	repo, board, notes, notesFile, remove string
+	imager, url, icon                     string // a list for Raspberry Pi Imager
 	minCounter                            uint64
 	downgrade, list, refresh, asJSON      bool
 	keys                                  keyFlags
@@ -43,10 +44,14 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 		Example: `  wayside publish --repo /srv/wayside out/*.img --notes "MQTT: fewer wakeups"
   wayside publish --repo /srv/wayside --list
   wayside publish --repo /srv/wayside --refresh
-  wayside publish --repo /srv/wayside --remove 1.4.0`,
+  wayside publish --repo /srv/wayside --remove 1.4.0
+  wayside publish --imager os_list.json --url https://example.com/images out/*.img.zst   for Raspberry Pi Imager`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(cmd, args); err != nil {
 				return err
+			}
+			if o.imager != "" {
+				return o.writeImager(cmd.Context(), args, cmd.ErrOrStderr())
 			}
 			return o.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -61,6 +66,9 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 	fl.BoolVar(&o.list, "list", false, "list what is published, and until when it is good")
 	fl.BoolVar(&o.refresh, "refresh", false, "sign again what is about to expire, and publish new update roots")
 	fl.StringVar(&o.remove, "remove", "", "take the release of this `version` back")
+	fl.StringVar(&o.imager, "imager", "", "write a list of compressed images for Raspberry Pi Imager to `FILE`; needs no --repo")
+	fl.StringVar(&o.url, "url", "", "with --imager: `address` of the folder that the images will be in")
+	fl.StringVar(&o.icon, "icon", "", "with --imager: `address` of a picture")
 	fl.BoolVar(&o.asJSON, "json", false, "print the result as JSON")
 	o.keys.add(cmd)
 	return cmd
@@ -68,6 +76,11 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 
 // check wants one thing to do.
 func (o *publishOptions) check(cmd *cobra.Command, images []string) error {
+	if o.imager != "" && len(images) == 0 {
+		return usageError(cmd, errors.New("--imager wants IMAGEs"))
+	} else if o.imager != "" {
+		return nil
+	}
 	if o.repo == "" {
 		return usageError(cmd, errors.New("want --repo DIR"))
 	}

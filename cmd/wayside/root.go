@@ -17,7 +17,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
-		newBuildCmd(), newRunCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
+		newBuildCmd(), newRunCmd(), newFlashCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
 		newSiteCmd(), newLinkCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
 	)
 	return root

@@ -12,8 +12,8 @@ var mqttSockets = []string{"mqtt"}
 
 type mqttFlags struct {
 	common
-	broker []string
-	listen string
+	broker          []string
+	listen, secrets string
 }
 
 func newMQTTCmd(env environment) *cobra.Command {
@@ -22,14 +22,17 @@ func newMQTTCmd(env environment) *cobra.Command {
 		Use:   "mqtt",
 		Short: "The MQTT connector of the box",
 		Long: `mqtt is an MQTT broker whose messages become Kafka records. A device hears
-"acknowledged" only after the Kafka broker has said so. Without a profile every
+"acknowledged" only after the Kafka broker has said so. Sessions, retained
+messages and the like are in the Kafka topic "` + mqtt.StateTopic + `". Without a profile every
 message goes to the topic "` + site.DefaultMQTTTopic + `".`,
 		Example: `  waysided mqtt --listen 127.0.0.1:1883
-  waysided mqtt --site shop.yaml --broker 127.0.0.1:9092`,
+  waysided mqtt --site shop.yaml --broker 127.0.0.1:9092
+  waysided mqtt --site shop.yaml --secrets ./secrets --broker 127.0.0.1:9092`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runMQTT(cmd, env, f) },
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile names: certificates, keys, users")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for devices (default: the profile's)")
 	return cmd
 }
@@ -56,7 +59,13 @@ func runMQTT(cmd *cobra.Command, env environment, f mqttFlags) error {
 	}
 	c, err := mqtt.New(mqtt.Config{
 		Listener:   listener,
+		Listeners:  routes.Listeners,
+		Users:      routes.Users,
+		Anonymous:  routes.Anonymous,
+		ACL:        routes.ACL,
+		Secrets:    f.secrets,
 		Routes:     routes.Routes,
+		Publish:    routes.Publish,
 		Broker:     boxBroker(f.broker, profile),
 		Registerer: reg,
 		Log:        log,

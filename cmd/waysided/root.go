@@ -19,19 +19,20 @@ func newRootCmd(env environment) *cobra.Command {
 starts each by a unit file; each also runs by itself on a laptop.`,
 		Example: `  waysided broker --data /tmp/data --listen 127.0.0.1:9092
   waysided replicator --site shop.yaml --broker 127.0.0.1:9092
+  waysided connect --site shop.yaml --data /tmp/connect
   waysided mqtt --broker 127.0.0.1:9092 --listen 127.0.0.1:1883
   waysided console --run-dir /tmp/run --listen 127.0.0.1:8080`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConsoleCmd(env), newUpdaterCmd(env))
+	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConnectCmd(env), newConsoleCmd(env), newUpdaterCmd(env))
 	return root
 }
 
 // serviceNames are the services this binary holds, which is also where the
 // console looks when there is no init to ask.
-var serviceNames = []string{"broker", "replicator", "mqtt", "console", "updater"}
+var serviceNames = []string{"broker", "replicator", "mqtt", "connect", "console", "updater"}
 
 // serviceArgs returns the arguments after the program's name, with the
 // service put first when the program is called by its name.

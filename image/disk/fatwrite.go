@@ -134,8 +134,15 @@ type fatBuilder struct {
 	v     FATVolume
 	label [11]byte
 	fat   []byte
-	next  uint32 // first cluster not in use
+	next  uint32 // first free cluster
+	top   uint32 // first one behind the free ones
 }
+
+// fatLarge is the size, in bytes, from which on a file lies at the volume's
+// end. On a boot partition that is the kernel image: most of its initramfs is
+// in the root as well, which begins where the volume ends, and a compressor
+// finds what is repeated only within its window.
+const fatLarge = 4 << 20
 
 // allocate gives every node its clusters, one run each, folders first.
 func (b *fatBuilder) allocate(root *fatNode) error {
@@ -154,6 +161,7 @@ func (b *fatBuilder) allocate(root *fatNode) error {
 		}
 	}
 	walk(root)
+	b.top = b.g.clusters + 2
 	for _, n := range slices.Concat(folders, files) {
 		size := int64(len(n.data))
 		if n.folder {
@@ -173,10 +181,16 @@ func (b *fatBuilder) take(n *fatNode, clusters uint32) error {
 	if clusters == 0 {
 		return nil
 	}
-	if clusters > b.g.clusters+2-b.next {
-		return fmt.Errorf("write FAT32: %s does not fit, %d of %d clusters of %d bytes are taken", n.name, b.next-2, b.g.clusters, b.g.clusterSize())
+	if free := b.top - b.next; clusters > free {
+		return fmt.Errorf("write FAT32: %s does not fit, %d of %d clusters of %d bytes are taken", n.name, b.g.clusters-free, b.g.clusters, b.g.clusterSize())
 	}
 	n.first, n.clusters = b.next, clusters
+	if !n.folder && len(n.data) >= fatLarge {
+		b.top -= clusters
+		n.first = b.top
+	} else {
+		b.next += clusters
+	}
 	for i := range clusters {
 		next := uint32(fatEnd)
 		if i+1 < clusters {
@@ -184,7 +198,6 @@ func (b *fatBuilder) take(n *fatNode, clusters uint32) error {
 		}
 		b.setFAT(n.first+i, next)
 	}
-	b.next += clusters
 	return nil
 }
 
@@ -312,8 +325,8 @@ func (b *fatBuilder) fsInfo() []byte {
 	s := make([]byte, fatSector)
 	copy(s, "RRaA")
 	copy(s[484:], "rrAa")
-	le.PutUint32(s[488:], b.g.clusters+2-b.next) // free clusters
-	le.PutUint32(s[492:], b.next)                // where to look for one
+	le.PutUint32(s[488:], b.top-b.next) // free clusters
+	le.PutUint32(s[492:], b.next)       // where to look for one
 	s[510], s[511] = 0x55, 0xaa
 	return s
 }

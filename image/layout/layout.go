@@ -88,9 +88,10 @@ const (
 	ESPLoader     = "EFI/BOOT" // + LoaderFile(goarch)
 	ESPUKIDir     = "EFI/Linux"
 	ESPLoaderConf = "loader/loader.conf"
-	ESPKeys       = "loader/keys/auto"  // PK.auth, KEK.auth, db.auth, where a build is to enrol them; the one name that systemd-boot enrols by itself
-	ESPSite       = "wayside/site.yaml" // the site profile as dropped by the engineer
-	ESPSecrets    = "wayside/secrets"   // folder of the files that the profile's listeners name
+	ESPKeys       = "loader/keys/auto"     // PK.auth, KEK.auth, db.auth, where a build is to enrol them; the one name that systemd-boot enrols by itself
+	ESPSite       = "wayside/site.yaml"    // the site profile as dropped by the engineer
+	ESPSecrets    = "wayside/secrets"      // folder of the files that the profile's listeners name
+	ESPInstall    = "wayside/install.yaml" // makes a stick an installer; see services/site
 )
 
 // ESPRecovery is where a person puts the recovery key of a box whose TPM does

@@ -144,23 +144,30 @@ func (l *Loader) LoadList(file string) error {
 	return errors.Join(append(all, s.Err())...)
 }
 
-// Coldplug loads modules for the devices below sys ("/sys/devices"), and
-// again for those that show up through them, until nothing new does.
+// devices are where modaliases stand below sysfs: of devices on a bus, of
+// devices of a class without one (input, dmi), and of the processors. A walk
+// over all of /sys/devices finds the same and takes seconds of an emulated
+// processor.
+var devices = []string{"bus/*/devices/*/modalias", "class/*/*/modalias", "devices/system/*/modalias"}
+
+// Coldplug loads modules for the devices of a sysfs ("/sys"), and again for
+// those that show up through them, until nothing new does.
 func (l *Loader) Coldplug(ctx context.Context, sys string) error {
 	for ctx.Err() == nil {
 		fresh := 0
-		err := filepath.WalkDir(sys, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.Name() != "modalias" || e.IsDir() {
-				return ctx.Err() // devices may vanish while we walk
+		for _, pattern := range devices {
+			found, err := filepath.Glob(filepath.Join(sys, pattern))
+			if err != nil {
+				return err
 			}
-			b, err := os.ReadFile(path)
-			if err == nil {
-				fresh += l.LoadAlias(strings.TrimSpace(string(b)))
+			for _, file := range found {
+				if b, err := os.ReadFile(file); err == nil { // devices may vanish
+					fresh += l.LoadAlias(strings.TrimSpace(string(b)))
+				}
 			}
-			return ctx.Err()
-		})
-		if err != nil || fresh == 0 {
-			return err
+		}
+		if fresh == 0 {
+			return nil
 		}
 	}
 	return ctx.Err()

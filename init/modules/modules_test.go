@@ -119,7 +119,7 @@ func testLoader(t *testing.T, insert func(string) error) (l *Loader, out *bytes.
 
 func addDevice(t *testing.T, sys, name, modalias string) {
 	t.Helper()
-	dir := filepath.Join(sys, "bus", name)
+	dir := filepath.Join(sys, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -134,13 +134,14 @@ func TestColdplugFollowsNewDevices(t *testing.T) {
 	l, _ := testLoader(t, func(p string) error {
 		got = append(got, path.Base(p))
 		if path.Base(p) == "dm-verity.ko" { // a driver that shows a device
-			addDevice(t, sys, "a-late", "virtio:d00000002v00001AF4")
+			addDevice(t, sys, "bus/virtio/devices/a-late", "virtio:d00000002v00001AF4")
 		}
 		return nil
 	})
 	l.alias = aliases(t, testAlias+"alias pci:v1* dm-verity\n")
-	addDevice(t, sys, "b", "pci:v1")
-	addDevice(t, sys, "c", "pci:v1")
+	addDevice(t, sys, "bus/pci/devices/b", "pci:v1")
+	addDevice(t, sys, "class/input/c", "pci:v1")
+	addDevice(t, sys, "devices/system/cpu", "pci:v1")
 	if err := l.Coldplug(t.Context(), sys); err != nil {
 		t.Fatal(err)
 	}

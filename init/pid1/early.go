@@ -44,6 +44,7 @@ func openLog(_ context.Context, m *Machine) error {
 		return fmt.Errorf("read the command line: %w", err)
 	}
 	m.cmd = parseCmdline(string(b))
+	m.Log().Info("phase " + m.phase) // the kernel is done; make bench-boot measures from here
 	return nil
 }
 
@@ -123,7 +124,7 @@ func loadModules(ctx context.Context, m *Machine) error {
 	if m.modules == nil {
 		return errors.New("there is no module index")
 	}
-	err := errors.Join(m.modules.LoadList(layout.RootModulesLoad), m.modules.Coldplug(ctx, "/sys/devices"))
+	err := errors.Join(m.modules.LoadList(layout.RootModulesLoad), m.modules.Coldplug(ctx, "/sys"))
 	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
 	return err
 }

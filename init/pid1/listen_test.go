@@ -3,6 +3,7 @@
 package pid1
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,17 +16,23 @@ func TestListenAt(t *testing.T) {
 	sockets := []manifest.Socket{
 		{FDName: "kafka", Listen: []string{"9092"}}, {FDName: "mqtt", Listen: []string{"1883"}},
 		{FDName: "http", Listen: []string{"8080"}}, {FDName: "other", Listen: []string{"/run/other"}},
+		{FDName: "connect", Listen: []string{"8082"}},
 	}
 	p, err := site.Parse("site.yaml", []byte("version: 1\nsite: x\nbroker: {listen: \"10.0.0.1:9192\"}\nconnect: {mqtt: {listen: \":2883\", routes: [{filter: \"#\", topic: a}]}}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	listenAt(sockets, p)
-	var got []string
-	for _, s := range sockets {
-		got = append(got, s.Listen...)
+	check := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, s := range listenAt(slices.Clone(sockets), p) {
+			got = append(got, s.Listen...)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("addresses (-want +got):\n%s", diff)
+		}
 	}
-	if diff := cmp.Diff([]string{"10.0.0.1:9192", "2883", "8080", "/run/other"}, got); diff != "" {
-		t.Errorf("addresses (-want +got):\n%s", diff)
-	}
+	check("10.0.0.1:9192", "2883", "8080", "/run/other")
+	p.Connect.HTTP = []site.HTTP{{Listen: ":8083"}, {Listen: "10.0.0.1:80"}}
+	check("10.0.0.1:9192", "2883", "8080", "/run/other", "8083", "10.0.0.1:80")
 }

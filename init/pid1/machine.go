@@ -29,6 +29,7 @@ import (
 	"github.com/waysideos/wayside/init/vault"
 	"github.com/waysideos/wayside/init/watchdog"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // Machine is what the steps share. Steps run one after the other; what other
@@ -54,13 +55,14 @@ type Machine struct {
 	reaper   *reap.Reaper
 	requests chan request
 
-	slot  *slots.Slot // initramfs only
-	disk  string
-	role  string
-	nodes map[layout.Role]string
-	state bool       // the state partition is mounted
-	esp   sync.Mutex // the boot partition is mounted, or changed
-	trial atomic.Pointer[trial.Keeper]
+	slot    *slots.Slot // initramfs only
+	disk    string
+	role    string
+	install *site.Install // this disk is an installer
+	nodes   map[layout.Role]string
+	state   bool       // the state partition is mounted
+	esp     sync.Mutex // the boot partition is mounted, or changed
+	trial   atomic.Pointer[trial.Keeper]
 
 	removable atomic.Bool // removable disks are looked at
 	mounting  sync.Mutex  // of removable disks, one after the other

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,9 @@ var Root = append(early[:len(early):len(early)],
 	Step{"firmware's word", readTrust, false, 10 * time.Second},
 	Step{"power button", watchButtons, false, 5 * time.Second},
 	Step{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
+	// A stick that installs stays as it was written.
+	Step{"look for an installation", lookForInstall, false, 20 * time.Second},
+	Step{"installation", installIfAsked, true, 12 * time.Hour},
 	Step{"partitions", partition, false, 60 * time.Second},
 	Step{"encryption", openVault, false, 30 * time.Second},
 	Step{"state partition", mountState, false, 120 * time.Second},
@@ -238,7 +242,9 @@ func startNetwork(_ context.Context, m *Machine) error {
 
 // listenAt puts the addresses of the profile in the place of those that the
 // socket units were built with.
-func listenAt(sockets []manifest.Socket, p *site.Profile) {
+// Connectors listen on as many addresses as the profile has of them; without
+// any their socket is not made.
+func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	addresses := map[string]string{"kafka": p.Broker.Listen, "http": p.Console.Listen}
 	if p.Connect.MQTT != nil {
 		addresses["mqtt"] = p.Connect.MQTT.Listen
@@ -247,7 +253,14 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) {
 		if at := addresses[sockets[i].FDName]; at != "" {
 			sockets[i].Listen = []string{strings.TrimPrefix(at, ":")}
 		}
+		if sockets[i].FDName == "connect" {
+			sockets[i].Listen = nil
+			for _, h := range p.Connect.HTTP {
+				sockets[i].Listen = append(sockets[i].Listen, strings.TrimPrefix(h.Listen, ":"))
+			}
+		}
 	}
+	return slices.DeleteFunc(sockets, func(s manifest.Socket) bool { return len(s.Listen) == 0 })
 }
 
 // serviceEnv is the environment of every service.
@@ -259,7 +272,7 @@ func startServices(_ context.Context, m *Machine) error {
 		return err
 	}
 	if m.profile != nil {
-		listenAt(sockets, m.profile.Profile)
+		sockets = listenAt(sockets, m.profile.Profile)
 	}
 	cgroups := ""
 	if mount.Is(mount.Cgroups) {

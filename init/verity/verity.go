@@ -37,6 +37,17 @@ func ParsePin(rootHash, dataBlocks string) (Pin, error) {
 	return Pin{hash, blocks}, nil
 }
 
+// Size is what the root takes of its slot, in bytes: data, superblock and hash
+// tree, each block of which holds the hashes of 128 below it.
+func (p Pin) Size() int64 {
+	total := p.DataBlocks + 1
+	for level := p.DataBlocks; level > 1; {
+		level = (level + block/sha256.Size - 1) / (block / sha256.Size)
+		total += level
+	}
+	return int64(total) * block
+}
+
 // Tree is a hash tree whose top matched its pin.
 type Tree struct {
 	Pin

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/waysideos/wayside/services/kafka"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -137,6 +138,16 @@ func once(done func(error)) func(error) {
 	return func(err error) { o.Do(func() { done(err) }) }
 }
 
+// Template fills a record's topic and key from templates other than those of
+// records.
+func (b *Box) Template(topic, key string, r Record) Record {
+	r.Topic = topicName(b.expand(topic, r.Values))
+	if key != "" {
+		r.Key = []byte(b.expand(key, r.Values))
+	}
+	return r
+}
+
 // Send returns when the broker has all of the records on disk.
 func (b *Box) Send(ctx context.Context, rs ...Record) error {
 	errs := make(chan error, len(rs))
@@ -242,3 +253,12 @@ func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
 	}
 	return net.ListenPacket("udp", address)
 }
+
+// Client is a client of the box's broker, for protocols that need more of it
+// than records. It is the caller's to close before Run returns.
+func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
+	return kafka.NewClient(kafka.Config{Bootstrap: b.cfg.Broker, ClientID: "wayside-connect-" + b.name, Log: b.cfg.Log}, opts...)
+}
+
+// Count adds records that a connector wrote through a Client of its own.
+func (b *Box) Count(records int, bytes int64) { b.state.count(int64(records), bytes, 0) }

@@ -23,6 +23,9 @@ type broker struct {
 	cl      *kgo.Client
 	mending sync.WaitGroup // records that are sent a second time
 
+	mu   sync.Mutex
+	last error // of the last record that went to the broker
+
 	loneMu sync.Mutex
 	lone   *kgo.Client // sends one record at a time
 }
@@ -69,25 +72,42 @@ type account struct {
 
 	answered *answered // used by commands only
 
-	mu     sync.Mutex
-	ledger ledger
+	ledgerMu sync.Mutex
+	ledger   ledger
 }
 
 func (a *account) close() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.ledgerMu.Lock()
+	defer a.ledgerMu.Unlock()
 	a.forget()
 }
 
 func (a *account) produce(ctx context.Context, r *kgo.Record, done func(error)) {
 	r.Context = nil // of an earlier try, which has ended
 	a.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+		a.noted(ctx, err)
 		if !doubtful(err) || ctx.Err() != nil {
 			done(err)
 			return
 		}
 		a.mending.Go(func() { done(a.again(ctx, r, err)) })
 	})
+}
+
+// noted remembers how the broker is.
+func (k *broker) noted(ctx context.Context, err error) {
+	if err != nil && (ctx.Err() != nil || permanent(err)) {
+		return // the record's fault, or ours
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last = err
+}
+
+func (k *broker) problem() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.last
 }
 
 // doubtful errors may be another's: a broker refuses whole batches, and a

@@ -137,8 +137,8 @@ func (a *account) forget() {
 }
 
 func (a *account) position(ctx context.Context) ([]byte, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.ledgerMu.Lock()
+	defer a.ledgerMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
 	if a.ledger.cl == nil {
@@ -159,8 +159,8 @@ func (r refusedError) Error() string { return r.err.Error() }
 func (r refusedError) Unwrap() error { return r.err }
 
 func (a *account) commit(ctx context.Context, position []byte, rs []*kgo.Record) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.ledgerMu.Lock()
+	defer a.ledgerMu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 2*txnTimeout)
 	defer cancel()
 	err := a.transact(ctx, position, rs, false)

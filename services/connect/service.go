@@ -44,6 +44,18 @@ type Instance struct {
 	Commands       *site.Commands // nil: none
 }
 
+// NewInstance puts a connector and its entry of the profile together.
+func NewInstance(l site.Located, c Connector) Instance {
+	common := l.Common()
+	i := Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands}
+	if common.Records != nil {
+		i.Records = *common.Records
+	} else {
+		i.Records = site.DefaultRecords(common.Name)
+	}
+	return i
+}
+
 // What connectors may hold in memory: each, and all together. Spooled and
 // posted records count apart.
 const (
@@ -72,6 +84,9 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
 	var err error
 	if s.kafka, err = newBroker(&s.cfg); err != nil {
+		return nil, err
+	}
+	if err := s.register(cfg.Registerer); err != nil {
 		return nil, err
 	}
 	for _, i := range cfg.Instances {
@@ -154,16 +169,20 @@ func (s *Service) States() []State {
 }
 
 // Status reports every connector. A device that is away is no fault of the
-// box: OK stays true.
+// box: OK stays true. It is false while the broker takes no records.
 func (s *Service) Status() manifest.Report {
-	rep := manifest.Report{Name: "connect", OK: true}
-	up := 0
-	for _, st := range s.States() {
-		if st.State == Running {
+	rep := manifest.Report{Name: "connect", OK: true, Devices: s.States()}
+	up, waiting := 0, int64(0)
+	for _, d := range rep.Devices {
+		if d.State == Running {
 			up++
 		}
-		rep.Flows = append(rep.Flows, manifest.Flow{From: st.Protocol + " " + st.Name, Records: st.Records, Bytes: st.Bytes})
+		waiting += d.OnDisk
 	}
 	rep.Summary = fmt.Sprintf("%d of %d connectors are up", up, len(s.boxes))
+	if problem := s.kafka.problem(); problem != nil {
+		rep.OK = false
+		rep.Summary += fmt.Sprintf("; broker does not take records, %d wait on disk: %v", waiting, problem)
+	}
 	return rep
 }

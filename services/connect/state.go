@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/waysideos/wayside/services/manifest"
 )
 
-// Words of State.State.
+// Words of State.State, docs/connectors.md.
 const (
 	Starting = "starting" // it has not said anything yet
 	Running  = "up"       // the device answers
@@ -16,22 +18,7 @@ const (
 )
 
 // State is what the frame knows of one connector.
-type State struct {
-	Name     string    `json:"name"`
-	Protocol string    `json:"protocol"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Detail   string    `json:"detail,omitempty"`
-	Error    string    `json:"error,omitempty"` // the last, while it lasts
-	Records  int64     `json:"records"`         // in the broker, since the start
-	Bytes    int64     `json:"bytes"`           // of their values
-	Dead     int64     `json:"dead"`            // dead letters
-	Spooled  int64     `json:"spooled"`         // records that wait now
-	Kept     int64     `json:"kept"`            // of these on disk
-	Dropped  int64     `json:"dropped"`         // records lost since the spool was full
-	Commands int64     `json:"commands"`        // answered
-	Restarts int64     `json:"restarts"`        // of Run
-}
+type State = manifest.Device
 
 // state guards a State.
 type state struct {
@@ -99,6 +86,6 @@ func (s *state) get() State {
 func (s *state) waits(spooled, kept, dropped int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.s.Spooled, s.s.Kept = spooled, kept
+	s.s.Waiting, s.s.OnDisk = spooled, kept
 	s.s.Dropped += dropped
 }

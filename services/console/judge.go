@@ -129,6 +129,14 @@ func (s *Snapshot) judgeReports(add adder) {
 		if a.Report == nil {
 			continue
 		}
+		for _, d := range a.Report.Devices {
+			if d.State == "down" {
+				add(Attention, "The device of connector %s is away (%s): %s.", d.Name, durationText(s.age(d.Since)), trimDot(d.Error))
+			}
+			if d.Dropped > 0 {
+				add(Attention, "Connector %s has lost %s records: its spool was full.", d.Name, countText(d.Dropped))
+			}
+		}
 		for _, l := range a.Report.Links {
 			if !l.Up {
 				add(Attention, "The link to %s is down (%s), %s records wait.", l.Name, durationText(s.age(l.Since)), countText(l.Lag))

@@ -32,6 +32,7 @@ type view struct {
 	Services []serviceRow
 	Links    []linkRow
 	Networks []item
+	Devices  []deviceRow
 	Flows    []flowRow
 	Disks    []diskRow
 	Facts    []factGroup
@@ -242,12 +243,40 @@ func (v *view) report(s *Snapshot, a Answer) {
 		}
 		v.Links = append(v.Links, row)
 	}
+	for _, d := range a.Report.Devices {
+		v.Devices = append(v.Devices, deviceOf(s, d))
+	}
 	for _, f := range a.Report.Flows {
 		v.Flows = append(v.Flows, flowRow{a.Name, f.From, f.To, countText(f.Records), bytesText(f.Bytes)})
 	}
 	if len(a.Report.Facts) > 0 {
 		v.Facts = append(v.Facts, factGroup{a.Name, a.Report.Facts})
 	}
+}
+
+// deviceRow is one connector.
+type deviceRow struct {
+	Name, Protocol, State, Class, Status, Records, Waiting string
+}
+
+func deviceOf(s *Snapshot, d manifest.Device) deviceRow {
+	row := deviceRow{
+		Name: d.Name, Protocol: d.Protocol, State: d.State, Class: "good", Status: orWord(d.Error, d.Detail),
+		Records: countText(d.Records), Waiting: countText(d.Waiting),
+	}
+	if d.State != "up" {
+		row.Class = "warn"
+	}
+	if age := s.age(d.Since); age > 0 {
+		row.State += " for " + durationText(age)
+	}
+	if d.Error != "" {
+		row.Status = d.Error
+	}
+	if d.Dropped > 0 {
+		row.Waiting += ", " + countText(d.Dropped) + " lost"
+	}
+	return row
 }
 
 // contentPolicy allows the page its one style sheet, by its hash, and

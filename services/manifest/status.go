@@ -96,12 +96,31 @@ type Clock struct {
 // Report is what a service says of itself; the answer to GET /status on its
 // StatusSock, as JSON.
 type Report struct {
-	Name    string `json:"name"`
-	OK      bool   `json:"ok"`
-	Summary string `json:"summary"` // one line for the technician
-	Facts   []Fact `json:"facts,omitempty"`
-	Flows   []Flow `json:"flows,omitempty"`
-	Links   []Link `json:"links,omitempty"`
+	Name    string   `json:"name"`
+	OK      bool     `json:"ok"`
+	Summary string   `json:"summary"` // one line for the technician
+	Facts   []Fact   `json:"facts,omitempty"`
+	Flows   []Flow   `json:"flows,omitempty"`
+	Links   []Link   `json:"links,omitempty"`
+	Devices []Device `json:"devices,omitempty"`
+}
+
+// Device is one connector of the service connect.
+type Device struct {
+	Name     string    `json:"name"`
+	Protocol string    `json:"protocol"`
+	State    string    `json:"state"` // starting, up, trouble, down or stopped
+	Since    time.Time `json:"since"`
+	Detail   string    `json:"detail,omitempty"`
+	Error    string    `json:"error,omitempty"` // the last, while it lasts
+	Records  int64     `json:"records"`         // in the broker, since the start
+	Bytes    int64     `json:"bytes"`           // of their values
+	Dead     int64     `json:"dead_letters"`
+	Waiting  int64     `json:"waiting"`  // records that the broker does not have yet
+	OnDisk   int64     `json:"on_disk"`  // of these in the spool
+	Dropped  int64     `json:"dropped"`  // records lost since the spool was full
+	Commands int64     `json:"commands"` // answered
+	Restarts int64     `json:"restarts"` // times that the device was lost
 }
 
 // Fact is one labelled value for the status page.

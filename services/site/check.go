@@ -152,24 +152,6 @@ func (c checker) broker(path string, b *Broker) {
 	c.unique(len(b.Topics), func(i int) (string, string) { return b.Topics[i].Name, at(i) + ".name" })
 }
 
-func (c checker) mqtt(path string, m *MQTT) {
-	c.text(path+".listen", m.Listen, listenAddress)
-	at := func(i int) string { return fmt.Sprintf("%s.routes[%d]", path, i) }
-	for i, r := range m.Routes {
-		c.text(at(i)+".filter", r.Filter, mqttFilter)
-		c.text(at(i)+".topic", r.Topic, topicName)
-	}
-	c.unique(len(m.Routes), func(i int) (string, string) { return m.Routes[i].Filter, at(i) + ".filter" })
-	for i, r := range m.Routes {
-		for _, earlier := range m.Routes[:i] {
-			if covers(earlier.Filter, r.Filter) {
-				c.value(at(i)+".filter", "", "%q is never reached: %q comes first and matches all of it", shorten(r.Filter), shorten(earlier.Filter))
-				break
-			}
-		}
-	}
-}
-
 // routeTopics wants every route's topic declared where none is made on
 // demand: its messages would be refused for ever.
 func (c checker) routeTopics(path string, m *MQTT, b *Broker) {

@@ -14,9 +14,14 @@ type Connect struct {
 	MQTT *MQTT  `yaml:"mqtt,omitempty"`
 	HTTP []HTTP `yaml:"http,omitempty"`
 
+	Files        []Files        `yaml:"files,omitempty"`
 	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
+	MQTTClient   []MQTTClient   `yaml:"mqtt_client,omitempty"`
+
+	Modbus []Modbus `yaml:"modbus,omitempty"`
+	S7     []S7     `yaml:"s7,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -49,9 +54,13 @@ type Located struct {
 func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "http", c.HTTP)
+	all = located(all, "files", c.Files)
 	all = located(all, "diode_send", c.DiodeSend)
 	all = located(all, "diode_receive", c.DiodeReceive)
 	all = located(all, "opcua", c.OPCUA)
+	all = located(all, "mqtt_client", c.MQTTClient)
+	all = located(all, "modbus", c.Modbus)
+	all = located(all, "s7", c.S7)
 	return all
 }
 

@@ -52,7 +52,7 @@ func (p *Profile) fill() {
 		p.Links[i].fill()
 	}
 	if p.Connect.MQTT != nil {
-		orString(&p.Connect.MQTT.Listen, DefaultMQTTListen)
+		p.Connect.MQTT.fill()
 	}
 	for _, i := range p.Connect.Instances() {
 		i.fill()

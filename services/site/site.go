@@ -70,19 +70,6 @@ type Topic struct {
 	Config     map[string]string `yaml:"config,omitempty"`     // Kafka topic configuration
 }
 
-// MQTT is the MQTT broker on the box and where its messages go.
-type MQTT struct {
-	Listen string  `yaml:"listen,omitempty"` // host:port; default ":1883"
-	Routes []Route `yaml:"routes"`           // first match wins; a message that none matches is refused
-}
-
-// Route sends messages of a topic filter to a Kafka topic. The record's key
-// is the MQTT topic, its value the payload.
-type Route struct {
-	Filter string `yaml:"filter"` // MQTT topic filter, with + and #
-	Topic  string `yaml:"topic"`  // Kafka topic
-}
-
 // Console is the status page.
 type Console struct {
 	Listen string `yaml:"listen,omitempty"` // host:port; default ":8080"

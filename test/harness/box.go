@@ -54,6 +54,9 @@ func Long() bool { return os.Getenv("WAYSIDE_LONG") != "" }
 // HasTPM says that QEMU can give the board a TPM that its kernel knows.
 func HasTPM(t testing.TB) bool { return theBoard(t).QEMU.TPM != "" }
 
+// HasSecureBoot says that QEMU has firmware with Secure Boot for the board.
+func HasSecureBoot(t testing.TB) bool { return theBoard(t).QEMU.SecureCode != "" }
+
 // Arch is the test board's GOARCH.
 func Arch(t testing.TB) string { return theBoard(t).Arch }
 

@@ -45,7 +45,8 @@ var allowed = map[string][]string{
 	"overlays":     {},
 	"image":        {"boards", "overlays", "image/", "services/manifest"},
 	"image/layout": {},
-	"init":         {"init/", "image/layout", "image/release", "services/manifest", "services/site", "services/vfs"},
+	// A disk is written in one way, by the tool and by the installer.
+	"init": {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
 	// The suite of connectors runs the box's broker.
 	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/broker"},
 	"services/manifest":            {},
@@ -55,7 +56,7 @@ var allowed = map[string][]string{
 	// What a slot holds is one format, written by the build and by the updater.
 	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
 	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},
-	"qemu":             {"boards", "image/layout", "qemu", "qemu/"},
+	"qemu":             {"boards", "image/layout", "image/disk", "qemu", "qemu/"},
 	"test":             {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
 }
 

@@ -36,6 +36,9 @@ func platform(t *testing.T) keys.Platform {
 
 func build(t *testing.T, args ...string) harness.Image {
 	t.Helper()
+	if !harness.HasSecureBoot(t) {
+		t.Skipf("board %s has no firmware with Secure Boot in QEMU", harness.Board)
+	}
 	platform(t)
 	return harness.BuildBoard(t, harness.Board, "", append(args, "--keys", keyDir(t))...)
 }

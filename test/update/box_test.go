@@ -28,6 +28,7 @@ const slotSize = manifest.StagedArea + int64(1)<<20
 // box is a modelled machine: three partitions and the state's file system. All
 // of its code but loader and services is the real one.
 type box struct {
+	uboot bool // U-Boot starts it, not systemd-boot
 	esp   *disktest.Disk
 	slot  [2]*disktest.Disk
 	state *vfs.Crashable
@@ -46,12 +47,18 @@ type box struct {
 
 // shipped is a box that left the factory with r. crowded has a boot partition
 // whose folder is full of other things.
-func shipped(t testing.TB, r *release, crowded bool, all ...*release) *box {
+func shipped(t testing.TB, r *release, uboot, crowded bool, all ...*release) *box {
 	t.Helper()
-	b := &box{esp: disktest.New(34 << 20), state: vfs.NewCrashable(1), all: map[string]*release{}, rebooted: map[string]bool{}}
+	b := &box{uboot: uboot, esp: disktest.New(34 << 20), state: vfs.NewCrashable(1), all: map[string]*release{}, rebooted: map[string]bool{}}
+	volume := disk.FATVolume{Size: b.esp.Size, Label: "WAYSIDE"}
 	files := []disk.FATFile{
 		{Path: layout.ESPLoader + "/BOOTX64.EFI", Data: []byte("loader")},
 		{Path: layout.ESPUKIDir + "/" + layout.UKIName(r.version), Data: r.uki},
+	}
+	if uboot {
+		files[1].Path = layout.ESPUKIDir + "/" + layout.ESPSlots[0]
+		record := layout.BootRecord{Sequence: 1, Trial: layout.NoTrial}.Encode()
+		volume.Reserved = map[int64][]byte{layout.BootRecordSectors[0]: record, layout.BootRecordSectors[1]: record}
 	}
 	if crowded {
 		// Names before and behind ours, so that its slots straddle sectors.
@@ -60,7 +67,7 @@ func shipped(t testing.TB, r *release, crowded bool, all ...*release) *box {
 		}
 		files = append(files, disk.FATFile{Path: layout.ESPUKIDir + "/zzz.txt", Data: []byte("note")})
 	}
-	if err := disk.WriteFAT(b.esp, disk.FATVolume{Size: b.esp.Size, Label: "WAYSIDE"}, files); err != nil {
+	if err := disk.WriteFAT(b.esp, volume, files); err != nil {
 		t.Fatal(err)
 	}
 	for i := range b.slot {
@@ -114,7 +121,7 @@ func (b *box) lying() *box {
 // after is the box as a power cut now leaves it.
 func (b *box) after(rng *rand.Rand) *box {
 	return &box{
-		esp: b.esp.After(rng), slot: [2]*disktest.Disk{b.slot[0].After(rng), b.slot[1].After(rng)},
+		uboot: b.uboot, esp: b.esp.After(rng), slot: [2]*disktest.Disk{b.slot[0].After(rng), b.slot[1].After(rng)},
 		state: b.state.CrashClone(), all: maps.Clone(b.all), story: slices.Clone(b.story), level: b.level, rebooted: maps.Clone(b.rebooted),
 	}
 }
@@ -133,7 +140,11 @@ var (
 func (b *box) boot() error {
 	b.keeper, b.runs, b.asked = nil, nil, false
 	b.boots++
-	i, err := start(b.esp)
+	loader := start
+	if b.uboot {
+		loader = startUBoot
+	}
+	i, err := loader(b.esp)
 	if err != nil {
 		return err
 	}
@@ -172,10 +183,11 @@ func (b *box) find(r *release) (int, error) {
 }
 
 func (b *box) loader(file string, r *release) slots.Loader {
-	return slots.Partition{
-		ESP:     func(use func(gpt.Disk, int64) error) error { return use(b.esp, b.esp.Size) },
-		Running: file, RootHash: r.hash(),
+	esp := func(use func(gpt.Disk, int64) error) error { return use(b.esp, b.esp.Size) }
+	if b.uboot {
+		return slots.SlotPartition{ESP: esp, RootHash: r.hash()}
 	}
+	return slots.Partition{ESP: esp, Running: file, RootHash: r.hash()}
 }
 
 func (b *box) init(i item, r *release) (err error) {

@@ -24,6 +24,7 @@ type scenario struct {
 	name    string
 	old     *release
 	new     *release
+	uboot   bool
 	crowded bool
 	permit  bool // to go back
 }
@@ -31,11 +32,14 @@ type scenario struct {
 func scenarios(t testing.TB) []scenario {
 	var out []scenario
 	for _, does := range []conduct{works, panics, stops, unhealthy, unstarted, rebooting} {
-		for _, crowded := range []bool{false, true} {
-			name := fmt.Sprintf("%s/crowded=%v", does, crowded)
+		for _, where := range []struct {
+			name           string
+			uboot, crowded bool
+		}{{"systemd-boot", false, false}, {"systemd-boot, crowded", false, true}, {"U-Boot", true, false}} {
+			name := fmt.Sprintf("%s/%s", does, where.name)
 			out = append(out,
-				scenario{"up/" + name, makeRelease(t, "1.0", 10, 1, works), makeRelease(t, "2.0-with-a-name-that-takes-several-slots", 20, 2, does), crowded, false},
-				scenario{"down/" + name, makeRelease(t, "2.0", 20, 1, works), makeRelease(t, "1.0", 10, 1, does), crowded, true},
+				scenario{"up/" + name, makeRelease(t, "1.0", 10, 1, works), makeRelease(t, "2.0-with-a-name-that-takes-several-slots", 20, 2, does), where.uboot, where.crowded, false},
+				scenario{"down/" + name, makeRelease(t, "2.0", 20, 1, works), makeRelease(t, "1.0", 10, 1, does), where.uboot, where.crowded, true},
 			)
 		}
 	}
@@ -51,7 +55,7 @@ func TestPowerCuts(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
 			cases, cuts := 0, 0
-			base := shipped(t, s.old, s.crowded, s.new)
+			base := shipped(t, s.old, s.uboot, s.crowded, s.new)
 			for cut := 1; ; cut++ {
 				done := false
 				for n := range *deep {
@@ -169,8 +173,14 @@ func sound(b *box) string {
 // leave a box that does not start, or the other tests would not notice a
 // missing flush.
 func TestLyingDisks(t *testing.T) {
+	for _, uboot := range []bool{false, true} {
+		t.Run(fmt.Sprintf("U-Boot=%v", uboot), func(t *testing.T) { lieToOne(t, uboot) })
+	}
+}
+
+func lieToOne(t *testing.T, uboot bool) {
 	s := scenarios(t)[0]
-	base := shipped(t, s.old, false, s.new)
+	base := shipped(t, s.old, uboot, false, s.new)
 	broken := 0
 	for cut := 1; cut < 400; cut++ {
 		b := base.another().lying()

@@ -124,3 +124,37 @@ func start(esp *disktest.Disk) (item, error) {
 	}
 	return i, esp.Sync()
 }
+
+// startUBoot does what the boot script does (image/uboot/boot.cmd).
+func startUBoot(esp *disktest.Disk) (item, error) {
+	v, err := disk.OpenFAT(esp, esp.Size)
+	if err != nil {
+		return item{}, err
+	}
+	var copies [2][]byte
+	for i, sector := range layout.BootRecordSectors {
+		if copies[i], err = v.Reserved(sector); err != nil {
+			return item{}, err
+		}
+	}
+	r, at, _ := layout.NewestBootRecord(copies)
+	order := []int{r.Good, 1 - r.Good}
+	if at >= 0 && r.Trial != layout.NoTrial && r.Trial != r.Good && r.Left > 0 {
+		r.Sequence, r.Left, r.Done = r.Sequence+1, r.Left-1, r.Done+1
+		_, err := esp.WriteAt(r.Encode(), layout.BootRecordSectors[1-at]*layout.BootRecordSize)
+		if err = errors.Join(err, esp.Sync()); err != nil {
+			return item{}, err
+		}
+		order = []int{r.Trial}
+	}
+	for _, i := range order {
+		data, err := v.ReadFile(path.Join(layout.ESPUKIDir, layout.ESPSlots[i]))
+		if err != nil {
+			continue
+		}
+		if it, ok := readItem(layout.ESPSlots[i], data); ok {
+			return it, nil
+		}
+	}
+	return item{}, errReset
+}

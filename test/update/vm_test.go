@@ -40,20 +40,25 @@ var builds = struct {
 // build makes an image of this source as the given version.
 func build(t *testing.T, version string, counter uint64) *built {
 	t.Helper()
+	return buildFor(t, harness.Board, version, counter)
+}
+
+func buildFor(t *testing.T, board, version string, counter uint64) *built {
+	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	if b := builds.done[version]; b != nil {
+	if b := builds.done[board+version]; b != nil {
 		return b
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "wayside", "test", "releases", harness.Board, version)
+	dir := filepath.Join(cache, "wayside", "test", "releases", board, version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := harness.Command(t, "build", "--json", "--board", harness.Board, "--keys", keyDir(t), "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
+	cmd := harness.Command(t, "build", "--json", "--board", board, "--keys", keyDir(t), "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -66,7 +71,7 @@ func build(t *testing.T, version string, counter uint64) *built {
 	}
 	b.read(t)
 	b.activate = manifest.Activate{Version: version, Counter: counter, RootHash: b.RootHash}
-	builds.done[version] = b
+	builds.done[board+version] = b
 	return b
 }
 

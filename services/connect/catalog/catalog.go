@@ -7,8 +7,12 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/diode"
+	"github.com/waysideos/wayside/services/connect/files"
 	"github.com/waysideos/wayside/services/connect/http"
+	"github.com/waysideos/wayside/services/connect/modbus"
+	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
+	"github.com/waysideos/wayside/services/connect/s7"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -17,8 +21,12 @@ import (
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_receive": of(diode.NewReceiver),
 	"diode_send":    of(diode.NewSender),
+	"files":         of(files.New),
 	"http":          of(http.New),
+	"mqtt_client":   of(mqttclient.New),
+	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
+	"s7":            of(s7.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.
@@ -31,25 +39,19 @@ func of[T any](make func(T) (connect.Connector, error)) func(site.Instance) (con
 func Instances(p *site.Profile, name string) ([]connect.Instance, error) {
 	var all []connect.Instance
 	for _, l := range p.Connect.Instances() {
-		common := l.Common()
-		if name != "" && common.Name != name {
+		own := l.Common().Name
+		if name != "" && own != name {
 			continue
 		}
 		build, known := protocols[l.Protocol]
 		if !known {
-			return nil, fmt.Errorf("connector %s: protocol %s is unknown here", common.Name, l.Protocol)
+			return nil, fmt.Errorf("connector %s: protocol %s is unknown here", own, l.Protocol)
 		}
 		c, err := build(l.Instance)
 		if err != nil {
-			return nil, fmt.Errorf("connector %s: %w", common.Name, err)
+			return nil, fmt.Errorf("connector %s: %w", own, err)
 		}
-		i := connect.Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands}
-		if common.Records != nil {
-			i.Records = *common.Records
-		} else {
-			i.Records = site.DefaultRecords(common.Name)
-		}
-		all = append(all, i)
+		all = append(all, connect.NewInstance(l, c))
 	}
 	return all, nil
 }

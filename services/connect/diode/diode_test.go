@@ -74,7 +74,9 @@ type side struct {
 	running *connecttest.Running
 }
 
-func (s *side) start() { s.running = connecttest.Start(s.t, s.broker.Addr, s.disk, s.secrets, s.make()) }
+func (s *side) start() {
+	s.running = connecttest.Start(s.t, s.broker.Addr, s.disk, s.secrets, s.make())
+}
 
 func newSides(t *testing.T, address, sendTo string, receiverKey string) (from, to *side) {
 	t.Helper()
@@ -195,7 +197,7 @@ func TestTheReceiversBrokerIsAway(t *testing.T) {
 	to.broker.Read("plant.sensors", 10)
 	to.broker.Stop()
 	write(from, 10, 500)
-	connecttest.Until(t, "records to be spooled", func() bool { return to.running.State("in").Spooled >= 400 })
+	connecttest.Until(t, "records to be spooled", func() bool { return to.running.State("in").Waiting >= 400 })
 	to.broker.Start()
 	for i, r := range to.broker.Read("plant.sensors", 500) {
 		if want := fmt.Sprintf(lineFormat, i); string(r.Value) != want {

@@ -1,20 +1,179 @@
 // Package http is a web server whose requests become records: the REST
-// interface that Kafka users know, plain posts, and webhooks.
+// interface that Kafka users know (Confluent REST Proxy v2 and v3), plain
+// posts, and webhooks.
 package http
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/site"
 )
 
+// What clients may make this server hold.
+const (
+	maxConns     = 256
+	maxBodies    = 16 << 20 // bytes of bodies that are read or stored, all requests
+	maxBuffered  = 16 << 20 // bytes that wait for the broker
+	maxHeaders   = 16 << 10
+	headerWait   = 10 * time.Second // from accept to a whole header
+	bodyWait     = 30 * time.Second // for a body, or the next record of a stream
+	storeWait    = 30 * time.Second // for the broker
+	idleWait     = 2 * time.Minute
+	stopGrace    = 5 * time.Second
+	maxBatch     = 1048588 // Kafka's default message.max.bytes
+	linger       = 2 * time.Millisecond
+	maxInstances = 16 // v2 consumers
+)
+
 // Connector is one web server.
-type Connector struct{ cfg site.HTTP }
+type Connector struct {
+	cfg     site.HTTP
+	maxBody int64
+}
 
 // New prepares the server of an entry of the profile.
-func New(cfg site.HTTP) (connect.Connector, error) { return &Connector{cfg: cfg}, nil }
+func New(cfg site.HTTP) (connect.Connector, error) {
+	most, err := site.ParseSize(cfg.MaxBody)
+	if err != nil {
+		return nil, fmt.Errorf("max_body: %w", err)
+	}
+	return &Connector{cfg: cfg, maxBody: most}, nil
+}
+
+// server is a Connector that runs.
+type server struct {
+	*Connector
+	box    *connect.Box
+	log    *slog.Logger
+	kafka  *kgo.Client
+	adm    *kadm.Client
+	rates  rates
+	bodies room
+
+	consumers consumers
+}
 
 // Run implements connect.Connector.
-func (c *Connector) Run(context.Context, *connect.Box) error { return errors.New("not there yet") }
+func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
+	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: room{max: maxBodies}}
+	var err error
+	s.kafka, err = box.Client(
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordDeliveryTimeout(storeWait), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
+	if err != nil {
+		return err
+	}
+	defer s.kafka.Close()
+	s.adm = kadm.NewClient(s.kafka)
+	ln, err := box.Listen(c.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.cfg.Listen, err)
+	}
+	defer s.consumers.close()
+	return s.serve(ctx, ln)
+}
+
+func (s *server) serve(ctx context.Context, ln net.Listener) error {
+	if s.cfg.TLS != nil {
+		ln = tls.NewListener(&limited{Listener: ln, free: make(chan struct{}, maxConns)}, s.box.ServerTLS(s.cfg.TLS))
+	} else {
+		ln = &limited{Listener: ln, free: make(chan struct{}, maxConns)}
+	}
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	srv := &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHeaders,
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	s.box.Up("listening on " + ln.Addr().String())
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		// What is being stored is answered.
+		grace, done := context.WithTimeout(base, stopGrace)
+		defer done()
+		if srv.Shutdown(grace) != nil {
+			cancel()
+			srv.Close()
+		}
+		<-ended
+	}
+	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve http: %w", err)
+}
+
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	if len(s.cfg.Topics) > 0 {
+		s.routesV2(mux)
+		s.routesV3(mux)
+	}
+	for i := range s.cfg.Posts {
+		s.routePost(mux, &s.cfg.Posts[i])
+	}
+	return mux
+}
+
+// partitioner obeys a record's own partition, -1 for none.
+type partitioner struct{ kgo.Partitioner }
+
+func (p partitioner) ForTopic(topic string) kgo.TopicPartitioner {
+	return obedient{p.Partitioner.ForTopic(topic)}
+}
+
+type obedient struct{ kgo.TopicPartitioner }
+
+func (o obedient) RequiresConsistency(r *kgo.Record) bool {
+	return r.Partition >= 0 || o.TopicPartitioner.RequiresConsistency(r)
+}
+
+func (o obedient) Partition(r *kgo.Record, n int) int {
+	if r.Partition >= 0 {
+		return int(r.Partition)
+	}
+	return o.TopicPartitioner.Partition(r, n)
+}
+
+// limited accepts so many connections at once; more wait in the kernel.
+type limited struct {
+	net.Listener
+	free chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	l.free <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+type counted struct {
+	net.Conn
+	done func()
+}
+
+func (c *counted) Close() error {
+	defer c.done()
+	return c.Conn.Close()
+}

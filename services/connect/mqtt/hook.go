@@ -1,19 +1,17 @@
 package mqtt
 
 import (
-	"context"
-	"errors"
-	"fmt"
+	"bytes"
 	"strings"
-	"sync"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// hook is where the library asks us.
+// hook is where the library asks us. It keeps connections, packets and the
+// index of subscriptions; acknowledgements, delivery, retained messages,
+// wills and sessions are ours, since its own are in memory and in no order.
 type hook struct {
 	mochi.HookBase
 	c *Connector
@@ -22,169 +20,265 @@ type hook struct {
 func (h *hook) ID() string { return "kafka" }
 
 func (h *hook) Provides(b byte) bool {
-	switch b {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablished, mochi.OnDisconnect,
-		mochi.OnPacketRead, mochi.OnPublish, mochi.OnWillSent:
-		return true
-	}
-	return false
+	return bytes.IndexByte([]byte{
+		mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablish, mochi.OnSessionEstablished,
+		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnPublish,
+		mochi.OnSubscribe, mochi.OnSubscribed, mochi.OnUnsubscribed, mochi.OnPacketProcessed,
+	}, b) >= 0
 }
 
-// OnConnectAuthenticate lets everybody in; there are no users yet.
-func (h *hook) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+// OnConnectAuthenticate says who a client is, or that it may not come in.
+func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	user, ok := h.c.login(cl, pk)
+	if !ok {
+		h.c.metrics.denied.Inc()
+		time.Sleep(loginPause)
+		return false
+	}
+	return h.c.admit(cl, user)
+}
 
-// OnACLCheck allows everything; what may be published is the routes' word.
-func (h *hook) OnACLCheck(*mochi.Client, string, bool) bool { return true }
+// OnACLCheck judges what may be subscribed to; messages are judged when they
+// are published (OnPublish), and delivered to who has subscribed.
+func (h *hook) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
+	if write {
+		return true
+	}
+	d := h.c.connection(cl)
+	return d != nil && h.c.access.maySubscribe(cl.ID, d.user, topic) && h.c.roomForSubscription(cl, topic)
+}
 
-func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) { h.c.open(cl) }
+func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) { h.c.begin(cl, pk) }
 
-func (h *hook) OnDisconnect(cl *mochi.Client, _ error, _ bool) { h.c.close(cl) }
+func (h *hook) OnSessionEstablished(cl *mochi.Client, pk packets.Packet) { h.c.established(cl, pk) }
 
-// OnPacketRead closes a connection that publishes below $, where only the
-// broker does (4.7.2): the library would ignore the message without a word.
+func (h *hook) OnDisconnect(cl *mochi.Client, err error, _ bool) {
+	if d := h.c.connection(cl); d != nil {
+		d.endOnce.Do(func() { h.c.end(d, err) })
+	}
+}
+
+// OnPacketEncode tells MQTT 5 clients what we can do and whether there was a
+// session.
+func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type != packets.Connack || refused(packets.Code{Code: pk.ReasonCode}) {
+		return pk
+	}
+	d := h.c.connection(cl)
+	if d == nil {
+		return pk
+	}
+	pk.SessionPresent = pk.SessionPresent && d.resumed
+	if d.v5 {
+		pk.Properties.MaximumPacketSize = maxPacket
+		pk.Properties.TopicAliasMaximum = maxAliases
+		if d.shortened {
+			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = uint32(sessionExpiry/time.Second), true
+		}
+	}
+	return pk
+}
+
+// nothing is a packet that the library does nothing for.
+func nothing(pk packets.Packet) packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
+}
+
+// OnPacketRead keeps from the library what we answer ourselves.
 func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type == packets.Publish && strings.HasPrefix(pk.TopicName, "$") {
-		h.c.refuse(cl.ID, pk.TopicName, noRoute)
-		return pk, packets.ErrRejectPacket // the only error that ends the reading
+	d := h.c.connection(cl)
+	if d == nil {
+		return pk, nil // CONNECT
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if strings.HasPrefix(pk.TopicName, "$") {
+			// The broker's own (4.7.2): the library would ignore it without a
+			// word.
+			h.c.refuse(cl.ID, pk.TopicName, noRoute)
+			return pk, packets.ErrRejectPacket // the only error that ends the reading
+		}
+	case packets.Pubrel:
+		h.c.release(d, pk)
+		return nothing(pk), nil
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		d.s.acknowledged(d, pk)
+		return nothing(pk), nil
+	case packets.Disconnect:
+		if p := pk.Properties; p.SessionExpiryIntervalFlag && d.s.persistent() {
+			d.s.mu.Lock()
+			d.s.expiry = p.SessionExpiryInterval
+			d.s.mu.Unlock()
+			pk.Properties.SessionExpiryIntervalFlag = p.SessionExpiryInterval == 0
+		}
 	}
 	return pk, nil
 }
 
+// release takes a PUBREL.
+func (c *Connector) release(d *connection, pk packets.Packet) {
+	it := &item{s: d.s, pk: pk, release: true, at: time.Now(), done: make(chan struct{})}
+	d.s.mu.Lock()
+	known, persistent := d.s.received[pk.PacketID] != nil, d.s.expiry > 0
+	d.s.mu.Unlock()
+	if !known {
+		it.code = packets.ErrPacketIdentifierNotFound
+	}
+	d.queue <- it
+	if !known || !persistent {
+		it.finish(nil)
+	} else if !c.once.give(d.ctx, it) {
+		it.finish(errStopped)
+	}
+}
+
 // OnPublish sends a message to Kafka. With ErrRejectPacket the library does
-// nothing more with it: its answer and its local delivery are the session's.
+// nothing more with it: answer and delivery are ours.
 func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	if cl.Net.Inline { // local delivery of a message we had before
-		return pk, nil
+	if d := h.c.connection(cl); d != nil {
+		h.c.publish(d, pk)
 	}
-	s := h.c.session(cl)
-	if s == nil {
-		return pk, packets.ErrRejectPacket
-	}
-	r := h.c.find(pk.TopicName)
-	if pk.FixedHeader.Qos == 0 {
-		if !h.c.fireAndForget(r, cl.ID, pk) {
-			return pk, packets.ErrRejectPacket
-		}
-		pk.FixedHeader.Retain = pk.FixedHeader.Retain && h.c.mayRetain(pk)
-		return pk, nil
-	}
-	it := &item{pk: pk, at: time.Now(), done: make(chan struct{})}
-	if r == nil {
-		h.c.refuse(cl.ID, pk.TopicName, noRoute)
-		it.code = packets.ErrTopicNameInvalid
-		close(it.done)
-		s.queue <- it
-		return pk, packets.ErrRejectPacket
-	}
-	s.queue <- it // blocks this device while its window is full
-	// Blocks while all devices together wait for too much; the drain, which
-	// has the item, ends that.
-	h.c.kafka.Produce(s.ctx, r.record(cl.ID, pk), func(_ *kgo.Record, err error) {
-		h.c.stored(r, pk, err)
-		it.err = err
-		close(it.done)
-	})
 	return pk, packets.ErrRejectPacket
 }
 
-// OnWillSent records the last will of a device that went without a word.
-func (h *hook) OnWillSent(cl *mochi.Client, pk packets.Packet) {
-	h.c.fireAndForget(h.c.find(pk.TopicName), cl.ID, pk)
-}
-
-// fireAndForget sends a message nobody waits for. It never blocks, and leaves
-// room for those that somebody does wait for. It is false when there is no
-// route.
-func (c *Connector) fireAndForget(r *route, client string, pk packets.Packet) bool {
-	if r == nil {
-		c.refuse(client, pk.TopicName, noRoute)
-		return false
+func (c *Connector) publish(d *connection, pk packets.Packet) {
+	if pk.TopicName == "" { // an alias that was never given (3.3.2.3.4)
+		c.disconnect(d.cl, packets.ErrTopicAliasInvalid)
+		return
 	}
-	if c.kafka.BufferedProduceBytes() > maxFireForget {
-		c.refuse(client, pk.TopicName, overflow)
-		return true
+	r, reason := c.find(pk.TopicName), noRoute
+	code := packets.ErrTopicNameInvalid
+	if !c.access.mayPublish(d.cl.ID, d.user, pk.TopicName) {
+		r, reason, code = nil, forbidden, packets.ErrNotAuthorized
 	}
-	c.kafka.TryProduce(c.ctx, r.record(client, pk), func(_ *kgo.Record, err error) {
-		c.stored(r, pk, err)
-		if err != nil {
-			c.refuse(client, pk.TopicName, failed)
-		}
-	})
-	return true
-}
-
-// stored counts what the broker said of a record.
-func (c *Connector) stored(r *route, pk packets.Packet, err error) {
-	if err == nil {
-		r.records.Add(1)
-		r.bytes.Add(int64(len(pk.Payload)))
-		c.metrics.messages.WithLabelValues(r.Topic, fmt.Sprint(pk.FixedHeader.Qos)).Inc()
-		c.metrics.bytes.WithLabelValues(r.Topic).Add(float64(len(pk.Payload)))
-	}
-	if permanent(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
-		return // the message's fault, or ours
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil && c.problem == nil {
-		c.log.Warn("broker does not take records", "topic", r.Topic, "error", err)
-	}
-	c.problem = err
-}
-
-// refusal is a message that is not in Kafka.
-type refusal struct {
-	client, topic, reason string
-	at                    time.Time
-}
-
-func (r refusal) String() string {
-	return fmt.Sprintf("%s of client %s: %s, at %s", r.topic, r.client, r.reason, r.at.UTC().Format(time.RFC3339))
-}
-
-// refuse counts a message that is not in Kafka and tells of one a minute.
-func (c *Connector) refuse(client, topic, reason string) {
-	c.metrics.refused.WithLabelValues(reason).Inc()
 	now := time.Now()
-	c.mu.Lock()
-	first := now.Sub(c.told) > time.Minute
-	if first {
-		c.told = now
+	m := published(d.cl.ID, d.user, pk, now)
+	if r == nil {
+		c.refuse(d.cl.ID, pk.TopicName, reason)
 	}
-	c.refused = refusal{client: client, topic: topic, reason: reason, at: now}
-	c.mu.Unlock()
-	if first {
-		c.log.Warn("mqtt message is not stored", "client", client, "topic", topic, "reason", reason)
+	if m.qos == 0 {
+		if r != nil && c.fireAndForget(r, m) {
+			c.feed.now(m)
+		}
+		return
+	}
+	it := &item{s: d.s, m: m, r: r, pk: pk, at: now, done: make(chan struct{})}
+	if r == nil {
+		it.code = code
+		close(it.done)
+		d.queue <- it
+		return
+	}
+	if m.retain && !c.retained.fits(m) {
+		m.retain = false
+	}
+	if m.qos == 2 {
+		c.publishOnce(d, it)
+		return
+	}
+	d.queue <- it // blocks this device while its window is full
+	c.produce(d, it)
+}
+
+// publishOnce stores a QoS 2 message, unless it is one that is or is being
+// stored.
+func (c *Connector) publishOnce(d *connection, it *item) {
+	first, again := d.s.receive(it)
+	switch {
+	case again:
+		d.queue <- &item{s: d.s, pk: it.pk, at: it.at, of: first, done: first.done}
+		return
+	case d.s.unreleased() > maxUnreleased:
+		c.disconnect(d.cl, packets.ErrReceiveMaximum)
+		it.finish(errStopped)
+		return
+	}
+	d.queue <- it
+	if !d.s.persistent() {
+		c.produce(d, it)
+	} else if !c.once.give(d.ctx, it) {
+		it.finish(errStopped)
 	}
 }
 
-// retained counts the bytes of retained payloads by topic.
-type retained struct {
-	mu    sync.Mutex
-	sizes map[string]int
-	total int
+// OnSubscribe remembers what is new, since retained messages may depend on it
+// (3.8.3.1), and grants shared subscriptions no more than QoS 1: exactly once
+// among several takers is more than is kept on disk.
+func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	d := h.c.connection(cl)
+	if d == nil {
+		return pk
+	}
+	d.subbed = d.subbed[:0]
+	for i, sub := range pk.Filters {
+		_, existed := cl.State.Subscriptions.Get(sub.Filter)
+		if strings.HasPrefix(sub.Filter, shared) {
+			pk.Filters[i].Qos = min(sub.Qos, 1)
+			continue
+		}
+		if sub.RetainHandling == 0 || sub.RetainHandling == 1 && !existed {
+			d.subbed = append(d.subbed, subscribed{i, pk.Filters[i]})
+		}
+	}
+	return pk
 }
 
-// mayRetain reports whether a message can be kept as the retained one of its
-// topic, and accounts for it.
-func (c *Connector) mayRetain(pk packets.Packet) bool {
-	r := &c.retained
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	size := len(pk.Payload)
-	if size > 0 {
-		size += len(pk.TopicName) + 512 // what an entry costs besides
+// subscribed is a filter of a SUBSCRIBE whose retained messages are wanted.
+type subscribed struct {
+	index int
+	sub   packets.Subscription
+}
+
+// OnSubscribed runs before SUBACK is sent: from then on nothing that is
+// stored passes the session by, and a session that is kept knows of the
+// subscription after a power cut.
+func (h *hook) OnSubscribed(cl *mochi.Client, _ packets.Packet, codes []byte) {
+	d := h.c.connection(cl)
+	if d == nil {
+		return
 	}
-	total := r.total - r.sizes[pk.TopicName] + size
-	if total > maxRetained {
-		c.metrics.unretained.Inc()
-		return false
+	granted := d.subbed[:0]
+	for _, w := range d.subbed {
+		if w.index < len(codes) && codes[w.index] <= 2 {
+			granted = append(granted, w)
+		}
 	}
-	r.total = total
-	if size == 0 { // an empty payload ends the retained message (3.3.1-6)
-		delete(r.sizes, pk.TopicName)
-	} else {
-		r.sizes[pk.TopicName] = size
+	d.subbed = granted
+	if err := h.c.listen(d); err != nil {
+		h.c.log.Debug("subscription is not safe, the client is to ask again", "client", cl.ID, "error", err)
+		h.c.disconnect(cl, packets.ErrServerBusy)
 	}
-	return true
+}
+
+func (h *hook) OnUnsubscribed(cl *mochi.Client, _ packets.Packet) {
+	if d := h.c.connection(cl); d != nil && d.s.persistent() && !cl.Closed() {
+		d.s.save(nil)
+	}
+}
+
+// OnPacketProcessed sends retained messages after SUBACK.
+func (h *hook) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error) {
+	if pk.FixedHeader.Type != packets.Subscribe || err != nil {
+		return
+	}
+	d := h.c.connection(cl)
+	if d == nil {
+		return
+	}
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	for _, w := range d.subbed {
+		for _, m := range h.c.retained.match(w.sub.Filter) {
+			q, ok := d.s.queuedFor(m, w.sub, "")
+			if w.sub.Identifier > 0 {
+				q.ids = []int{w.sub.Identifier}
+			}
+			if q.kept = true; ok {
+				d.s.out.retained = append(d.s.out.retained, q)
+			}
+		}
+	}
+	d.subbed = d.subbed[:0]
+	d.startSender()
+	d.nudge()
 }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"log/slog"
+	"math"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -14,20 +15,35 @@ const (
 	maxHandshakes = 64      // connections that have not yet said who they are
 	maxPacket     = 1000000 // bytes; with its headers it fits maxBatch
 	maxBatch      = 1048588 // Kafka's default message.max.bytes
+	maxAliases    = 16      // topic aliases of an MQTT 5 client
 	// window is how many QoS 1 and 2 messages of one device may wait for
 	// Kafka: the Receive Maximum told to MQTT 5, back-pressure for MQTT 3.
-	window = 256
-	// Towards subscribers: messages waiting to be written, and QoS 1 and 2
-	// messages unacknowledged or kept for one that is offline. Both are kept
-	// in memory; a reader that must not miss anything reads Kafka.
-	maxPending     = 256
-	maxInflight    = 100
-	sessionExpiry  = time.Hour
-	maxRetained    = 16 << 20 // bytes of retained payloads; not kept over a restart
+	window        = 256
+	maxUnreleased = 4 * window // QoS 2 messages of one device between PUBLISH and PUBREL
+
+	// Towards subscribers: messages in memory, and those unacknowledged. What
+	// goes beyond stays in Kafka until there is room.
+	maxPending   = 256
+	maxInflight  = 100
+	maxRoom      = 16 << 20 // bytes of messages waiting for all subscribers
+	maxFetch     = 512 << 10
+	maxFollowers = 4 // sessions that read what they missed, at a time
+
+	maxSessions      = 4096
+	sessionExpiry    = 7 * 24 * time.Hour // the most that a session is kept for who is away
+	maxSubscriptions = 500                // of a client
+	maxFilterBytes   = 256 << 10          // of all of these
+	maxRetained      = 16 << 20           // bytes of retained messages
+
 	maxBuffered    = 16 << 20 // bytes waiting for Kafka, all devices
 	maxFireForget  = maxBuffered / 2
-	connectTimeout = 10 * time.Second // from accept to a whole CONNECT
-	writeTimeout   = 10 * time.Second // for one acknowledgement
+	maxStateBytes  = 8 << 20          // changes of the state, waiting for Kafka
+	connectTimeout = 10 * time.Second // from accept to a whole CONNECT, TLS included
+	writeTimeout   = 10 * time.Second // of one write to a device
+	loginPause     = 100 * time.Millisecond
+	positionEvery  = 5 * time.Second  // positions of QoS 1 are written; a power cut repeats what was acknowledged since
+	willGrace      = 30 * time.Second // after a restart, for clients to come back before their wills are sent
+	discoverEvery  = time.Second
 	stopGrace      = 2 * time.Second
 
 	maxBufferedRecords = 50000
@@ -36,19 +52,22 @@ const (
 	linger = 2 * time.Millisecond
 )
 
+// newServer sets up the library. Its queues are only for its own $SYS topics:
+// messages of devices never pass through them.
 func newServer(log *slog.Logger) *mochi.Server {
 	caps := mochi.NewDefaultServerCapabilities()
 	caps.MaximumClients = maxClients
 	caps.MaximumPacketSize = maxPacket
 	caps.ReceiveMaximum = window
 	caps.MaximumInflight = maxInflight
-	caps.MaximumClientWritesPending = maxPending // a channel of this size per client: the library's default costs 64 KiB
-	caps.MaximumSessionExpiryInterval = uint32(sessionExpiry / time.Second)
-	caps.MaximumMessageExpiryInterval = 0 // the default would drop retained messages after a day
-	caps.TopicAliasMaximum = 0
+	caps.MaximumClientWritesPending = 32
+	caps.MaximumSessionExpiryInterval = math.MaxUint32 // sessions are ended by expire (clients.go)
+	caps.MaximumMessageExpiryInterval = 0
+	caps.TopicAliasMaximum = maxAliases
 	return mochi.New(&mochi.Options{
-		Capabilities:           caps,
-		SysTopicResendInterval: 60, // seconds
-		Logger:                 slog.New(quiet{log.Handler()}),
+		Capabilities:            caps,
+		SysTopicResendInterval:  60, // seconds
+		ClientNetReadBufferSize: 1024,
+		Logger:                  slog.New(quiet{log.Handler()}),
 	})
 }

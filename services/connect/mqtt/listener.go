@@ -1,7 +1,10 @@
 package mqtt
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -9,6 +12,8 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/waysideos/wayside/services/site"
 )
 
 // listener gives accepted connections to the library. It bounds their number
@@ -16,28 +21,74 @@ import (
 // neither before CONNECT.
 type listener struct {
 	net.Listener
+	name      string
+	tls       *reloaded[tls.Config] // nil: plain text
+	anonymous bool                  // clients need no name
+
 	log        *slog.Logger
+	open       <-chan struct{} // closed when clients may be served
 	turnedAway prometheus.Counter
+	failed     func(*peer) // a connection that was begun and never established
 	wg         sync.WaitGroup
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
-	closed bool
+	closed chan struct{}
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
-func newListener(ln net.Listener, log *slog.Logger, turnedAway prometheus.Counter) *listener {
-	return &listener{Listener: ln, log: log, turnedAway: turnedAway, conns: map[net.Conn]struct{}{}}
+// peer is a connection, and who its certificate says it is.
+type peer struct {
+	net.Conn
+	at   *listener
+	user string
+	conn *connection // once there was a CONNECT
+}
+
+// Write bounds how long a device may take to take something.
+func (p *peer) Write(b []byte) (int, error) {
+	_ = p.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return p.Conn.Write(b)
+}
+
+// listenTLS opens a listener of the profile.
+func listenTLS(l *site.MQTTListener, secrets string, anonymous bool, log *slog.Logger) (*listener, error) {
+	out := &listener{name: l.Name, anonymous: anonymous}
+	if l.Anonymous != nil {
+		out.anonymous = *l.Anonymous
+	}
+	if t := l.TLS; t != nil {
+		paths := []string{secretPath(secrets, t.Cert), secretPath(secrets, t.Key)}
+		if t.ClientCA != "" {
+			paths = append(paths, secretPath(secrets, t.ClientCA))
+		}
+		var err error
+		if out.tls, err = newReloaded(log, func() (*tls.Config, error) { return loadTLS(t, secrets) }, paths...); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := net.Listen("tcp", l.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %v", err)
+	}
+	out.Listener = ln
+	return out, nil
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
-func (l *listener) ID() string              { return "mqtt" }
+func (l *listener) ID() string              { return l.name }
 func (l *listener) Address() string         { return l.Addr().String() }
 func (l *listener) Protocol() string        { return "mqtt" }
 
-// Serve accepts until Close.
+// Serve accepts until Close. Before the state is read nobody is: a client
+// would hear that its session is gone.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	select {
+	case <-l.open:
+	case <-l.closed:
+		return
+	}
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -56,18 +107,44 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		go func() {
 			defer l.wg.Done()
 			defer l.remove(conn)
-			_ = conn.SetReadDeadline(time.Now().Add(connectTimeout)) // replaced once it is connected
-			if err := establish(l.ID(), conn); err != nil {
+			if err := l.serve(conn, establish); err != nil {
 				l.log.Debug("mqtt connection ended", "remote", conn.RemoteAddr(), "reason", err)
 			}
 		}()
 	}
 }
 
+func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) error {
+	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout)) // replaced once it is connected
+	p := &peer{Conn: conn, at: l}
+	if l.tls != nil {
+		t := tls.Server(conn, l.tls.get())
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		if err := t.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("encrypt: %w", err)
+		}
+		if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
+			p.user = certs[0].Subject.CommonName
+			if p.user == "" {
+				return errors.New("client certificate has no common name")
+			}
+		}
+		p.Conn = t
+	}
+	defer l.failed(p)
+	return establish(l.ID(), p)
+}
+
 func (l *listener) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.conns) >= maxClients+maxHandshakes {
+	select {
+	case <-l.closed:
+		return false
+	default:
+	}
+	if len(l.conns) >= maxClients+maxHandshakes {
 		return false
 	}
 	l.conns[conn] = struct{}{}
@@ -89,7 +166,7 @@ func (l *listener) Close(goodbye listeners.CloseFn) {
 	goodbye(l.ID())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
+	close(l.closed)
 	for conn := range l.conns {
 		_ = conn.Close()
 	}

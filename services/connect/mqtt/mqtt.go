@@ -1,6 +1,6 @@
 // Package mqtt is the MQTT broker on the box: what devices publish becomes
-// records of the Kafka broker, and a device hears "acknowledged" only after
-// the Kafka broker has said so.
+// records of the Kafka broker, a device hears "acknowledged" only after the
+// Kafka broker has said so, and subscribers are served from its log.
 package mqtt
 
 import (
@@ -25,8 +25,14 @@ import (
 // Config is what the connector needs to run. Listener, Routes and Broker are
 // required.
 type Config struct {
-	Listener   net.Listener          // devices connect here; closed by Run
+	Listener   net.Listener          // devices connect here, in plain text; closed by Run
+	Listeners  []site.MQTTListener   // others, opened by New
+	Users      string                // file of users; "" for none
+	Anonymous  *bool                 // clients of Listener need no name; nil: while there are no users
+	ACL        []site.MQTTRule       // none: everybody may do everything
+	Secrets    string                // folder of files that the profile names without one
 	Routes     []site.Route          // first match wins; what none matches is refused
+	Publish    []site.Publication    // from Kafka to MQTT
 	Broker     []string              // bootstrap of the box's broker, host:port
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 	Log        *slog.Logger          // nil discards
@@ -37,26 +43,41 @@ type Config struct {
 
 // Connector is the MQTT broker. Make it with New, then call Run once.
 type Connector struct {
-	cfg     Config
-	routes  []route
-	log     *slog.Logger
-	metrics *metrics
-	server  *mochi.Server
-	ln      *listener
-	kafka   *kgo.Client
+	cfg          Config
+	routes       []route
+	publications []publication
+	access       access
+	users        *reloaded[users]
+	problems     []manifest.Fact // what of the profile is not in force
+	log          *slog.Logger
+	metrics      *metrics
+	server       *mochi.Server
+	lns          []*listener
+	kafka        *kgo.Client // messages
+	states       *kgo.Client // the state topic
+	feed         *feed
+	once         *once
+	followers    chan struct{} // bounds those that read what they missed
 
 	ready   chan struct{}
+	loaded  chan struct{} // closed when the state is read
 	running atomic.Bool
 	cancel  context.CancelCauseFunc
 	ctx     context.Context // of every record; ends when Run does
 	drains  sync.WaitGroup
+	senders sync.WaitGroup
 
-	mu       sync.Mutex
-	sessions map[*mochi.Client]*session
-	refused  refusal   // the last one
-	told     time.Time // when one was last logged
-	problem  error     // of the last produce, nil if it worked
+	mu          sync.Mutex
+	sessions    map[string]*session // by client
+	connections map[*mochi.Client]*connection
+	refused     refusal   // the last one
+	told        time.Time // when one was last logged
+	problem     error     // of the last produce, nil if it worked
 
+	from     map[part]int64 // where retained publications had come to
+	savedMu  sync.Mutex
+	saved    map[string]string // what the state has of retained publications
+	room     atomic.Int64      // bytes of messages that wait for subscribers
 	retained retained
 }
 
@@ -75,32 +96,122 @@ func New(cfg Config) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	publications, err := parsePublications(cfg.Publish)
+	if err != nil {
+		return nil, err
+	}
 	c := &Connector{
-		cfg: cfg, routes: routes, log: cfg.Log,
-		ready: make(chan struct{}), sessions: map[*mochi.Client]*session{},
-		retained: retained{sizes: map[string]int{}},
+		cfg: cfg, routes: routes, publications: publications, access: cfg.ACL, log: cfg.Log,
+		ready: make(chan struct{}), loaded: make(chan struct{}), followers: make(chan struct{}, maxFollowers),
+		sessions: map[string]*session{}, connections: map[*mochi.Client]*connection{},
+		saved:    map[string]string{},
+		retained: retained{messages: map[string]*message{}},
 	}
 	if c.metrics, err = newMetrics(cfg.Registerer, c.connected); err != nil {
 		return nil, err
 	}
+	c.retained.refused = c.metrics.unretained
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.server = newServer(cfg.Log)
-	c.ln = newListener(cfg.Listener, cfg.Log, c.metrics.turnedAway)
-	if err := errors.Join(c.server.AddHook(&hook{c: c}, nil), c.server.AddListener(c.ln)); err != nil {
+	c.feed, c.once = newFeed(c), newOnce(c)
+	if err := c.server.AddHook(&hook{c: c}, nil); err != nil {
 		return nil, fmt.Errorf("set up mqtt broker: %w", err)
 	}
-	c.kafka, err = kafka.NewClient(
-		kafka.Config{Bootstrap: cfg.Broker, ClientID: "wayside-mqtt", Log: cfg.Log},
+	if err := c.openClients(); err != nil {
+		return nil, err
+	}
+	return c, c.openListeners()
+}
+
+// openClients makes the Kafka clients; nothing is dialled yet.
+func (c *Connector) openClients() (err error) {
+	c.kafka, err = c.open(
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(),
 		kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.MaxBufferedBytes(maxBuffered), kgo.MaxBufferedRecords(maxBufferedRecords),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),        // one MQTT topic, one partition: its order is kept
-		kgo.RecordDeliveryTimeout(max(cfg.AckTimeout, time.Second)), // the least it takes
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),          // one MQTT topic, one partition: its order is kept
+		kgo.RecordDeliveryTimeout(max(c.cfg.AckTimeout, time.Second)), // the least it takes
 	)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return c, nil
+	c.states, err = c.open(
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.MaxBufferedBytes(maxStateBytes), kgo.MaxBufferedRecords(maxBufferedRecords),
+		kgo.RecordDeliveryTimeout(max(c.cfg.AckTimeout, time.Second)),
+	)
+	return err
+}
+
+func (c *Connector) open(opts ...kgo.Opt) (*kgo.Client, error) {
+	return kafka.NewClient(kafka.Config{Bootstrap: c.cfg.Broker, ClientID: "wayside-mqtt", Log: c.cfg.Log}, opts...)
+}
+
+// transactional makes the client of once.
+func (c *Connector) transactional() (*kgo.Client, error) {
+	return c.open(
+		kgo.TransactionalID("wayside-mqtt"), kgo.TransactionTimeout(time.Minute), kgo.AllowAutoTopicCreation(),
+		kgo.ProducerLinger(0), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+		kgo.RecordDeliveryTimeout(max(c.cfg.AckTimeout, time.Second)),
+	)
+}
+
+// openListeners opens those of the profile. One that cannot be opened is a
+// problem to be seen, and not the end of the others: no profile takes a site
+// down.
+func (c *Connector) openListeners() error {
+	anonymous := c.cfg.Users == ""
+	if c.cfg.Users != "" {
+		file := secretPath(c.cfg.Secrets, c.cfg.Users)
+		var err error
+		if c.users, err = newReloaded(c.log, func() (*users, error) { return readUsers(file) }, file); err != nil {
+			c.notInForce("users are not known", err)
+		}
+	}
+	first := &listener{Listener: c.cfg.Listener, name: "mqtt", anonymous: anonymous}
+	if c.cfg.Anonymous != nil {
+		first.anonymous = *c.cfg.Anonymous
+	}
+	c.lns = append(c.lns, first)
+	for i := range c.cfg.Listeners {
+		l := &c.cfg.Listeners[i]
+		ln, err := listenTLS(l, c.cfg.Secrets, anonymous, c.log)
+		if err != nil {
+			c.notInForce("listener "+l.Name+" is not open", err)
+			continue
+		}
+		c.log.Info("listening", "listener", l.Name, "address", ln.Addr().String())
+		c.lns = append(c.lns, ln)
+	}
+	for _, l := range c.lns {
+		l.log, l.open, l.turnedAway, l.failed = c.log, c.loaded, c.metrics.turnedAway, c.failed
+		l.conns, l.closed = map[net.Conn]struct{}{}, make(chan struct{})
+		if err := c.server.AddListener(l); err != nil {
+			return fmt.Errorf("set up mqtt listener %s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Connector) notInForce(what string, err error) {
+	c.log.Error(what, "error", err)
+	c.problems = append(c.problems, manifest.Fact{Name: what, Value: err.Error()})
+}
+
+// failed cleans up after a connection that ended between CONNECT and its
+// answer, of which the library does not tell.
+func (c *Connector) failed(p *peer) {
+	if d := p.conn; d != nil {
+		d.endOnce.Do(func() {
+			c.end(d, errNoAnswer)
+			d.cancel(errStopped)
+			if cl, ok := c.server.Clients.Get(d.cl.ID); ok && cl == d.cl && !d.s.persistent() {
+				c.server.UnsubscribeClient(cl)
+				c.server.Clients.Delete(cl.ID)
+			}
+		})
+	}
 }
 
 // Run serves devices until ctx ends; a Kafka broker that is away never ends
@@ -112,21 +223,122 @@ func (c *Connector) Run(ctx context.Context) error {
 	}
 	c.running.Store(true)
 	close(c.ready)
-	<-ctx.Done()
+	if c.load(ctx) {
+		close(c.loaded)
+		c.senders.Go(func() { c.once.run(c.ctx) })
+		c.senders.Go(func() { c.expire(c.ctx) })
+		c.senders.Go(func() { c.keepFeed(c.ctx) })
+		<-ctx.Done()
+	}
 	c.running.Store(false)
 
 	_ = c.server.Close()
-	c.ln.wait()
+	for _, l := range c.lns {
+		l.wait()
+	}
 	flush, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	_ = c.kafka.Flush(flush) // for QoS 0 and wills: nobody would send them again
+	c.saveFeed()
+	_ = c.states.Flush(flush)
 	c.cancel(errStopped)
 	c.kafka.Close()
+	c.states.Close()
 	c.drains.Wait()
+	c.senders.Wait()
 	return nil
 }
 
-var errStopped = errors.New("the connector is stopped")
+// load reads the state, however long the broker is away; false says that ctx
+// has ended.
+func (c *Connector) load(ctx context.Context) bool {
+	for try := 1; ; try++ {
+		limit, cancel := context.WithTimeout(ctx, c.cfg.AckTimeout)
+		err := makeState(limit, c.states)
+		var l *loaded
+		if err == nil {
+			l, err = c.fence(limit)
+		}
+		cancel()
+		if err == nil {
+			c.restore(l)
+			c.trouble(nil)
+			return true
+		}
+		c.trouble(fmt.Errorf("read sessions: %w", err))
+		select {
+		case <-time.After(retryPause(try)):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// fence ends what an earlier run has left on its way, and then reads the
+// state.
+func (c *Connector) fence(ctx context.Context) (*loaded, error) { return c.once.restart(ctx) }
+
+func retryPause(try int) time.Duration { return kafka.Backoff(try, 50*time.Millisecond, 2*time.Second) }
+
+// keepFeed runs the feed all the time where publications are retained, and
+// writes how far it has come.
+func (c *Connector) keepFeed(ctx context.Context) {
+	retained := false
+	for i := range c.publications {
+		retained = retained || c.publications[i].Retain
+	}
+	if !retained {
+		return
+	}
+	for try := 1; c.feed.use(ctx, c.from) != nil; try++ {
+		select {
+		case <-time.After(retryPause(try)):
+		case <-ctx.Done():
+			return
+		}
+	}
+	defer c.feed.release()
+	tick := time.NewTicker(positionEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			c.saveFeed()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// saveFeed writes how far retained publications have come, if that is new.
+func (c *Connector) saveFeed() {
+	at := map[string]map[string]int64{}
+	for p, n := range c.feed.positions() {
+		if c.retains(p.topic) {
+			if at[p.topic] == nil {
+				at[p.topic] = map[string]int64{}
+			}
+			at[p.topic][p.key()] = n
+		}
+	}
+	c.savedMu.Lock()
+	defer c.savedMu.Unlock()
+	for topic, next := range at {
+		if r := stateRecord(keyFeed+topic, next); c.saved[topic] != string(r.Value) {
+			c.saved[topic] = string(r.Value)
+			c.produceState(r, nil)
+		}
+	}
+}
+
+func (c *Connector) retains(topic string) bool {
+	for i := range c.publications {
+		if c.publications[i].Topic == topic {
+			return c.publications[i].Retain
+		}
+	}
+	return false
+}
 
 // Ready is closed when devices can connect.
 func (c *Connector) Ready() <-chan struct{} { return c.ready }
@@ -139,19 +351,27 @@ func (c *Connector) Healthy() error {
 	}
 	c.connected()
 	c.server.Clients.Len()
+	c.feed.mu.Lock()
+	defer c.feed.mu.Unlock()
 	return nil
 }
 
 // Status reports connected devices and flows per route. OK is false while
-// the box's own broker does not take records.
+// the box's own broker does not take records, or a listener is not open.
 func (c *Connector) Status() manifest.Report {
 	c.mu.Lock()
-	refused, problem := c.refused, c.problem
+	refused, problem, sessions := c.refused, c.problem, len(c.sessions)
 	c.mu.Unlock()
 	n := c.connected()
-	rep := manifest.Report{Name: "mqtt", OK: problem == nil, Summary: fmt.Sprintf("%d devices connected", n)}
+	rep := manifest.Report{
+		Name: "mqtt", OK: problem == nil && len(c.problems) == 0,
+		Summary: fmt.Sprintf("%d devices connected", n), Facts: c.problems[:len(c.problems):len(c.problems)],
+	}
 	if problem != nil {
 		rep.Summary += "; broker does not take records: " + problem.Error()
+	}
+	if len(c.problems) > 0 {
+		rep.Summary += "; " + c.problems[0].Name
 	}
 	fact := func(name, format string, v any) {
 		rep.Facts = append(rep.Facts, manifest.Fact{Name: name, Value: fmt.Sprintf(format, v)})
@@ -161,6 +381,7 @@ func (c *Connector) Status() manifest.Report {
 	if refused.topic != "" {
 		fact("last refused", "%s", refused)
 	}
+	fact("sessions", "%d", sessions)
 	for i := range c.routes {
 		r := &c.routes[i]
 		rep.Flows = append(rep.Flows, manifest.Flow{From: r.Filter, To: r.Topic, Records: r.records.Load(), Bytes: r.bytes.Load()})
@@ -171,5 +392,5 @@ func (c *Connector) Status() manifest.Report {
 func (c *Connector) connected() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.sessions)
+	return len(c.connections)
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -86,9 +84,14 @@ func TestRetainedIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Connector{metrics: m, retained: retained{sizes: map[string]int{}}}
+	r := &retained{messages: map[string]*message{}, refused: m.unretained}
 	keep := func(topic string, size int) bool {
-		return c.mayRetain(packets.Packet{TopicName: topic, Payload: make([]byte, size)})
+		m := &message{topic: topic, payload: make([]byte, size)}
+		if !r.fits(m) {
+			return false
+		}
+		r.set(m)
+		return true
 	}
 	if !keep("a", maxRetained/2) || !keep("a", maxRetained/2) || !keep("b", maxRetained/4) {
 		t.Error("refused while there is room")

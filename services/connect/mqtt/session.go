@@ -1,178 +1,163 @@
 package mqtt
 
 import (
-	"context"
-	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// item is a QoS 1 or 2 message that its device waits for.
-type item struct {
-	pk   packets.Packet
-	at   time.Time
-	code packets.Code  // answer, if not success
-	err  error         // of the broker; read after done
-	done chan struct{} // closed when the broker has answered, or nothing was asked
-}
-
-// session is one connection of a device. Its reader (the library's) sends
-// messages to Kafka as they come, many at once; its drain answers them in the
-// order they came, as MQTT demands (4.6.0-2), each after Kafka has answered.
+// session is what MQTT keeps of a client beyond its connection (MQTT 5.0,
+// 4.1). Its messages are not in it: they are read from Kafka, from the
+// positions it holds.
 type session struct {
-	c     *Connector
-	cl    *mochi.Client
-	local *mochi.Client // publishes to local subscribers in the device's name
+	c  *Connector
+	id string
 
-	queue  chan *item
-	ctx    context.Context // of the records; ends when the device was given up
-	cancel context.CancelCauseFunc
-	gone   bool // given up: nothing more is answered; the drain's own
+	mu     sync.Mutex
+	user   string
+	v5     bool
+	expiry uint32      // seconds it outlives its connection; 0: it ends with it
+	conn   *connection // nil while the client is away
+	away   time.Time   // since when
+	will   *time.Timer // sends a delayed will
+	willed *storedWill // that the timer sends
+
+	// Incoming: QoS 2 messages by packet identifier, from PUBLISH to PUBREL.
+	received map[uint16]*item
+
+	out outbox
+
+	saving sync.Mutex // the order of writes of the state is that of the changes
+	saved  bool       // the state topic knows the session
 }
 
-func (c *Connector) open(cl *mochi.Client) {
-	s := &session{c: c, cl: cl, queue: make(chan *item, window)}
-	s.ctx, s.cancel = context.WithCancelCause(c.ctx)
-	s.local = c.server.NewClient(nil, c.ln.ID(), cl.ID, true)
-	s.local.Properties.ProtocolVersion = cl.Properties.ProtocolVersion
-	c.mu.Lock()
-	c.sessions[cl] = s
-	c.mu.Unlock()
-	c.drains.Go(s.drain)
-}
-
-func (c *Connector) close(cl *mochi.Client) {
-	c.mu.Lock()
-	s := c.sessions[cl]
-	delete(c.sessions, cl)
-	c.mu.Unlock()
-	if s != nil {
-		close(s.queue) // the reader, its only sender, has ended
+func newSession(c *Connector, id string) *session {
+	return &session{
+		c: c, id: id, received: map[uint16]*item{},
+		out: outbox{sent: map[uint16]*outgoing{}, next: map[part]int64{}, once: map[part]int64{}},
 	}
 }
 
-func (c *Connector) session(cl *mochi.Client) *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sessions[cl]
+// forever is an expiry interval that means it (MQTT 5.0, 3.1.2.11.2).
+const forever = 1<<32 - 1
+
+// lasts is how long the session is kept without a connection.
+func (s *session) lasts() time.Duration {
+	d := time.Duration(s.expiry) * time.Second
+	if s.expiry == forever || d > sessionExpiry {
+		return sessionExpiry
+	}
+	return d
 }
 
-// drain answers until the queue is closed and empty.
-func (s *session) drain() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	defer s.cancel(errStopped)
-	for it := range s.queue {
-		timer.Reset(time.Until(it.at.Add(s.c.cfg.AckTimeout)))
-		select {
-		case <-it.done:
-			if !s.gone {
-				s.answer(it)
+// persistent reports whether the session outlives its connection. It is set
+// when a connection begins, and by DISCONNECT.
+func (s *session) persistent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiry > 0
+}
+
+// stored is what the state topic keeps of a session.
+func (s *session) stored() storedSession {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := storedSession{Version: stateVersion, User: s.user, V5: s.v5, Expiry: s.expiry, Will: s.willed}
+	if s.conn != nil && s.conn.will != nil {
+		out.Will = storeWill(s.conn.will, s.conn.willDelay)
+	}
+	for _, sub := range s.c.subscriptions(s.id) {
+		out.Subs = append(out.Subs, storedSub{
+			Filter: sub.Filter, QoS: sub.Qos, NoLocal: sub.NoLocal,
+			AsPublished: sub.RetainAsPublished, Handling: sub.RetainHandling, Identifier: sub.Identifier,
+		})
+	}
+	return out
+}
+
+// save writes the session to the state topic; done, which may be nil, hears
+// when that is durable.
+func (s *session) save(done func(error)) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	s.saved = true
+	s.c.produceState(stateRecord(keySession+s.id, s.stored()), done)
+}
+
+// savePosition writes how far the session has come.
+func (s *session) savePosition(done func(error)) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	s.mu.Lock()
+	s.out.changed = false
+	r := stateRecord(keyPosition+s.id, s.out.stored(s.c.feed))
+	s.mu.Unlock()
+	s.c.produceState(r, done)
+}
+
+// forget removes the session from the state topic.
+func (s *session) forget() {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if !s.saved {
+		return
+	}
+	s.saved = false
+	s.mu.Lock()
+	rs := []*kgo.Record{stateRecord(keySession+s.id, nil), stateRecord(keyPosition+s.id, nil)}
+	for id := range s.received {
+		rs = append(rs, stateRecord(receivedKey(s.id, id), nil))
+	}
+	s.mu.Unlock()
+	for _, r := range rs {
+		s.c.produceState(r, nil)
+	}
+}
+
+// unreleased counts incoming QoS 2 messages that PUBREL has not ended.
+func (s *session) unreleased() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.received)
+}
+
+// receive registers an incoming QoS 2 message. If its identifier is in use,
+// it is the same message again, and the item of the first is returned.
+func (s *session) receive(it *item) (first *item, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first := s.received[it.pk.PacketID]; first != nil {
+		return first, true
+	}
+	s.received[it.pk.PacketID] = it
+	return it, false
+}
+
+// finished is called when Kafka has answered for an item.
+func (c *Connector) finished(it *item) {
+	s := it.s
+	if it.pk.FixedHeader.Qos == 2 || it.release {
+		s.mu.Lock()
+		if it.release == (it.err == nil) { // released, or not stored after all
+			if it.release || s.received[it.pk.PacketID] == it {
+				delete(s.received, it.pk.PacketID)
 			}
-		case <-timer.C:
-			s.giveUp(packets.ErrServerBusy, errNoAnswer)
+		}
+		s.mu.Unlock()
+	}
+	if !it.release && it.r != nil {
+		c.stored(it.r, it.m, it.err)
+		if it.err == nil && it.m.retain {
+			c.retained.set(it.m)
 		}
 	}
 }
 
-var errNoAnswer = errors.New("the broker did not answer in time")
-
-// answer acknowledges a stored message and then gives it to local
-// subscribers, or says no in the way the device's protocol allows.
-func (s *session) answer(it *item) {
-	switch {
-	case it.err == nil:
-	case permanent(it.err):
-		it.code = packets.ErrImplementationSpecificError
-		s.c.refuse(s.cl.ID, it.pk.TopicName, badRecord)
-	default:
-		s.giveUp(packets.ErrServerBusy, it.err)
-		return
-	}
-	refused := it.code.Code >= packets.ErrUnspecifiedError.Code
-	if refused && s.cl.Properties.ProtocolVersion < 5 {
-		// MQTT 3.1.1 cannot say no: acknowledge or close (3.3.5-2). What is
-		// not stored is never acknowledged.
-		s.giveUp(it.code, nil)
-		return
-	}
-	if err := s.write(it); err != nil {
-		s.giveUp(packets.ErrServerBusy, nil)
-		return
-	}
-	s.c.metrics.wait.Observe(time.Since(it.at).Seconds())
-	if !refused {
-		s.deliver(it.pk)
-	}
-}
-
-// write sends PUBACK or PUBREC.
-func (s *session) write(it *item) error {
-	ack := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Puback},
-		PacketID:    it.pk.PacketID,
-		ReasonCode:  it.code.Code,
-		Created:     time.Now().Unix(),
-	}
-	if it.code.Code >= packets.ErrUnspecifiedError.Code {
-		ack.Properties.ReasonString = it.code.Reason
-	}
-	if it.pk.FixedHeader.Qos == 2 {
-		ack.FixedHeader.Type = packets.Pubrec
-		if ack.ReasonCode == packets.CodeSuccess.Code {
-			// The library answers PUBREL, and PUBLISH of the same id before
-			// it, by what is in flight.
-			if s.cl.State.Inflight.Set(ack) {
-				atomic.AddInt64(&s.c.server.Info.Inflight, 1)
-			}
-			s.cl.State.Inflight.DecreaseReceiveQuota() // PUBREL gives it back
-		}
-	}
-	conn := s.cl.Net.Conn
-	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	defer conn.SetWriteDeadline(time.Time{})
-	return s.cl.WritePacket(ack)
-}
-
-// deliver gives a message to local subscribers and keeps it if it is
-// retained.
-func (s *session) deliver(pk packets.Packet) {
-	pk.FixedHeader.Retain = pk.FixedHeader.Retain && s.c.mayRetain(pk)
-	if err := s.c.server.InjectPacket(s.local, pk); err != nil {
-		s.c.log.Debug("deliver to local subscribers", "topic", pk.TopicName, "error", err)
-	}
-}
-
-// giveUp closes the connection without an answer: the device connects again
-// and sends again what was not acknowledged. With an error of the broker,
-// records that are not on their way yet are withdrawn, which also frees a
-// reader that waits for room.
-func (s *session) giveUp(code packets.Code, why error) {
-	s.gone = true
-	if why != nil {
-		if !s.cl.Closed() {
-			s.c.metrics.unacked.Inc()
-			s.c.log.Debug("device is disconnected to send again", "client", s.cl.ID, "error", why)
-		}
-		s.cancel(why)
-	}
-	if s.cl.Properties.ProtocolVersion == 5 {
-		_ = s.c.server.DisconnectClient(s.cl, code)
-		return
-	}
-	s.cl.Stop(code) // MQTT 3 has no DISCONNECT from a server
-}
-
-// permanent tells an error that sending the same record again cannot mend.
-func permanent(err error) bool {
-	for _, p := range []error{kerr.MessageTooLarge, kerr.InvalidRecord, kerr.RecordListTooLarge} {
-		if errors.Is(err, p) {
-			return true
-		}
-	}
-	return false
+// restored is an item that an earlier run of the service has stored.
+func restored(s *session, id uint16) *item {
+	it := &item{s: s, pk: packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 2}, PacketID: id}, done: make(chan struct{})}
+	close(it.done)
+	return it
 }

@@ -1,0 +1,262 @@
+package connecttest
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/waysideos/wayside/services/connect"
+)
+
+// order is the suite, by name; tests has what each does.
+var order = []string{
+	"start and stop", "restart", "device away at start", "device lost midway", "malformed answer", "slow device",
+	"flood", "broker away", "broker loses power", "box loses power", "reconfiguration", "times and quality",
+}
+
+var tests = map[string]func(w *world){
+	"start and stop":       startAndStop,
+	"restart":              restart,
+	"device away at start": awayAtStart,
+	"device lost midway":   lostMidway,
+	"malformed answer":     malformed,
+	"slow device":          slow,
+	"flood":                flood,
+	"broker away":          brokerAway,
+	"broker loses power":   brokerPower,
+	"box loses power":      boxPower,
+	"reconfiguration":      reconfiguration,
+	"times and quality":    timesAndQuality,
+}
+
+// startAndStop: nothing of a connector runs after it was stopped.
+func startAndStop(w *world) {
+	before := runtime.NumGoroutine()
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 3)
+	w.want(span(0, 3))
+	w.run.Stop()
+	w.dev.Stop()
+	Until(w, "its goroutines have ended", func() bool { return runtime.NumGoroutine() <= before+2 })
+}
+
+// restart: it goes on where it was.
+func restart(w *world) {
+	w.dev.Start()
+	for round := range int64(3) {
+		w.start("")
+		w.up()
+		w.emitAll(round*10, round*10+10)
+		w.run.Stop()
+	}
+	w.want(span(0, 30))
+}
+
+func awayAtStart(w *world) {
+	w.start("") // which waits until the frame is ready
+	w.dev.Start()
+	w.up()
+	w.emitAll(0, 3)
+	w.want(span(0, 3))
+}
+
+func lostMidway(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 3)
+	w.dev.Stop()
+	_ = w.dev.Emit(3) // nobody hears it, or later
+	w.dev.Start()
+	w.emitAll(4, 8)
+	w.want(append(span(0, 3), span(4, 8)...))
+}
+
+// malformed: a bad answer costs at most itself.
+func malformed(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 3)
+	if !w.dev.Do(Malformed) {
+		w.Fatal("the device sends nothing malformed: say so in Cannot")
+	}
+	_ = w.dev.Emit(3)
+	Until(w, "the bad answer is told", func() bool {
+		s := w.run.State("dev")
+		return s.Dead > 0 || s.Error != "" || s.Restarts > 0
+	})
+	w.dev.Do(Well)
+	w.emitAll(4, 8)
+	w.want(append(span(0, 3), span(4, 8)...))
+}
+
+// slow: a device that does not answer holds up nothing but itself, and the box
+// stops all the same.
+func slow(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	if !w.dev.Do(Slow) {
+		w.Fatal("the device is never slow: say so in Cannot")
+	}
+	go w.dev.Emit(1)
+	time.Sleep(200 * time.Millisecond) // into the slow answer
+	begin := time.Now()
+	w.run.Stop()
+	if took := time.Since(begin); took > 10*time.Second {
+		w.Fatalf("stopping took %s while the device was slow", took)
+	}
+}
+
+// flood: a device that says more than the box takes is held back, or the spool
+// takes it; memory is bounded either way.
+func flood(w *world) {
+	const devices, each = 4, 5000
+	w.dev.Start()
+	w.start("")
+	w.up()
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var mu sync.Mutex
+	var sure []int64
+	var wg sync.WaitGroup
+	for d := range int64(devices) {
+		wg.Go(func() {
+			for v := d * each; v < (d+1)*each; v++ {
+				if w.dev.Emit(v) == nil {
+					mu.Lock()
+					sure = append(sure, v)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	runtime.GC()
+	runtime.ReadMemStats(&during)
+	if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > 64<<20 {
+		w.Errorf("memory has grown by %d MB", grown>>20)
+	}
+	if !w.c.Acknowledged {
+		Until(w, "some of it is in the broker", func() bool { return w.run.State("dev").Records > 0 })
+		return
+	}
+	have := map[int64]bool{}
+	for _, r := range w.b.Read(w.c.Topic, len(sure)) {
+		if v, ok := w.c.Value(r); ok {
+			have[v] = true
+		}
+	}
+	for _, v := range sure {
+		if !have[v] {
+			w.Fatalf("value %d was acknowledged and is not there", v)
+		}
+	}
+}
+
+// brokerAway: what the device cannot be told is spooled, in order; what it can
+// be told is not acknowledged.
+func brokerAway(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 5)
+	w.want(span(0, 5))
+	w.b.Stop()
+	var sure []int64
+	done := make(chan struct{})
+	if w.c.Acknowledged {
+		go func() { defer close(done); sure = w.emit(5, 8) }()
+		time.Sleep(1500 * time.Millisecond) // while the broker is away
+	} else {
+		sure = w.emit(5, 50)
+		close(done)
+	}
+	w.b.Start()
+	<-done
+	w.emitAll(50, 55)
+	w.want(append(append(span(0, 5), sure...), span(50, 55)...))
+}
+
+func brokerPower(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 10)
+	if !w.c.Acknowledged {
+		w.want(span(0, 10))
+	}
+	w.b.CutPower()
+	w.b.Start()
+	w.emitAll(10, 20)
+	w.want(span(0, 20))
+}
+
+// boxPower: the power goes while the broker is away. What was acknowledged is
+// there; what waited on disk is too.
+func boxPower(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 5)
+	if !w.c.Acknowledged {
+		w.want(span(0, 5))
+	}
+	w.b.CutPower()
+	var sure []int64
+	if !w.c.Acknowledged {
+		sure = w.emit(5, 30)
+		Until(w, "all that waits is on disk", func() bool {
+			s := w.run.State("dev")
+			return s.OnDisk >= int64(len(sure)) && s.Waiting == s.OnDisk
+		})
+	}
+	after := w.disk.Crash()
+	w.run.Stop()
+	w.disk = after
+	w.b.Start()
+	w.start("")
+	w.emitAll(30, 35)
+	w.want(append(append(span(0, 5), sure...), span(30, 35)...))
+}
+
+// reconfiguration: a connector with other settings and the same name goes on.
+func reconfiguration(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(0, 5)
+	w.run.Stop()
+	w.start(w.c.Change)
+	w.up()
+	w.emitAll(5, 10)
+	w.want(span(0, 10))
+}
+
+func timesAndQuality(w *world) {
+	w.dev.Start()
+	w.start("")
+	w.up()
+	w.emitAll(1, 2)
+	r := w.b.Read(w.c.Topic, 1)[0]
+	have := map[string]string{}
+	for _, h := range r.Headers {
+		have[h.Key] = string(h.Value)
+	}
+	if have["connector"] != "dev" {
+		w.Errorf("header connector is %q, want dev", have["connector"])
+	}
+	if age := time.Since(r.Timestamp); age < -time.Minute || age > 10*time.Minute {
+		w.Errorf("the record's time is %s old", age)
+	}
+	if !w.c.Readings {
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, have["box-time"]); err != nil || have["quality"] != connect.Good.String() || have["source"] == "" {
+		w.Errorf("headers are %v; want box-time, quality good and source", have)
+	}
+}

@@ -1,0 +1,118 @@
+package files
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"net/url"
+	"os"
+	"path"
+
+	"github.com/jlaffaye/ftp"
+
+	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// ftpStore is a folder on an FTP server.
+type ftpStore struct {
+	conn   *ftp.ServerConn
+	folder string
+}
+
+func dialFTP(ctx context.Context, cfg site.Files, u *url.URL, box *connect.Box) (store, error) {
+	addr := u.Host
+	if u.Port() == "" {
+		addr = net.JoinHostPort(u.Hostname(), "21")
+	}
+	opts := []ftp.DialOption{ftp.DialWithContext(ctx), ftp.DialWithTimeout(serverTimeout), ftp.DialWithShutTimeout(serverTimeout)}
+	if u.Scheme == "ftps" {
+		conf, err := ftpTLS(cfg, u.Hostname(), box)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, ftp.DialWithExplicitTLS(conf))
+	}
+	password := ""
+	if cfg.Password != "" {
+		var err error
+		if password, err = box.Secret(cfg.Password); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := ftp.Dial(addr, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Login(u.User.Username(), password); err != nil {
+		_ = conn.Quit()
+		return nil, fmt.Errorf("log in at %s: %w", addr, err)
+	}
+	return &ftpStore{conn, u.Path}, nil
+}
+
+func ftpTLS(cfg site.Files, host string, box *connect.Box) (*tls.Config, error) {
+	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	if cfg.CA != "" {
+		data, err := os.ReadFile(box.SecretPath(cfg.CA))
+		if err != nil {
+			return nil, fmt.Errorf("read authorities: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s holds no certificate", cfg.CA)
+		}
+	}
+	return conf, nil
+}
+
+// ftpLost tells a broken connection from a server's answer.
+func ftpLost(err error) error {
+	var answer *textproto.Error
+	if err == nil || errors.As(err, &answer) || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fmt.Errorf("%w: %v", errConnection, err)
+}
+
+func (s *ftpStore) Close() error { return s.conn.Quit() }
+
+func (s *ftpStore) list() ([]file, error) {
+	entries, err := s.conn.List(s.folder)
+	if err != nil {
+		return nil, ftpLost(err)
+	}
+	var all []file
+	for _, e := range entries {
+		if e.Type == ftp.EntryTypeFile && e.Name == path.Base(e.Name) {
+			all = append(all, file{e.Name, int64(e.Size), e.Time})
+		}
+	}
+	return all, nil
+}
+
+// openAt has the server begin there (REST, RFC 3659, 5).
+func (s *ftpStore) openAt(name string, offset int64) (io.ReadCloser, error) {
+	r, err := s.conn.RetrFrom(path.Join(s.folder, name), uint64(offset))
+	if err != nil {
+		return nil, ftpLost(err)
+	}
+	return r, nil
+}
+
+func (s *ftpStore) finish(name, archive string) error {
+	from := path.Join(s.folder, name)
+	if archive == "" {
+		return ftpLost(s.conn.Delete(from))
+	}
+	if !path.IsAbs(archive) {
+		archive = path.Join(s.folder, archive)
+	}
+	_ = s.conn.MakeDir(archive) // it may be there
+	return ftpLost(s.conn.Rename(from, free(path.Join(archive, name), func(p string) bool { _, err := s.conn.FileSize(p); return err == nil })))
+}

@@ -1,0 +1,324 @@
+// Package mqttclient is a client of an MQTT broker elsewhere: what it
+// subscribes to becomes records, and records of topics become messages.
+package mqttclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// Connector is one client.
+type Connector struct {
+	cfg     site.MQTTClient
+	keep    time.Duration
+	session time.Duration
+}
+
+// New prepares the client of an entry of the profile.
+func New(cfg site.MQTTClient) (connect.Connector, error) {
+	keep, err := time.ParseDuration(cfg.KeepAlive)
+	if err != nil {
+		return nil, fmt.Errorf("keep_alive: %w", err)
+	}
+	session, err := time.ParseDuration(cfg.Session)
+	if err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	return &Connector{cfg: cfg, keep: keep, session: session}, nil
+}
+
+const (
+	dialTimeout   = 10 * time.Second
+	answerTimeout = 30 * time.Second
+	// window is how many messages may be on their way to the box's broker:
+	// the Receive Maximum of MQTT 5.
+	window = 256
+	// maxMessage is the largest message taken, in bytes; as a record it fits a
+	// batch.
+	maxMessage = 1000000
+)
+
+// message is one that came.
+type message struct {
+	topic    string
+	payload  []byte
+	qos      byte
+	retained bool
+	headers  []connect.Header // what else MQTT 5 says of it
+	ack      func()           // once it is on disk; nil for QoS 0
+}
+
+// outgoing is one that goes.
+type outgoing struct {
+	topic   string
+	payload []byte
+	qos     byte
+	retain  bool
+}
+
+// link is one connection to the broker. Its end is told on lost.
+type link interface {
+	subscribe(ctx context.Context, subs []site.MQTTSubscription) error
+	// publish sends messages in order and returns when all are acknowledged
+	// as their QoS has it.
+	publish(ctx context.Context, ms []outgoing) error
+	lost() <-chan error
+	close()
+}
+
+// Run implements connect.Connector.
+func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l, err := c.dial(ctx, box, func(m message) { c.take(ctx, cancel, box, m) })
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if len(c.cfg.Subscribe) > 0 {
+		if err := l.subscribe(ctx, c.cfg.Subscribe); err != nil {
+			return fmt.Errorf("subscribe at %s: %w", c.cfg.Address, err)
+		}
+	}
+	box.Up("connected to " + c.cfg.Address)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if len(c.cfg.Publish) > 0 {
+		wg.Go(func() {
+			cancel(box.Consume(ctx, c.topics(), func(ctx context.Context, rs []*kgo.Record) error { return c.publish(ctx, box, l, rs) }))
+		})
+	}
+	select {
+	case err := <-l.lost():
+		cancel(err)
+		return fmt.Errorf("connection to %s is lost: %w", c.cfg.Address, err)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Connector) topics() (names []string) {
+	for _, p := range c.cfg.Publish {
+		names = append(names, p.Topic)
+	}
+	return names
+}
+
+// take makes a record of a message. It blocks while too much waits, which
+// holds the far broker back.
+func (c *Connector) take(ctx context.Context, cancel context.CancelCauseFunc, box *connect.Box, m message) {
+	h := append([]connect.Header{{Key: "mqtt.qos", Value: strconv.AppendUint(nil, uint64(m.qos), 10)}}, m.headers...)
+	if m.retained {
+		h = append(h, connect.Header{Key: "mqtt.retain", Value: []byte("1")})
+	}
+	r := connect.Record{Value: m.payload, Headers: h, Values: map[string]string{"topic": m.topic}}
+	box.Post(ctx, r, func(err error) {
+		switch {
+		case err != nil: // not acknowledged: the far broker sends it again
+			cancel(fmt.Errorf("store a message of %s: %w", m.topic, err))
+		case m.ack != nil:
+			m.ack()
+		}
+	})
+}
+
+// publish sends records as messages. What this connector has made itself is
+// left out, or it would go in circles.
+func (c *Connector) publish(ctx context.Context, box *connect.Box, l link, rs []*kgo.Record) error {
+	var ms []outgoing
+	for _, r := range rs {
+		i := slices.IndexFunc(c.cfg.Publish, func(p site.Publication) bool { return p.Topic == r.Topic })
+		if i < 0 || header(r, "connector") == box.Name() {
+			continue
+		}
+		p := &c.cfg.Publish[i]
+		topic, err := p.MQTTTopic(string(r.Key), func(name string) string { return header(r, name) })
+		if err == nil && len(r.Value) > maxMessage {
+			err = fmt.Errorf("message of %d bytes is larger than %d", len(r.Value), maxMessage)
+		}
+		if err != nil {
+			box.Dead(err.Error(), r.Value, fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset))
+			continue
+		}
+		ms = append(ms, outgoing{topic: topic, payload: r.Value, qos: byte(p.QoS), retain: p.Retain})
+	}
+	if len(ms) == 0 {
+		return nil
+	}
+	if err := l.publish(ctx, ms); err != nil {
+		return fmt.Errorf("publish at %s: %w", c.cfg.Address, err)
+	}
+	return nil
+}
+
+func header(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// dial opens a connection.
+func (c *Connector) dial(ctx context.Context, box *connect.Box, take func(message)) (link, error) {
+	o := options{
+		id: c.cfg.ClientID, user: c.cfg.User, keep: c.keep, session: c.session, take: take,
+		open: func(ctx context.Context) (net.Conn, error) { return c.open(ctx, box) },
+	}
+	if o.id == "" {
+		o.id = "wayside-" + box.Site() + "-" + box.Name()
+	}
+	if c.cfg.Password != "" {
+		var err error
+		if o.password, err = box.Secret(c.cfg.Password); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+answerTimeout)
+	defer cancel()
+	dial := dial5
+	if c.cfg.Version == "3.1.1" {
+		dial = dial3
+	}
+	l, err := dial(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Address, err)
+	}
+	return l, nil
+}
+
+// options are those of a connection, of whichever version.
+type options struct {
+	id, user, password string
+	keep, session      time.Duration
+	take               func(message)
+	open               func(context.Context) (net.Conn, error)
+}
+
+func (c *Connector) open(ctx context.Context, box *connect.Box) (net.Conn, error) {
+	u, err := url.Parse(c.cfg.Address)
+	if err != nil {
+		return nil, err
+	}
+	port := u.Port()
+	if port == "" {
+		if port = "1883"; u.Scheme == "mqtts" {
+			port = "8883"
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "mqtts" {
+		return raw, err
+	}
+	conf, err := c.tlsConfig(box, u.Hostname())
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return conn, nil
+}
+
+// tlsConfig reads the files anew: they may have changed.
+func (c *Connector) tlsConfig(box *connect.Box, host string) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	t := c.cfg.TLS
+	if t == nil {
+		return conf, nil
+	}
+	if t.ServerName != "" {
+		conf.ServerName = t.ServerName
+	}
+	if t.CA != "" {
+		pem, err := os.ReadFile(box.SecretPath(t.CA))
+		if err != nil {
+			return nil, fmt.Errorf("read authorities: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read authorities: %s holds no certificate in PEM form", t.CA)
+		}
+	}
+	if t.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(box.SecretPath(t.Cert), box.SecretPath(t.Key))
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+// listenFor is how long Browse listens.
+const listenFor = 10 * time.Second
+
+// Browse implements connect.Browser: it lists the topics that are published
+// to while it listens, and those that have a retained message.
+func (c *Connector) Browse(ctx context.Context, box *connect.Box, w io.Writer) error {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	own := *c
+	own.session, own.cfg.ClientID = 0, c.cfg.ClientID+"-browse"
+	l, err := own.dial(ctx, box, func(m message) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, known := seen[m.topic]; known || len(seen) < 10000 {
+			seen[m.topic]++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	zero := 0
+	if err := l.subscribe(ctx, []site.MQTTSubscription{{Filter: "#", QoS: &zero}}); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(listenFor):
+	case err := <-l.lost():
+		return err
+	case <-ctx.Done():
+		return errors.New("interrupted")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	fmt.Fprintln(w, "subscribe:")
+	for _, topic := range slices.Sorted(keys(seen)) {
+		fmt.Fprintf(w, "  - filter: %q # %d messages in %s\n", topic, seen[topic], listenFor)
+	}
+	return nil
+}
+
+func keys(m map[string]int) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
