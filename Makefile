@@ -15,7 +15,7 @@ WAYSIDE := out/bin/wayside
 
 VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator clients soak soak-links clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator clients soak soak-links test-updates clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ unit: ## unit tests of every package but test/
 clients: ## other people's Kafka clients against the broker, and links to a real Kafka
 	@WAYSIDE_CLIENTS=1 $(GO) test -p 1 -count 1 -timeout 20m -v ./test/clients ./test/replication
 
+connectors: ## connectors against servers and clients that others wrote
+	@WAYSIDE_CONNECT=1 $(GO) test -p 1 -count 1 -timeout 10m -v ./test/connect
+
 vm: ## what an outsider may rely on, in virtual machines
 	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $(VM_PACKAGES)
 
@@ -79,6 +82,9 @@ soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, f
 
 soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills at both ends, every record compared
 	@$(GO) test ./test/replication -run 'TestNothingLostNothingTwice$$' -count 1 -timeout 0 -v -soak-link $(SOAK)
+
+test-updates: ## every fault of the matrix in virtual machines, all power cuts of a recorded update: a quarter of an hour
+	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestFaultMatrix|TestUpdatesUnderLoad' -count 1 -timeout 60m -v -matrix -cuts 1000 -cut-chances 6
 
 clean: ## remove what was built
 	@rm -rf out

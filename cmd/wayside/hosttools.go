@@ -34,6 +34,9 @@ var hostTools = []hostTool{
 	{name: "pgrep", packages: []string{"procps"}, test: true},
 	{name: "kcat", packages: []string{"kcat"}, test: true},
 	{name: "mosquitto_pub", packages: []string{"mosquitto-clients"}, test: true},
+	{name: "mosquitto_sub", packages: []string{"mosquitto-clients"}, test: true},
+	{name: "mosquitto", packages: []string{"mosquitto"}, test: true},
+	{name: "mosquitto_passwd", packages: []string{"mosquitto"}, test: true},
 	{name: "bmaptool", packages: []string{"bmap-tools"}, test: true},
 	{name: "sgdisk", packages: []string{"gdisk"}, test: true},
 	{name: "fsck.vfat", packages: []string{"dosfstools"}, test: true},
@@ -61,6 +64,9 @@ var hostTools = []hostTool{
 	},
 	{name: "mvn", packages: []string{"maven"}, test: true},
 	{name: "python3", packages: []string{"python3-venv"}, test: true},
+	{name: "sshd", packages: []string{"openssh-server"}, test: true},
+	{name: "rsyslogd", packages: []string{"rsyslog"}, test: true},
+	{name: "logger", packages: []string{"bsdutils"}, test: true},
 }
 
 // backports says where a distribution of that ID and VERSION_ID

@@ -93,6 +93,15 @@ func (c *Connector) begin(cl *mochi.Client, pk packets.Packet) {
 	c.mu.Unlock()
 	cl.Net.Conn.(*peer).conn = d
 	c.makeRoom()
+	if expiry > 0 && !s.known() {
+		// Before the client hears that it has a session: packet identifiers
+		// without one would be nobody's after a restart.
+		saved := make(chan error, 1)
+		s.save(func(err error) { saved <- err })
+		if err := <-saved; err != nil {
+			c.disconnect(cl, packets.ErrServerBusy)
+		}
+	}
 }
 
 // replace takes the place of a session that a new connection does not
@@ -128,7 +137,7 @@ func (c *Connector) established(cl *mochi.Client, pk packets.Packet) {
 	d.s.attach(d)
 	d.s.cancelWill()
 	c.drains.Go(d.drain)
-	if d.s.persistent() {
+	if d.s.persistent() && (d.resumed || d.will != nil) {
 		d.s.save(nil)
 	}
 	if !d.resumed {

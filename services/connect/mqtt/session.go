@@ -86,6 +86,13 @@ func (s *session) save(done func(error)) {
 	s.c.produceState(stateRecord(keySession+s.id, s.stored()), done)
 }
 
+// known reports whether the state topic has the session.
+func (s *session) known() bool {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	return s.saved
+}
+
 // savePosition writes how far the session has come.
 func (s *session) savePosition(done func(error)) {
 	s.saving.Lock()
