@@ -15,7 +15,7 @@ WAYSIDE := out/bin/wayside
 
 VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,8 +76,8 @@ bench-boot: ## measure sizes, boot times and memory of the boards, writes docs/b
 	@WAYSIDE_VM=1 $(GO) test ./test/bootbench -run 'TestBenchBoot$$' -count 1 -timeout 60m -v -bench-boot -bench-boards=$(BOARDS)
 
 RECORDS ?= 1000000
-bench-replicator: ## measure a link beside MirrorMaker 2, prints a table; RECORDS=100000 for less
-	@$(GO) test ./test/replication -run 'TestBenchLinks$$' -count 1 -timeout 60m -v -bench-links $(RECORDS)
+bench-replicator: ## measure a link beside MirrorMaker 2, writes docs/benchmarks-links.md; RECORDS=100000 for less
+	@$(GO) test ./test/replication -run 'TestBenchLinks$$' -count 1 -timeout 60m -v -bench-links $(RECORDS) -bench-page $(CURDIR)/docs/benchmarks-links.md
 
 SOAK ?= 1h
 soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, fuzzers, model checker
@@ -85,6 +85,9 @@ soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, f
 
 soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills at both ends, every record compared
 	@$(GO) test ./test/replication -run 'TestNothingLostNothingTwice$$' -count 1 -timeout 0 -v -soak-link $(SOAK)
+
+test-updates: ## every fault of the matrix in virtual machines, all power cuts of a recorded update: a quarter of an hour
+	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestFaultMatrix|TestUpdatesUnderLoad' -count 1 -timeout 60m -v -matrix -cuts 1000 -cut-chances 6
 
 clean: ## remove what was built
 	@rm -rf out

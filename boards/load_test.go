@@ -62,6 +62,8 @@ func TestBadBoards(t *testing.T) {
 		{"two words", strings.Replace(good, "console=ttyS0", `"a b"`, 1), "one argument an entry"},
 		{"firmware of no package", good + "firmware: {files: [a.bin]}\n", "firmware.files"},
 		{"firmware pattern", good + "firmware: {packages: [p], files: [\"[\"]}\n", "firmware.files"},
+		{"boot files of nowhere", good + "boot_files: [{package: p, files: [f]}]\n", "package and from both"},
+		{"firmware that nobody plays", good + "qemu: {system: aarch64, machine: m, plays: amiga, memory_mib: 1, smp: 1}\n", "qemu.plays"},
 		{"half a qemu", good + "qemu: {system: x86_64}\n", "qemu.machine is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

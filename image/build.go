@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,7 @@ var steps = []struct {
 	do   func(*build, context.Context) (detail string, err error)
 }{
 	{"modules", (*build).extractModules},
+	{"boot loader", (*build).signLoaders},
 	{"attest", (*build).attestRoot},
 	{"root", (*build).writeRoot},
 	{"verity", (*build).writeVerity},
@@ -128,7 +130,11 @@ func (w *build) writeRoot(context.Context) (string, error) {
 		return "", err
 	}
 	slot := w.slot()
-	w.rootBytes, err = rootfs.Write(slot.OffsetWriter, append(w.plan.root, mods...), w.plan.Release.Epoch)
+	entries := slices.Concat(w.plan.root, mods)
+	for _, l := range w.loaders {
+		entries = append(entries, rootfs.Bytes(path.Join(layout.RootLoader, l.Path), 0o644, l.Data))
+	}
+	w.rootBytes, err = rootfs.Write(slot.OffsetWriter, entries, w.plan.Release.Epoch)
 	if err != nil {
 		return "", err
 	}
@@ -194,6 +200,13 @@ func (w *build) sign(context.Context) (detail string, err error) {
 	if w.uki, err = uki.Sign(w.uki, w.in.Keys, at); err != nil {
 		return "", fmt.Errorf("kernel image: %w", err)
 	}
+	return w.in.Keys.Cert.Subject.String(), nil
+}
+
+// signLoaders comes before the root, which carries them for the day when boxes
+// are told to renew theirs.
+func (w *build) signLoaders(context.Context) (detail string, err error) {
+	at := time.Unix(w.plan.Release.Epoch, 0)
 	if !w.byUBoot() {
 		w.loaders = loaders(w.plan.Release.Arch, w.plan.loader)
 	}
@@ -203,7 +216,7 @@ func (w *build) sign(context.Context) (detail string, err error) {
 			return "", fmt.Errorf("boot loader %s: %w", l.Path, err)
 		}
 	}
-	return w.in.Keys.Cert.Subject.String(), nil
+	return fmt.Sprintf("%d programs", len(w.loaders)), nil
 }
 
 // loaders puts the boot manager where it is started from: by the guard, or by

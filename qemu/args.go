@@ -138,6 +138,11 @@ func (c Config) diskArgs() []string {
 			"driver=file,node-name=disk-file,discard=unmap,filename=" + file,
 			"driver=raw,node-name=disk,discard=unmap,file=disk-file",
 		}
+		if c.WriteLog != "" {
+			nodes[1] = "driver=raw,node-name=disk-raw,discard=unmap,file=disk-file"
+			nodes = append(nodes, "driver=file,node-name=log-file,filename="+escape(c.WriteLog),
+				"driver=blklogwrites,node-name=disk,file=disk-raw,log=log-file,log-super-update-interval=1")
+		}
 	case DiskDropping:
 		nodes = []string{fmt.Sprintf("driver=nbd,node-name=disk,server.type=fd,server.str=%d", fdDisk)}
 	}

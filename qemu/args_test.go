@@ -50,6 +50,7 @@ func TestArgs(t *testing.T) {
 			c.FWCfg = map[string]string{"opt/b": "1,2", "opt/a": "x"}
 		},
 		"copy":       func(c *Config) { c.Disk = DiskCopy; c.DiskFile = "/disks/kept, really.raw" },
+		"log":        func(c *Config) { c.Disk = DiskCopy; c.WriteLog = "/tmp/a,b.log" },
 		"secureboot": func(c *Config) { c.SecureBoot, c.TPM = &SecureBoot{}, true },
 		"secureboot-arm64": func(c *Config) {
 			board := *c.Board.QEMU

@@ -75,6 +75,10 @@ type Config struct {
 	// DiskLies has a DiskDropping disk acknowledge flushes without doing them.
 	DiskLies bool
 
+	// WriteLog is a file for every write, flush and discard of a DiskCopy disk,
+	// in order (qemu/writelog reads it); each start begins it anew. "" is none.
+	WriteLog string
+
 	MemoryMiB int // 0: the board's
 	SMP       int // 0: the board's
 
@@ -133,6 +137,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.DiskFile != "" && c.Disk == DiskOverlay {
 		return c, fmt.Errorf("kept disk %s: an overlay dies with its image; use a copy", c.DiskFile)
+	}
+	if c.WriteLog != "" && c.Disk != DiskCopy {
+		return c, fmt.Errorf("write log %s: only the writes of a copy are logged", c.WriteLog)
 	}
 	if c.SecureBoot != nil && (c.Firmware.SecureCode == "" || c.Firmware.Vars == "") {
 		return c, fmt.Errorf("board %q names no firmware for Secure Boot: qemu.secure_code and qemu.vars in its board.yaml", c.Board.Slug)

@@ -21,6 +21,11 @@ func prepareDisk(ctx context.Context, bin Binary, c Config) error {
 		return fmt.Errorf("open image: %w", err)
 	}
 	size := max(c.DiskSize, st.Size())
+	if c.WriteLog != "" {
+		if err := os.WriteFile(c.WriteLog, nil, 0o600); err != nil {
+			return fmt.Errorf("make the write log: %w", err)
+		}
+	}
 	path := c.diskPath()
 	if _, err := os.Stat(path); err == nil {
 		return nil

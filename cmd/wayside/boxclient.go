@@ -88,11 +88,11 @@ func (b *boxClient) do(ctx context.Context, method, path string, v any) error {
 		return fmt.Errorf("ask the box: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	switch {
 	case err != nil:
 		return fmt.Errorf("ask the box: %s: %w", path, err)
-	case resp.StatusCode == http.StatusNotFound:
+	case resp.StatusCode == http.StatusNotFound && strings.HasPrefix(string(body), "404 page"): // nobody's answer but the router's
 		return fmt.Errorf("the box at %s knows no %s: it is older than this tool, or no box", b.base, path)
 	case resp.StatusCode/100 != 2:
 		return fmt.Errorf("the box refuses: %s", strings.TrimSpace(string(body)))

@@ -14,7 +14,7 @@ import (
 // onEveryDebian are programs of packages that every Debian has (apt, dash,
 // coreutils, diffutils), sudo, which is asked for where it is used, and go,
 // without which nothing here was built.
-var onEveryDebian = []string{"apt-cache", "cmp", "cp", "dd", "df", "du", "go", "sh", "sudo", "true"}
+var onEveryDebian = []string{"apt-cache", "cmp", "cp", "dd", "df", "du", "go", "sh", "sudo", "true", "truncate"}
 
 // toolCall finds the name of a program in a call that runs it or looks for it.
 var toolCall = regexp.MustCompile(`(?:exec\.(?:Command|LookPath)\(|exec\.CommandContext\([^",]+, |\b(?:Tool|Run|TryRun)\(t, )"([^"]+)"`)

@@ -25,31 +25,46 @@ func newLinkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "link",
 		Short: "Look at links, stop and rewind them, try their rules",
-		Long: `link asks a replicator that runs on this machine, by its status socket, and
-tries the rules of a profile on records of a broker.`,
-		Example: `  wayside link list --run-dir /tmp/run
+		Long: `link asks a box by its status page, or a replicator that runs on this machine by
+its socket, and tries the rules of a profile on records of a broker. All that
+changes a link of a box needs the box's token.`,
+		Example: `  wayside link list --box 192.0.2.10
+  wayside link pause head-office --box 192.0.2.10 --token-file api.token
+  wayside link offsets head-office --topic sensors --partition 0 --offset 1200 --box 192.0.2.10
   wayside link show head-office --run-dir /tmp/run --json
-  wayside link pause head-office --run-dir /tmp/run
   wayside link rewind head-office --topic sensors --to earliest --run-dir /tmp/run
   wayside link preview --profile shop.yaml --topic sensors`,
 	}
-	return group(cmd, newLinkListCmd(), newLinkShowCmd(), newLinkDoCmd("pause", "Stop carrying, until it is resumed; restarts do not resume it"),
+	return group(cmd, newLinkListCmd(), newLinkShowCmd(), newLinkOffsetsCmd(), newLinkDoCmd("pause", "Stop carrying, until it is resumed; restarts do not resume it"),
 		newLinkDoCmd("resume", "Go on after a pause"), newLinkRewindCmd(), newLinkPreviewCmd())
 }
 
-// linkAPI is the replicator's socket.
+// linkAPI is the replicator's, by the page of a box or by its socket.
 type linkAPI struct {
+	boxFlags
 	runDir string
 	asJSON bool
 }
 
 func (a *linkAPI) bind(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.runDir, "run-dir", manifest.RunDir, "folder of the services' sockets, as given to waysided")
+	a.boxFlags.bind(cmd)
+	cmd.Flags().StringVar(&a.runDir, "run-dir", manifest.RunDir, "without --box: folder of the services' sockets, as given to waysided")
 	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print what the replicator answers, as JSON")
 }
 
 // call asks and decodes the answer into v; raw is the answer itself.
 func (a *linkAPI) call(ctx context.Context, method, path string, v any) (raw []byte, err error) {
+	if a.box != "" {
+		box, err := a.open(method != http.MethodGet)
+		if err != nil {
+			return nil, err
+		}
+		var answer json.RawMessage
+		if err := box.do(ctx, method, path, &answer); err != nil {
+			return nil, err
+		}
+		return append(answer, '\n'), json.Unmarshal(answer, v)
+	}
 	socket := filepath.Join(a.runDir, "replicator", manifest.StatusSock)
 	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -61,7 +76,7 @@ func (a *linkAPI) call(ctx context.Context, method, path string, v any) (raw []b
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask the replicator at %s: %w; is it running, and is --run-dir its folder?", socket, errors.Unwrap(err))
+		return nil, fmt.Errorf("ask the replicator at %s: %w; is it running, and is --run-dir its folder? Another machine is asked with --box HOST", socket, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	if raw, err = io.ReadAll(io.LimitReader(resp.Body, 64<<20)); err != nil {
@@ -77,7 +92,7 @@ func newLinkListCmd() *cobra.Command {
 	var api linkAPI
 	cmd := &cobra.Command{
 		Use: "list", Short: "Show every link in a line",
-		Example: "  wayside link list --run-dir /tmp/run",
+		Example: "  wayside link list --box 192.0.2.10",
 		Args:    flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var all []replicator.LinkState
@@ -115,7 +130,7 @@ func newLinkShowCmd() *cobra.Command {
 	var api linkAPI
 	cmd := &cobra.Command{
 		Use: "show LINK", Short: "Show a link with the position of every partition",
-		Example: "  wayside link show head-office --run-dir /tmp/run",
+		Example: "  wayside link show head-office --box 192.0.2.10",
 		Args:    want("one LINK", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return api.show(cmd, http.MethodGet, "/links/"+url.PathEscape(args[0]))
@@ -129,7 +144,7 @@ func newLinkDoCmd(verb, short string) *cobra.Command {
 	var api linkAPI
 	cmd := &cobra.Command{
 		Use: verb + " LINK", Short: short,
-		Example: "  wayside link " + verb + " head-office --run-dir /tmp/run",
+		Example: "  wayside link " + verb + " head-office --box 192.0.2.10 --token-file api.token",
 		Args:    want("one LINK", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return api.show(cmd, http.MethodPost, "/links/"+url.PathEscape(args[0])+"/"+verb)
@@ -148,7 +163,7 @@ func newLinkRewindCmd() *cobra.Command {
 		Long: `rewind has a link carry a topic from an offset of its source on, or from where
 its log starts or ends. Records are carried again, or left out: that is what
 it is for. The new position is kept like any other.`,
-		Example: `  wayside link rewind head-office --topic sensors --to earliest --run-dir /tmp/run
+		Example: `  wayside link rewind head-office --topic sensors --to earliest --box 192.0.2.10 --token-file api.token
   wayside link rewind head-office --topic sensors --partition 2 --to 1200 --run-dir /tmp/run`,
 		Args: want("one LINK", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -26,6 +26,7 @@ type publishOptions struct {
 	imager, url, icon                     string // a list for Raspberry Pi Imager
 	minCounter                            uint64
 	downgrade, list, refresh, asJSON      bool
+	bootLoader                            bool
 	keys                                  keyFlags
 }
 
@@ -62,6 +63,7 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 	fl.StringVar(&o.notes, "notes", "", "`text` that tells the owner of a box what changed")
 	fl.StringVar(&o.notesFile, "notes-file", "", "`FILE` with that text")
 	fl.Uint64Var(&o.minCounter, "min-counter", 0, "`counter` of the oldest release that this may be installed from")
+	fl.BoolVar(&o.bootLoader, "boot-loader", false, "have boxes that keep this release install its boot loader as well")
 	fl.BoolVar(&o.downgrade, "downgrade", false, "permit boxes to go back to this release from one with a higher counter")
 	fl.BoolVar(&o.list, "list", false, "list what is published, and until when it is good")
 	fl.BoolVar(&o.refresh, "refresh", false, "sign again what is about to expire, and publish new update roots")
@@ -213,7 +215,7 @@ func (o *publishOptions) release(c *image.Contents) publish.Release {
 		Target: release.Target{
 			Format: release.TargetFormat, Kind: release.KindRelease,
 			Board: c.Release.Board, Arch: c.Release.Arch, Version: c.Release.Version, Counter: c.Release.Counter,
-			MinCounter: o.minCounter, Downgrade: o.downgrade, Notes: o.notes,
+			MinCounter: o.minCounter, Downgrade: o.downgrade, BootLoader: o.bootLoader, Notes: o.notes,
 			RootHash: hex.EncodeToString(c.RootHash), DataBlocks: c.DataBlocks, RootBytes: c.RootBytes, UKIBytes: int64(len(c.UKI)),
 		},
 		UKI: c.UKI, Root: c.Root, UpdateRoot: c.UpdateRoot, SBOM: c.SBOM, Provenance: c.Provenance,

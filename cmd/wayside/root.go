@@ -18,7 +18,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
 		newBuildCmd(), newRunCmd(), newFlashCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
-		newSiteCmd(), newLinkCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
+		newSiteCmd(), newLinkCmd(), newConnectCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
 	)
 	return root
 }

@@ -61,15 +61,21 @@ func runBroker(cmd *cobra.Command, env environment, f brokerFlags) error {
 	if err != nil {
 		return err
 	}
+	if env.test == testLie {
+		for i, l := range socks.listeners {
+			socks.listeners[i] = lyingListener{l}
+		}
+	}
 	reg := newRegistry()
 	cfg := broker.Config{
-		FS:         vfs.OS(f.data),
-		Listeners:  socks.listeners,
-		Topics:     profile.Broker.Topics,
-		AutoCreate: *profile.Broker.AutoCreate,
-		DiskShare:  profile.Broker.DiskShare,
-		Registerer: reg,
-		Log:        log,
+		FS:          vfs.OS(f.data),
+		Listeners:   socks.listeners,
+		Topics:      profile.Broker.Topics,
+		AutoCreate:  *profile.Broker.AutoCreate,
+		DiskShare:   profile.Broker.DiskShare,
+		FormatLevel: func() int { return manifest.ReadFormatLevel(manifest.FormatLevelFile) },
+		Registerer:  reg,
+		Log:         log,
 	}
 	if fixed != nil {
 		cfg.Advertise = fixed.tell

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,18 +79,41 @@ func (e environment) statusSocket(name, runDir string) string {
 }
 
 // Test hooks. A test of the whole box has no shell inside it, and the way a
-// box meets a crashing or hanging service must be seen from outside. So a
-// hypervisor may put "<service>:crash" or "<service>:hang" into the QEMU
-// fw_cfg item opt/io.wayside/test.service; init hands the word on as
-// WAYSIDE_TEST to that service's first start only. Who can set fw_cfg items
+// box meets a crashing, hanging or lying service must be seen from outside. So a
+// hypervisor may put "<service>:<word>" into the QEMU fw_cfg item
+// opt/io.wayside/test.service; init hands the word on as WAYSIDE_TEST to that
+// service's first start only, and "crashloop" to each. Who can set fw_cfg items
 // owns the machine anyway; on real hardware there are none, and nothing that
 // arrives over a network leads here.
 const (
-	testCrash = "crash" // exit without a word, a moment after READY
-	testHang  = "hang"  // stop feeding the watchdog, a moment after READY
+	testCrash     = "crash" // exit without a word, a moment after READY
+	testCrashLoop = "crashloop"
+	testHang      = "hang" // stop feeding the watchdog, a moment after READY
+	testLie       = "lie"  // the broker alone: give other records than were produced
 
 	// testMoment lets the supervisor and a test see the service ready first.
 	testMoment = 2 * time.Second
 	// testExit is EX_SOFTWARE: told apart from exits that mean something.
 	testExit = 70
 )
+
+// lyingListener is the port of a broker that alters the update gate's records
+// (services/updater/gate) on their way out, and no others.
+type lyingListener struct{ net.Listener }
+
+func (l lyingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return lyingConn{c}, err
+}
+
+type lyingConn struct{ net.Conn }
+
+func (c lyingConn) Write(p []byte) (int, error) {
+	// A record's key, after its length as a zigzag varint. The topic's name ends
+	// in the same word.
+	if at := bytes.Index(p, []byte("\x0ccanary")); at >= 0 && at+20 < len(p) {
+		p = bytes.Clone(p)
+		p[at+16] ^= 1 // of the value
+	}
+	return c.Conn.Write(p)
+}

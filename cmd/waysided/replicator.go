@@ -2,12 +2,17 @@ package main
 
 import (
 	"net"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/services/replicator"
 	"github.com/waysideos/wayside/services/site"
 )
+
+// memoryGoal has the collector run more often before the service takes more: a
+// backlog makes garbage as fast as it is carried, and a box has little memory.
+const memoryGoal = 64 << 20
 
 type replicatorFlags struct {
 	common
@@ -51,6 +56,7 @@ func boxBroker(given []string, profile *site.Profile) []string {
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
 	trustPublicAuthorities()
+	debug.SetMemoryLimit(memoryGoal)
 	profile, err := f.profile()
 	if err != nil {
 		return err
@@ -61,6 +67,7 @@ func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error
 		Site:       profile.Site,
 		Source:     boxBroker(f.broker, profile),
 		Secrets:    f.secrets,
+		Telemetry:  profile.Telemetry,
 		Registerer: reg,
 		Log:        log,
 	})

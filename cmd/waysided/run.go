@@ -121,7 +121,7 @@ func attend(ctx context.Context, svc service, opts options, ended <-chan error) 
 // runTest does what the test hooks (environment.go) ask for and says whether to play dead.
 func runTest(opts options) (hang bool) {
 	opts.log.Warn("test hook", "do", opts.env.test)
-	if opts.env.test == testCrash {
+	if opts.env.test == testCrash || opts.env.test == testCrashLoop {
 		os.Exit(testExit)
 	}
 	return opts.env.test == testHang

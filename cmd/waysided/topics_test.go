@@ -23,7 +23,7 @@ func TestProfileAndBrokerAgreeOnTopicConfigs(t *testing.T) {
 	}
 	values := []string{"-131073", "-131072", "-2", "-1", "0", "1", "2", "3", "4", "9", "10", "13", "14", "17", "18", "22", "23", "0.5", "1.5", "NaN", "2147483647", "2147483648", "1048588", "16777216", "16777217", "1073741824", "1073741825",
 		"9223372036854775807", "9223372036854775808", "true", "delete", "compact", "compact,delete", "delete, compact", "delete,delete",
-		"", "producer", "uncompressed", "gzip", "none", "CreateTime", "LogAppendTime", "True", "false", "sync", "write", "block", "drop-oldest"}
+		"", "producer", "uncompressed", "gzip", "none", "CreateTime", "LogAppendTime", "True", "false", "sync", "write", "block", "drop-oldest", "drop-read"}
 	for _, d := range catalog.Defs {
 		for _, v := range append(values, d.Default) {
 			profile := fmt.Sprintf("version: 1\nsite: a\nbroker: {topics: [{name: t, config: {%s: %q}}]}\n", d.Name, v)

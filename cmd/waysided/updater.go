@@ -21,7 +21,7 @@ type updaterFlags struct {
 	common
 	broker                       []string
 	state, root, initSocket, dev string
-	media                        string
+	media, secrets               string
 }
 
 func newUpdaterCmd(env environment) *cobra.Command {
@@ -47,6 +47,7 @@ sources offer.`,
 	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket of the box's init; none on a laptop")
 	cmd.Flags().StringVar(&f.dev, "dev", "/dev", "folder of the slots' device nodes")
 	cmd.Flags().StringVar(&f.media, "media", manifest.RemovableDir, "folder where removable disks are mounted")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder with update-ca.pem, authorities of https sources besides the public ones")
 	return cmd
 }
 
@@ -64,6 +65,14 @@ func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
 		return fmt.Errorf("read the TUF root: %v", err)
 	}
 	log, reg := env.logger("updater"), newRegistry()
+	ca := ""
+	if f.secrets != "" {
+		ca = filepath.Join(f.secrets, "update-ca.pem")
+	}
+	authorities, err := trusting(ca)
+	if err != nil {
+		log.Error("sources with certificates of their own are not trusted", "error", err)
+	}
 	api, err := updateAPI(env, f, cmd.Flags().Changed("run-dir"))
 	if err != nil {
 		return err
@@ -71,7 +80,7 @@ func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
 	cfg := updater.Config{
 		Site: profile.Update, Root: root, Arch: runtime.GOARCH,
 		State: vfs.OS(f.state), Dev: vfs.OS(f.dev), RunDir: f.runDir, Media: f.media,
-		Broker: boxBroker(f.broker, profile), API: api, Registerer: reg, Log: log,
+		Broker: boxBroker(f.broker, profile), API: api, TLS: authorities, Registerer: reg, Log: log,
 	}
 	if f.initSocket != "" {
 		cfg.Init = updater.InitSocket(f.initSocket)

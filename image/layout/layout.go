@@ -157,7 +157,10 @@ const (
 	RootPackages = "/usr/share/wayside/packages.json"
 	// RootTUF is the update root that a box trusts at first (TUF, section
 	// 5.2). An image built without update keys lacks it and takes no updates.
-	RootTUF        = "/usr/lib/wayside/tuf/root.json"
+	RootTUF = "/usr/lib/wayside/tuf/root.json"
+	// RootLoader holds the signed boot loader of the release, by its paths on
+	// the ESP.
+	RootLoader     = "/usr/lib/wayside/boot"
 	RootSBOM       = "/usr/share/wayside/sbom.spdx.json"  // SPDX 2.3
 	RootBootFiles  = "/usr/share/wayside/boot-files.json" // SHA-256, hex by path, of what lies on the boot partition of a board that U-Boot starts
 	RootProvenance = "/usr/share/wayside/provenance.json" // DSSE envelope of an in-toto statement

@@ -20,11 +20,8 @@ const (
 	TargetProvenance = "provenance.json"
 )
 
-// Kinds of a published release.
-const (
-	KindRelease    = "release"    // UKI and root: what a slot holds
-	KindBootloader = "bootloader" // systemd-boot alone; not published yet
-)
+// KindRelease is the kind of a published release: UKI and root, what a slot holds.
+const KindRelease = "release"
 
 // TargetPath is a file's path among the TUF targets.
 func TargetPath(board, version, file string) string { return path.Join(board, version, file) }
@@ -43,7 +40,10 @@ type Target struct {
 	MinCounter uint64 `json:"min_counter,omitempty"`
 	// Downgrade permits a box that has committed a higher counter to take this
 	// release, and lowers the box's floor when it commits.
-	Downgrade  bool   `json:"downgrade,omitempty"`
+	Downgrade bool `json:"downgrade,omitempty"`
+	// BootLoader has a box that commits this release install the boot loader
+	// that it carries. Without it no release touches the boot loader.
+	BootLoader bool   `json:"boot_loader,omitempty"`
 	RootHash   string `json:"root_hash"`   // dm-verity, hex; the UKI's command line says the same
 	DataBlocks int64  `json:"data_blocks"` // of layout.VerityBlock bytes
 	RootBytes  int64  `json:"root_bytes"`  // file system, superblock and hash tree: what the slot must hold

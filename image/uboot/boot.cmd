@@ -35,8 +35,27 @@ if test -n "${newest}"; then
 fi
 # Started by name, so that the kernel image is told where it came from. Only
 # one that cannot be started comes back.
+# A trial has 16 s until its kernel feeds the watchdog: a hang before init ends
+# in a reset. A device tree that states whether there is a watchdog means that
+# it cannot be used. The registers are those of bcm2835_wdt in Linux.
+# (No comment may begin a block, and none may hold an apostrophe.)
 echo "wayside: starting ${pick}"
-if load ${devtype} ${devnum}:${distro_bootpart} 4000000 EFI/Linux/wayside-${pick}.efi; then bootefi 4000000 ${fdt_addr}; fi
+if load ${devtype} ${devnum}:${distro_bootpart} 4000000 EFI/Linux/wayside-${pick}.efi; then
+  setenv pm; setenv state; setenv soc
+  if test -n "${trial}" && fdt addr ${fdt_addr}; then
+    fdt get value state /soc/watchdog@7e100000 status
+    fdt get value soc / compatible 1
+    if test "${soc}" = brcm,bcm2711; then setenv pm fe100000; fi
+    if test "${soc}" = brcm,bcm2837; then setenv pm 3f100000; fi
+    if test -n "${pm}" && test -z "${state}"; then
+      echo "wayside: watchdog armed"
+      setexpr wdog ${pm} + 24; setexpr rstc ${pm} + 1c
+      setexpr.l value *${rstc} "&" ffffcf; setexpr value ${value} "|" 5a000020
+      mw.l ${wdog} 5a0fffff; mw.l ${rstc} ${value}
+    fi
+  fi
+  bootefi 4000000 ${fdt_addr}
+fi
 if test -n "${trial}"; then echo "wayside: it could not be started; starting over"; reset; fi
 echo "wayside: starting ${other} instead"
 if load ${devtype} ${devnum}:${distro_bootpart} 4000000 EFI/Linux/wayside-${other}.efi; then bootefi 4000000 ${fdt_addr}; fi

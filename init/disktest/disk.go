@@ -41,9 +41,10 @@ func (m *Meter) Tick() error {
 // Cut says whether the power is off.
 func (m *Meter) Cut() bool { return m.cut }
 
-// Disk implements gpt.Disk. Sectors that were never written are zero.
+// Disk implements gpt.Disk. Sectors that were never written are Base's, or zero.
 type Disk struct {
 	Size int64
+	Base io.ReaderAt // what the disk held before; nil: nothing. Never written to
 	// Meter counts writes and flushes; nil counts nothing.
 	Meter *Meter
 	// Lies has Sync do nothing: the control of a test that claims to notice
@@ -79,12 +80,24 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 		part := p[n:min(int64(len(p)), int64(n)+Sector-in, int64(n)+d.Size-at)]
 		if s := d.seen[at/Sector]; s != nil {
 			copy(part, s[in:])
-		} else {
-			clear(part)
+		} else if err := d.before(part, at); err != nil {
+			return n, err
 		}
 		n += len(part)
 	}
 	return n, nil
+}
+
+// before reads what was there before the disk's first write.
+func (d *Disk) before(p []byte, at int64) error {
+	clear(p)
+	if d.Base == nil {
+		return nil
+	}
+	if n, err := d.Base.ReadAt(p, at); n < len(p) && err != io.EOF {
+		return err
+	}
+	return nil
 }
 
 // WriteAt implements io.WriterAt. It is one event, however long.
@@ -102,7 +115,11 @@ func (d *Disk) WriteAt(p []byte, off int64) (n int, err error) {
 	for n < len(p) {
 		at := off + int64(n)
 		s := make([]byte, Sector)
-		copy(s, d.seen[at/Sector])
+		if was := d.seen[at/Sector]; was != nil {
+			copy(s, was)
+		} else if err := d.before(s, at/Sector*Sector); err != nil {
+			return n, err
+		}
 		c := copy(s[at%Sector:], p[n:])
 		d.seen[at/Sector] = s
 		d.pending = append(d.pending, write{at / Sector, s})
@@ -131,7 +148,7 @@ func (d *Disk) Sync() error {
 // After is what the disk holds after a power cut now. Of the sectors that were
 // not flushed, chance takes none, all, those up to some moment, or any.
 func (d *Disk) After(rng *rand.Rand) *Disk {
-	out := &Disk{Size: d.Size, flushed: maps.Clone(d.flushed)}
+	out := &Disk{Size: d.Size, Base: d.Base, flushed: maps.Clone(d.flushed)}
 	keep := func(int) bool { return false }
 	switch upTo := rng.IntN(len(d.pending) + 1); rng.IntN(4) {
 	case 1:
@@ -152,7 +169,7 @@ func (d *Disk) After(rng *rand.Rand) *Disk {
 
 // Clone is an equal disk with nothing pending.
 func (d *Disk) Clone() *Disk {
-	return &Disk{Size: d.Size, flushed: maps.Clone(d.seen), seen: maps.Clone(d.seen)}
+	return &Disk{Size: d.Size, Base: d.Base, flushed: maps.Clone(d.seen), seen: maps.Clone(d.seen)}
 }
 
 // CopyTo writes all that is not zero to w.

@@ -10,8 +10,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,9 +30,10 @@ type Loader struct {
 	deps   *Deps
 	insert func(path string) error
 
-	mu    sync.Mutex
-	done  map[string]error // by module: the outcome of the one attempt
-	asked map[string]bool  // modaliases that were looked up
+	mu      sync.Mutex
+	done    map[string]error // by module: the outcome of the one attempt
+	asked   map[string]bool  // modaliases that were looked up
+	missing map[string]bool  // see Missing
 }
 
 // roots are where module folders lie: in the root and in the initramfs.
@@ -53,7 +56,7 @@ func Open(log *slog.Logger) (*Loader, error) {
 }
 
 func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loader, error) {
-	l := &Loader{log: log, dir: dir, live: live, insert: insert, done: map[string]error{}, asked: map[string]bool{}}
+	l := &Loader{log: log, dir: dir, live: live, insert: insert, done: map[string]error{}, asked: map[string]bool{}, missing: map[string]bool{}}
 	for name, parse := range map[string]func(io.Reader) error{
 		"modules.alias": func(r io.Reader) (err error) { l.alias, err = ParseAliases(r); return },
 		"modules.dep":   func(r io.Reader) (err error) { l.deps, err = ParseDeps(r); return },
@@ -90,6 +93,9 @@ func (l *Loader) load(name string) error {
 	for _, m := range order {
 		if _, tried := l.done[m]; !tried {
 			l.done[m] = l.insert(filepath.Join(l.dir, l.deps.paths[m]))
+		}
+		if unfit(l.done[m]) {
+			l.missing[m] = true
 		}
 		if err := l.done[m]; err != nil && m == name {
 			return fmt.Errorf("load module %s: %w", m, err)
@@ -139,6 +145,11 @@ func (l *Loader) LoadList(file string) error {
 		}
 		if err := l.Load(name); err != nil {
 			all = append(all, err)
+			if errors.Is(err, ErrUnknown) {
+				l.mu.Lock()
+				l.missing[normal(name)] = true
+				l.mu.Unlock()
+			}
 		}
 	}
 	return errors.Join(append(all, s.Err())...)
@@ -171,6 +182,33 @@ func (l *Loader) Coldplug(ctx context.Context, sys string) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// unfit says that a module's file is not there, or is not this kernel's: the
+// release's own fault. All else may be the device's.
+func unfit(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ENOKEY)
+}
+
+// Missing are the modules that were wanted and that the release does not hold,
+// or that its kernel does not take, in order.
+func (l *Loader) Missing() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.missing))
+}
+
+// Without has the files of some modules be gone, for tests of whole boxes.
+func (l *Loader) Without(names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	insert := l.insert
+	l.insert = func(path string) error {
+		if slices.Contains(names, nameOf(path)) {
+			return &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		return insert(path)
+	}
 }
 
 // Count is how many modules were loaded.

@@ -169,6 +169,31 @@ func TestFailedModule(t *testing.T) {
 	if !strings.Contains(out.String(), "virtio_blk") {
 		t.Errorf("got log %q, want the failed driver named", out)
 	}
+	if got := l.Missing(); len(got) != 0 {
+		t.Errorf("got %v missing, want none: they are there, and do not want", got)
+	}
+}
+
+// TestMissing: what a device wants and the release lacks is told from what is
+// there and does not want the device.
+func TestMissing(t *testing.T) {
+	l, _ := testLoader(t, func(p string) error {
+		if strings.Contains(p, "dm-verity") {
+			return unix.ENOEXEC // built for another kernel
+		}
+		return nil
+	})
+	l.Without("virtio_blk")
+	l.LoadAlias("virtio:d00000002v00001AF4")
+	_ = l.Load("dm-verity")
+	list := filepath.Join(t.TempDir(), "modules.load")
+	if err := os.WriteFile(list, []byte("none-such\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.LoadList(list)
+	if diff := cmp.Diff([]string{"dm_verity", "none_such", "virtio_blk"}, l.Missing()); diff != "" {
+		t.Errorf("missing (-want +got):\n%s", diff)
+	}
 }
 
 func TestLoadList(t *testing.T) {

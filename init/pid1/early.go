@@ -124,8 +124,16 @@ func loadModules(ctx context.Context, m *Machine) error {
 	if m.modules == nil {
 		return errors.New("there is no module index")
 	}
-	err := errors.Join(m.modules.LoadList(layout.RootModulesLoad), m.modules.Coldplug(ctx, "/sys"))
+	err := m.modules.LoadList(layout.RootModulesLoad)
+	item, itemErr := fwcfgItem(fwcfgWithout) // the driver of the table is loaded now
+	if name := m.forVersion(item); name != "" {
+		m.modules.Without(name)
+	}
+	err = errors.Join(err, itemErr, m.modules.Coldplug(ctx, "/sys"))
 	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
+	if lost := m.modules.Missing(); len(lost) > 0 {
+		err = errors.Join(err, fmt.Errorf("this release lacks %s", strings.Join(lost, ", ")))
+	}
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // QEMU hands items to its guest through fw_cfg. They exist only where a
@@ -24,10 +25,16 @@ const (
 	// step of that phase) or "main-loop". Nothing of PID 1 moves on then, and
 	// the watchdog's lease runs out.
 	fwcfgHang = "opt/io.wayside/test.hang"
-	// fwcfgService is "SERVICE:crash" or "SERVICE:hang": what that service
-	// shall do after its first start, so that a test can see it supervised.
-	// cmd/waysided reads the word from its environment.
+	// fwcfgService is "SERVICE:WORD": what that service shall do after its
+	// first start, or with "crashloop" after each, so that a test can see it
+	// supervised. cmd/waysided reads the word from its environment and knows
+	// what there is.
 	fwcfgService = "opt/io.wayside/test.service"
+	// fwcfgWithout names a kernel module that the root shall not have.
+	fwcfgWithout = "opt/io.wayside/test.without"
+	// fwcfgNetwork is the address, as a CIDR, that init shall take the site
+	// profile's network section for.
+	fwcfgNetwork = "opt/io.wayside/test.network"
 	// fwcfgActivate is a manifest.Activate as JSON: what init activates, and
 	// starts over for, once all services are ready. A test that has staged a
 	// release from outside needs no updater for it.
@@ -45,14 +52,28 @@ func (m *Machine) forVersion(item string) string {
 	return word
 }
 
-// testEnv is the environment of first starts that the hypervisor asks for.
-func (m *Machine) testEnv() (map[string][]string, error) {
+// testEnv is the environment of first starts, and of each, that the hypervisor
+// asks for.
+func (m *Machine) testEnv() (first, each map[string][]string, err error) {
 	item, err := fwcfgItem(fwcfgService)
 	name, word, ok := strings.Cut(m.forVersion(item), ":")
 	if err != nil || !ok {
-		return nil, err
+		return nil, nil, err
 	}
-	return map[string][]string{name: {"WAYSIDE_TEST=" + word}}, nil
+	env := map[string][]string{name: {"WAYSIDE_TEST=" + word}}
+	if word == "crashloop" {
+		return nil, env, nil
+	}
+	return env, nil, nil
+}
+
+// testNetwork replaces what the profile says by what the hypervisor wants.
+func (m *Machine) testNetwork(n site.Network) site.Network {
+	item, err := fwcfgItem(fwcfgNetwork)
+	if address := m.forVersion(item); err == nil && address != "" {
+		n.Interfaces = []site.Interface{{Match: "*", Addresses: []string{address}}}
+	}
+	return n
 }
 
 // fwcfgItem reads an item; "" if there is none.

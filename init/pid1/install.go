@@ -142,11 +142,14 @@ func (m *Machine) installTo(ctx context.Context, target install.Disk) error {
 	}
 	defer to.Close()
 	m.Log().Info("installing", "disk", target.String())
+	// The step's own lease is for a person who takes their time.
+	m.Feeder.Extend(copyLease)
 	step := ""
 	state, err := install.Run(ctx, install.Source{
 		Disk: stick, Size: size, Root: root, RootBytes: int64(pin.DataBlocks) * layout.VerityBlock, SlotBytes: pin.Size(),
 		Arch: runtime.GOARCH, Random: rand.Reader,
 	}, flushedDisk{to}, room, func(p flash.Progress) {
+		m.Feeder.Extend(copyLease)
 		if p.Step != step {
 			step = p.Step
 			m.Log().Info("installing: "+step, "MiB", p.Total>>20)
@@ -157,6 +160,10 @@ func (m *Machine) installTo(ctx context.Context, target install.Disk) error {
 	}
 	return nil
 }
+
+// copyLease is what a piece of the copy wins from the watchdog: a disk may be
+// slow, but not stand still.
+const copyLease = 5 * time.Minute
 
 func openDisk(name string, flags int) (*os.File, int64, error) {
 	f, err := os.OpenFile("/dev/"+name, flags, 0)

@@ -25,8 +25,12 @@ func TestListenAt(t *testing.T) {
 	check := func(want ...string) {
 		t.Helper()
 		var got []string
-		for _, s := range listenAt(slices.Clone(sockets), p) {
+		all := listenAt(slices.Clone(sockets), p)
+		for _, s := range all {
 			got = append(got, s.Listen...)
+		}
+		if len(all) != len(sockets) {
+			t.Errorf("got %d sockets, want %d: a service whose socket is missing does not start", len(all), len(sockets))
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("addresses (-want +got):\n%s", diff)

@@ -168,6 +168,9 @@ func (m *Machine) Box() manifest.Box {
 	if box.Version == "" {
 		box.Version = m.runs().Version
 	}
+	if m.modules != nil {
+		box.MissingModules = m.modules.Missing()
+	}
 	if k := m.trial.Load(); k != nil {
 		box.Problems = append(box.Problems, k.Problems()...)
 	}

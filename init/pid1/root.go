@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -230,7 +229,7 @@ func startNetwork(_ context.Context, m *Machine) error {
 	if m.profile == nil {
 		return errors.New("there is no profile")
 	}
-	n := m.profile.Profile.Network
+	n := m.testNetwork(m.profile.Profile.Network)
 	m.network = network.New(network.Config{
 		Profile: n, Hostname: n.Hostname, Log: m.Log(), Guard: m.lastly,
 		ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf"),
@@ -241,9 +240,8 @@ func startNetwork(_ context.Context, m *Machine) error {
 }
 
 // listenAt puts the addresses of the profile in the place of those that the
-// socket units were built with.
-// Connectors listen on as many addresses as the profile has of them; without
-// any their socket is not made.
+// socket units were built with. Connectors listen on as many addresses as the
+// profile has of them; their socket stays without any, for their unit names it.
 func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	addresses := map[string]string{"kafka": p.Broker.Listen, "http": p.Console.Listen}
 	if p.Connect.MQTT != nil {
@@ -260,7 +258,7 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 			}
 		}
 	}
-	return slices.DeleteFunc(sockets, func(s manifest.Socket) bool { return len(s.Listen) == 0 })
+	return sockets
 }
 
 // serviceEnv is the environment of every service.
@@ -278,13 +276,13 @@ func startServices(_ context.Context, m *Machine) error {
 	if mount.Is(mount.Cgroups) {
 		cgroups = mount.Cgroups
 	}
-	first, err := m.testEnv()
+	first, each, err := m.testEnv()
 	if err != nil {
 		m.problem(err.Error())
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: append(serviceEnv[:len(serviceEnv):len(serviceEnv)], m.formatLevel()), FirstEnv: first,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each,
 	})
 	if err != nil {
 		return err

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/waysideos/wayside/init/gpt"
 	"github.com/waysideos/wayside/init/mount"
 	"github.com/waysideos/wayside/init/slots"
+	"github.com/waysideos/wayside/init/supervise"
 	"github.com/waysideos/wayside/init/trial"
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -30,6 +33,7 @@ func openTrial(_ context.Context, m *Machine) error {
 	store, err := m.store()
 	if err != nil {
 		m.problem(err.Error())
+		m.tellLevel()
 		return nil
 	}
 	r := m.runs()
@@ -37,11 +41,36 @@ func openTrial(_ context.Context, m *Machine) error {
 		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
 		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: strings.ToLower(m.cmd[layout.CmdRootHash])},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
-		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now,
-		Reboot: func(reason string) { m.request(actionReboot, reason) },
+		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
+		Install: func() error { return m.installLoader(r.Arch) },
+		Reboot:  func(reason string) { m.request(actionReboot, reason) },
 	})
 	m.trial.Store(k)
 	m.giveSlots()
+	m.tellLevel()
+	return err
+}
+
+// installLoader takes the boot loader out of the verified root. The boot manager
+// comes first: the guard of before starts the new one as well, and so does the
+// new guard the old one, should the power go between.
+func (m *Machine) installLoader(arch string) error {
+	var files []slots.LoaderFile
+	for _, name := range []string{layout.BootManager(arch), path.Join(layout.ESPLoader, layout.LoaderFile(arch))} {
+		content, err := os.ReadFile(path.Join(layout.RootLoader, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		files = append(files, slots.LoaderFile{Path: name, Content: content})
+	}
+	if len(files) == 0 {
+		return slots.Refusal("this release carries none")
+	}
+	changed, err := slots.Partition{ESP: m.rawESP}.Install(files, time.Now())
+	m.Log().Info("boot loader", "renewed", strings.Join(changed, " "))
 	return err
 }
 
@@ -147,13 +176,35 @@ func (d rawDisk) Sync() error {
 	return unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-// formatLevel tells services how new the formats are that they may write.
-func (m *Machine) formatLevel() string {
-	level := manifest.FormatLevel
+// tellLevel tells services how new the formats are that they may write. Whether
+// a boot of which nothing is known is a trial is not known either.
+func (m *Machine) tellLevel() {
+	level := manifest.LevelFirst
 	if k := m.trial.Load(); k != nil {
 		level = k.Level()
 	}
-	return manifest.FormatLevelEnv + "=" + strconv.Itoa(level)
+	next := manifest.FormatLevelFile + ".new"
+	err := os.WriteFile(next, []byte(strconv.Itoa(level)+"\n"), 0o644)
+	if err == nil {
+		err = os.Rename(next, manifest.FormatLevelFile)
+	}
+	if err != nil {
+		m.problem(fmt.Sprintf("tell services the format level %d: %v", level, err))
+	}
+}
+
+// updaterRestarts is how often the updater may fall in one boot before nobody
+// waits for its word on a trial any more.
+const updaterRestarts = 5
+
+// noUpdater says why the updater will not decide on a trial.
+func (m *Machine) noUpdater() string {
+	for _, s := range m.services.Status() {
+		if s.Name == manifest.UpdaterUser && (s.Restarts >= updaterRestarts || s.State == string(supervise.Failed)) {
+			return fmt.Sprintf("the updater, which was to judge this version, does not stay up: restarted %d times (last exit: %s)", s.Restarts, s.LastExit)
+		}
+	}
+	return ""
 }
 
 func (m *Machine) runTrial(ctx context.Context) error {
@@ -187,6 +238,7 @@ func (m *Machine) servicesReady(context.Context) error {
 	}
 	err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "services", OK: true, Detail: "all were ready; this release has no updater"}}})
 	m.giveSlots()
+	m.tellLevel()
 	return err
 }
 
@@ -236,6 +288,7 @@ func (m *Machine) update() map[string]func(body []byte) error {
 			if k == nil {
 				return errors.New("init is not that far yet")
 			}
+			defer m.tellLevel()
 			defer m.giveSlots()
 			return do(k, body)
 		}

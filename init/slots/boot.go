@@ -166,6 +166,11 @@ func (p Partition) tidy(v *fat.Volume, b *Boot) (*Boot, error) {
 // Settle implements Store.
 func (p Partition) Settle(verdict Verdict) error {
 	return p.open(func(v *fat.Volume, b *Boot) error {
+		// What an interrupted change has left goes first; if it cannot, the
+		// verdict counts more.
+		if tidied, err := p.tidy(v, b); err == nil {
+			b = tidied
+		}
 		plan, err := planSettle(b, verdict)
 		if err != nil {
 			return err

@@ -66,14 +66,12 @@ func number(s string) (int, bool) {
 	return int(n), err == nil
 }
 
-// counted is a base name with a counter.
+// counted is a base name with a counter, always of both numbers: as the loader
+// counts, the name keeps its length. Firmware then writes the new name over the
+// old one, into the one sector that holds it, and no power cut leaves both.
 func counted(base string, left, done int) string {
 	stem, _ := cutSuffixFold(base, suffix)
-	name := stem + "+" + strconv.Itoa(left)
-	if done > 0 {
-		name += "-" + strconv.Itoa(done)
-	}
-	return name + base[len(stem):]
+	return stem + "+" + strconv.Itoa(left) + "-" + strconv.Itoa(done) + base[len(stem):]
 }
 
 // order sorts entries as systemd-boot 257 does (boot.c, boot_entry_compare);

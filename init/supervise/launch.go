@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,7 +59,7 @@ func (l *launcher) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd.Env = append(l.environment(who, names), l.first...)
+	cmd.Env = slices.Concat(l.environment(who, names), l.cfg.EachEnv[l.unit.Name], l.first)
 	l.first = nil
 	cmd.ExtraFiles = files
 	return l.start(cmd)

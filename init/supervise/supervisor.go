@@ -33,6 +33,7 @@ type Config struct {
 	Env        []string // KEY=value, the environment every service gets
 	// FirstEnv is by service what only its first start gets besides.
 	FirstEnv map[string][]string
+	EachEnv  map[string][]string // likewise, what every start gets
 
 	// Guard is deferred in every goroutine, with its purpose: it recovers from
 	// a panic, which would end the process. nil lets panics pass.

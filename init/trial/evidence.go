@@ -134,15 +134,20 @@ func (k *Keeper) Run(ctx context.Context, window time.Duration) error {
 		case <-tick.C:
 		}
 		k.mu.Lock()
-		late := k.trial && time.Now().After(k.deadline)
-		if t := k.trace(); t != nil && !late {
+		why := ""
+		if k.trial && time.Now().After(k.deadline) {
+			why = fmt.Sprintf("nobody called the version good within %v", window)
+		} else if k.cfg.Hopeless != nil {
+			why = k.cfg.Hopeless()
+		}
+		if t := k.trace(); t != nil && why == "" {
 			k.note(t)
 		}
 		k.mu.Unlock()
-		if !late {
+		if why == "" {
 			continue
 		}
-		err := k.Fail(manifest.Fail{Check: "init", Reason: fmt.Sprintf("nobody called the version good within %v", window)})
+		err := k.Fail(manifest.Fail{Check: "init", Reason: why})
 		var refused slots.Refusal
 		if err == nil || errors.As(err, &refused) {
 			return err

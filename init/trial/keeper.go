@@ -37,8 +37,14 @@ type Config struct {
 	ResetCause string
 	Tail       func() []string // last lines of the log
 	Now        func() time.Time
-	Reboot     func(reason string) // starts an orderly end and returns at once
-	Log        *slog.Logger
+	// Hopeless says why nobody will ever decide on a trial, "" while somebody
+	// may; nil for never.
+	Hopeless func() string
+	Reboot   func(reason string) // starts an orderly end and returns at once
+	// Install puts the boot loader that the running release carries on the boot
+	// partition; nil where there is none.
+	Install func() error
+	Log     *slog.Logger
 }
 
 // Keeper holds the record and does what is asked of it. Its methods may be
@@ -88,6 +94,7 @@ func (k *Keeper) take(s step, b *slots.Boot) error {
 	switch s {
 	case adopt:
 		k.adopt(k.cfg.Running)
+		k.installLoader()
 	case committed:
 		k.commit(nil)
 	case restore:
@@ -148,14 +155,36 @@ func (k *Keeper) commit(checks []manifest.Check) error {
 		if p.Downgrade {
 			floor = k.cfg.Running.Counter
 		}
+		if p.BootLoader {
+			k.rec.Loader = k.cfg.Running.RootHash
+		}
 	}
 	k.rec.Committed, k.rec.Level, k.rec.Floor = k.cfg.Running, k.cfg.Level, floor
 	k.rec.Pending, k.rec.Last = nil, &o
 	k.rec.Failed = slices.DeleteFunc(k.rec.Failed, func(f manifest.Outcome) bool { return f.Version == o.Version })
 	k.trial = false
 	err := k.save()
-	k.problem(err)
+	if k.problem(err); err == nil {
+		k.level = k.cfg.Level // what the version before cannot read may be written now
+		k.installLoader()
+	}
 	return err
+}
+
+// installLoader does what a committed release was published for besides. It is
+// asked for in the record before and until it is done: a power cut leaves it to
+// the next boot, and an error does too.
+func (k *Keeper) installLoader() {
+	if k.cfg.Install == nil || !same(k.rec.Loader, k.cfg.Running.RootHash) {
+		return
+	}
+	if err := k.cfg.Install(); err != nil {
+		k.problem(fmt.Errorf("the boot loader of version %s is not installed: %w", k.cfg.Running.Version, err))
+		return
+	}
+	k.cfg.Log.Info("update: the boot loader of version " + k.cfg.Running.Version + " is installed")
+	k.rec.Loader = ""
+	k.problem(k.save())
 }
 
 // finish ends a trial that failed.
@@ -199,8 +228,12 @@ func (k *Keeper) oldLevel() int {
 	return min(k.rec.Level, k.cfg.Level)
 }
 
-// Level is what services may write: manifest.FormatLevelEnv.
-func (k *Keeper) Level() int { return k.level }
+// Level is what services may write now: manifest.FormatLevelFile.
+func (k *Keeper) Level() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.level
+}
 
 // OnTrial says whether the running version is not committed yet.
 func (k *Keeper) OnTrial() bool {

@@ -34,6 +34,9 @@ type Record struct {
 	Pending *Pending           `json:"pending,omitempty"`
 	Last    *manifest.Outcome  `json:"last,omitempty"`
 	Failed  []manifest.Outcome `json:"failed,omitempty"` // oldest first
+	// Loader is the root hash of the release whose boot loader is still to be
+	// installed.
+	Loader string `json:"boot_loader,omitempty"`
 }
 
 // Pending is a version to be tried, or on trial.

@@ -184,8 +184,8 @@ func TestFormatBarrier(t *testing.T) {
 	if err := k.Commit(manifest.Commit{Checks: []manifest.Check{{Name: "x", OK: true}}}); err != nil {
 		t.Fatal(err)
 	}
-	if k.Level() != 2 {
-		t.Errorf("just committed: got level %d for services that run already, want 2", k.Level())
+	if k.Level() != 3 {
+		t.Errorf("just committed: got level %d, want 3: nobody goes back any more", k.Level())
 	}
 	l.boot.Entries[0].Counted = false
 	k = open(t, config(l, state, newOne))
@@ -238,6 +238,53 @@ func TestWindow(t *testing.T) {
 		}
 		if took := time.Since(begin); took < time.Minute || took > time.Minute+2*saveLog || len(l.settled) != 1 {
 			t.Errorf("after %v the loader was told %v", took, l.settled)
+		}
+	})
+}
+
+// TestBootLoader: a release that was published for it has its boot loader
+// installed once it is committed, and never before; what fails is done again at
+// the next boot.
+func TestBootLoader(t *testing.T) {
+	l := onTrial(2, 1)
+	state := pending(t)
+	installed, trouble := 0, errors.New("the disk is away")
+	c := config(l, state, newOne)
+	c.Install = func() error { installed++; return trouble }
+	k := open(t, c)
+	k.rec.Pending.BootLoader = true
+	if installed != 0 {
+		t.Error("installed on trial")
+	}
+	if err := k.Commit(manifest.Commit{}); err != nil || installed != 1 || len(k.Problems()) != 1 {
+		t.Errorf("at the commit: %v, %d times, problems %q", err, installed, k.Problems())
+	}
+	l.boot.Entries[0].Counted = false
+	trouble = nil
+	for range 2 { // once more, and never again
+		if open(t, c); installed != 2 {
+			t.Errorf("at the next boots: installed %d times in all, want 2", installed)
+		}
+	}
+}
+
+// TestHopeless: when nobody will ever decide, the trial ends before its window.
+func TestHopeless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, begin := onTrial(2, 1), time.Now()
+		c := config(l, pending(t), newOne)
+		c.Hopeless = func() string {
+			if time.Since(begin) < time.Minute {
+				return ""
+			}
+			return "the updater falls"
+		}
+		k := open(t, c)
+		if err := k.Run(t.Context(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if v := k.rec.Pending.Verdict; time.Since(begin) > time.Minute+2*saveLog || v == nil || v.Reason != "the updater falls" || len(l.settled) != 1 {
+			t.Errorf("after %v: verdict %+v, the loader was told %v", time.Since(begin), v, l.settled)
 		}
 	})
 }

@@ -159,7 +159,7 @@ func (b *Broker) open() (*parts, error) {
 	l := b.cfg.Limits
 	p.server = server.New(server.Config{
 		Catalog: cat, Meta: st, Groups: p.groups, Shares: p.shares, Txns: p.txns,
-		Advertise: b.cfg.Advertise, Room: b.space.room, Disk: b.space.usable,
+		Advertise: b.cfg.Advertise, FormatLevel: b.cfg.FormatLevel, Room: b.space.room, Disk: b.space.usable,
 		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: authorizer,
 		Connections: l.Connections, RequestBytes: l.RequestBytes, RequestMemory: l.RequestMemory,
 		FetchBytes: l.FetchBytes, IdleTimeout: l.IdleTimeout, TransferTimeout: l.TransferTimeout,

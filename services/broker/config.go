@@ -47,6 +47,10 @@ type Config struct {
 	// less than was asked for.
 	Problems []manifest.Fact
 
+	// FormatLevel says how new the formats are that may be written now: see
+	// manifest.FormatLevel, which is the default.
+	FormatLevel func() int
+
 	Registerer prometheus.Registerer // default: metrics are kept and not exported
 	Log        *slog.Logger          // default: discarded
 	// Now is the clock of records' timestamps; default time.Now.
@@ -81,6 +85,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.FormatLevel == nil {
+		c.FormatLevel = func() int { return manifest.FormatLevel }
 	}
 	c.Limits.setDefaults()
 	if c.Advertise == nil {

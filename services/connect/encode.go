@@ -3,11 +3,13 @@ package connect
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/waysideos/wayside/services/connect/encode"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -44,16 +46,16 @@ func (b *Box) encode(r Reading) (Record, error) {
 	if when.IsZero() {
 		when = r.BoxTime
 	}
+	values := map[string]string{
+		"point": r.Point, "address": r.Address, "unit": r.Unit, "quality": r.Quality.String(), "connector": b.name,
+	}
+	maps.Copy(values, r.Values)
+	r.Values = values
 	value, err := encoders[b.records.Format](r, when)
 	if err != nil {
 		return Record{}, err
 	}
-	rec := Record{Value: value, Time: when, Values: map[string]string{
-		"point": r.Point, "address": r.Address, "unit": r.Unit, "quality": r.Quality.String(),
-	}}
-	for k, v := range r.Values {
-		rec.Values[k] = v
-	}
+	rec := Record{Value: value, Time: when, Values: values}
 	add := func(key, text string) {
 		if text != "" {
 			rec.Headers = append(rec.Headers, Header{key, []byte(text)})
@@ -70,8 +72,18 @@ func (b *Box) encode(r Reading) (Record, error) {
 }
 
 var encoders = map[string]func(r Reading, when time.Time) ([]byte, error){
-	site.FormatJSON: encodeJSON,
-	site.FormatRaw:  encodeRaw,
+	site.FormatJSON:     encodeJSON,
+	site.FormatRaw:      encodeRaw,
+	site.FormatAvro:     func(r Reading, when time.Time) ([]byte, error) { return encode.Avro(fixed(r, when)) },
+	site.FormatProtobuf: func(r Reading, when time.Time) ([]byte, error) { return encode.Protobuf(fixed(r, when)), nil },
+}
+
+// fixed is a reading for the formats with a schema.
+func fixed(r Reading, when time.Time) encode.Reading {
+	return encode.Reading{
+		Connector: r.Values["connector"], Point: r.Point, Address: r.Address, Value: r.Value, Unit: r.Unit,
+		Quality: int(r.Quality), Time: when, BoxTime: r.BoxTime, Detail: r.Detail,
+	}
 }
 
 // encodeJSON writes numbers that JSON does not have as null, of bad quality.

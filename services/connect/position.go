@@ -42,8 +42,7 @@ type ledger struct {
 
 func (a *account) open(ctx context.Context) error {
 	cl, err := kafka.NewClient(a.config(), append(a.producing(),
-		kgo.TransactionalID(ownPrefix+a.cfg.Site+"."+a.name), kgo.TransactionTimeout(txnTimeout),
-		kgo.RecordDeliveryTimeout(txnTimeout))...)
+		kgo.TransactionalID(ownPrefix+a.cfg.Site+"."+a.name), kgo.TransactionTimeout(txnTimeout))...)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type Server struct {
 	http    *http.Server
 	gather  *collector
 	updates *updates
+	links   *links
 	ready   chan struct{}
 	serving atomic.Bool
 	pages   *prometheus.CounterVec
@@ -66,6 +67,7 @@ func New(cfg Config) (*Server, error) {
 			Name: "wayside_console_requests_total", Help: "Requests answered, by page.",
 		}, []string{"page"}),
 	}
+	s.links = newLinks(cfg.RunDir, s.updates, cfg.Log)
 	if err := cfg.Registerer.Register(s.pages); err != nil {
 		return nil, fmt.Errorf("register console metrics: %v", err)
 	}

@@ -33,6 +33,12 @@ func (s *Server) handler(policy string) http.Handler {
 	for _, verb := range []string{"refresh", "prepare", "activate", "reboot", "retry"} {
 		page("POST /update/"+verb, "update-verb", func(w http.ResponseWriter, r *http.Request) { s.updates.verb(w, r, verb) })
 	}
+	for _, path := range []string{"/links", "/links/{name}", "/links/{name}/offsets"} {
+		page("GET "+path, "links", s.links.proxy.ServeHTTP)
+	}
+	for _, verb := range []string{"pause", "resume", "rewind"} {
+		page("POST /links/{name}/"+verb, "link-verb", s.links.verb)
+	}
 	return http.MaxBytesHandler(secured(mux, policy), 4<<10)
 }
 

@@ -48,25 +48,27 @@ type updates struct {
 }
 
 func newUpdates(socket, token string, log *slog.Logger) *updates {
-	return &updates{
-		token: token, log: log, guesses: make(chan struct{}, guesses),
-		proxy: &httputil.ReverseProxy{
-			Rewrite: func(r *httputil.ProxyRequest) {
-				r.Out.URL.Scheme, r.Out.URL.Host = "http", "updater"
-				r.Out.Header.Del("Authorization")
+	return &updates{token: token, log: log, guesses: make(chan struct{}, guesses), proxy: newProxy(socket, updater, log)}
+}
+
+// newProxy hands requests to the API of a service.
+func newProxy(socket, service string, log *slog.Logger) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", service
+			r.Out.Header.Del("Authorization")
+		},
+		Transport: &http.Transport{
+			DisableCompression: true, MaxIdleConns: 2, IdleConnTimeout: 10 * time.Second, ResponseHeaderTimeout: 5 * time.Minute,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{Timeout: askTimeout}).DialContext(ctx, "unix", socket)
 			},
-			Transport: &http.Transport{
-				DisableCompression: true, MaxIdleConns: 2, IdleConnTimeout: 10 * time.Second, ResponseHeaderTimeout: 5 * time.Minute,
-				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					return (&net.Dialer{Timeout: askTimeout}).DialContext(ctx, "unix", socket)
-				},
-			},
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-				if !errors.Is(err, context.Canceled) {
-					http.Error(w, "the updater "+plain(err), http.StatusBadGateway)
-				}
-			},
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if !errors.Is(err, context.Canceled) {
+				http.Error(w, "the "+service+" "+plain(err), http.StatusBadGateway)
+			}
 		},
 	}
 }
@@ -76,13 +78,7 @@ func (u *updates) state(w http.ResponseWriter, r *http.Request) { u.proxy.ServeH
 
 // verb answers POST /update/VERB.
 func (u *updates) verb(w http.ResponseWriter, r *http.Request, name string) {
-	if u.token == "" {
-		http.Error(w, "verbs are off on this box: put a file api.token into the secrets folder of its boot partition", http.StatusForbidden)
-		return
-	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || !same(given, u.token) {
-		u.refuse(w, r)
+	if !u.allowed(w, r) {
 		return
 	}
 	u.log.Info("update verb over the network", "verb", name, "from", r.RemoteAddr)
@@ -91,9 +87,23 @@ func (u *updates) verb(w http.ResponseWriter, r *http.Request, name string) {
 	u.forward(w, r, "/"+name)
 }
 
+// allowed is true for who has the token; all others are answered.
+func (u *updates) allowed(w http.ResponseWriter, r *http.Request) bool {
+	if u.token == "" {
+		http.Error(w, "verbs are off on this box: put a file api.token into the secrets folder of its boot partition", http.StatusForbidden)
+		return false
+	}
+	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || !same(given, u.token) {
+		u.refuse(w, r)
+		return false
+	}
+	return true
+}
+
 // refuse answers wrong tokens slowly, and few at a time.
 func (u *updates) refuse(w http.ResponseWriter, r *http.Request) {
-	u.log.Warn("wrong token for an update verb", "from", r.RemoteAddr)
+	u.log.Warn("wrong token for a verb", "from", r.RemoteAddr)
 	select {
 	case u.guesses <- struct{}{}:
 		select {

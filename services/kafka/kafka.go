@@ -31,6 +31,7 @@ type profile struct {
 	backoffMin, backoffMax time.Duration // between tries, see Backoff
 	metaMin, metaMax       time.Duration // age of cluster metadata
 	idle                   time.Duration // before an unused connection is closed
+	quick                  int           // tries before pauses grow
 }
 
 var (
@@ -50,6 +51,9 @@ var (
 		backoffMin: 250 * time.Millisecond, backoffMax: 5 * time.Second,
 		metaMin: time.Second, metaMax: 5 * time.Minute,
 		idle: 5 * time.Minute,
+		// A new Kafka takes seconds to make the topic of its first coordinator,
+		// and says at every try that it does.
+		quick: 4,
 	}
 )
 
@@ -77,7 +81,7 @@ func options(cfg Config) ([]kgo.Opt, error) {
 		kgo.WithLogger(newLogger(cfg.Log)),
 		kgo.Dialer(cfg.Security.dial(dialer)),
 		kgo.RequestTimeoutOverhead(p.overhead),
-		kgo.RetryBackoffFn(func(tries int) time.Duration { return Backoff(tries, p.backoffMin, p.backoffMax) }),
+		kgo.RetryBackoffFn(func(tries int) time.Duration { return Backoff(tries-p.quick, p.backoffMin, p.backoffMax) }),
 		kgo.MetadataMinAge(p.metaMin),
 		kgo.MetadataMaxAge(p.metaMax),
 		kgo.ConnIdleTimeout(p.idle),

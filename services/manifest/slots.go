@@ -1,17 +1,43 @@
 package manifest
 
-import "time"
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
 
-// FormatLevel is the newest level of on-disk formats that this release's
-// services write. It goes up when a format changes such that the release
-// before could not read it. Services write no newer level than the one they
-// are told in FormatLevelEnv: during a trial that is the previous release's,
-// so that it can read everything when the trial fails.
-const FormatLevel = 1
+// Levels of on-disk formats. One is added when a format changes such that the
+// release before could not read it. Services write nothing of a newer level
+// than FormatLevelFile says: during a trial that is the previous release's, so
+// that it can read everything when the trial fails.
+const (
+	LevelFirst        = 1
+	LevelTransactions = 2 // partition logs that have seen a transaction (docs/formats/broker-log.md)
 
-// FormatLevelEnv is the environment variable, a decimal number, that gives
-// every service the level to write at.
-const FormatLevelEnv = "WAYSIDE_FORMAT_LEVEL"
+	// FormatLevel is the newest that this release's services write.
+	FormatLevel = LevelTransactions
+)
+
+// FormatLevelFile holds the level to write at, a decimal number. Init writes it
+// before services start, and anew when a version is committed.
+const FormatLevelFile = RunDir + "/format-level"
+
+// ReadFormatLevel reads the level from a FormatLevelFile. Where there is none,
+// there is no release to go back to.
+func ReadFormatLevel(file string) int {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return FormatLevel
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return LevelFirst
+	}
+	return min(n, FormatLevel)
+}
 
 // UpdaterUser is the account that may, besides root, change what boots next.
 const UpdaterUser = "updater"
@@ -44,7 +70,7 @@ type Slots struct {
 	// Floor is the highest release counter that was ever committed. Lower
 	// ones need Activate.Downgrade.
 	Floor uint64 `json:"floor"`
-	// FormatLevel is what services are told in FormatLevelEnv.
+	// FormatLevel is what FormatLevelFile says.
 	FormatLevel int `json:"format_level"`
 	// Boot lists the kernel images on the boot partition in the order in
 	// which the loader tries them.
@@ -91,6 +117,9 @@ type Activate struct {
 	RootHash string `json:"root_hash"` // hex
 	// Downgrade is the signed permission to go below the floor.
 	Downgrade bool `json:"downgrade,omitempty"`
+	// BootLoader has the boot loader that the release carries installed once it
+	// is committed.
+	BootLoader bool `json:"boot_loader,omitempty"`
 }
 
 // Commit says that the trial keeps the product's promise, and why.

@@ -41,6 +41,9 @@ type Box struct {
 	Memory   Memory      `json:"memory"`
 	Clock    Clock       `json:"clock"`
 	Problems []string    `json:"problems,omitempty"` // best-effort boot steps that failed, in plain words
+	// MissingModules are kernel modules that are wanted, by a device or by the
+	// board, and that this release does not hold or its kernel does not take.
+	MissingModules []string `json:"missing_modules,omitempty"`
 }
 
 // Profile says which site profile is in force and what was wrong with a

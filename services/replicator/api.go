@@ -29,6 +29,7 @@ type LinkState struct {
 	Rate       int64            `json:"rate"` // bytes a second that the budget allows now, 0: no limit
 	Spent      bool             `json:"spent"`
 	Partitions []PartitionState `json:"partitions"`
+	Groups     []GroupOffset    `json:"groups,omitempty"`
 }
 
 // Lag is what the source has and the destination has not.
@@ -62,15 +63,17 @@ type PartitionState struct {
 	Next      int64  `json:"next"` // source offset of the first record that is not carried, -1 if unknown
 	Dest      int64  `json:"dest"` // destination offset after the last carried record, -1 if unknown
 	Error     string `json:"error,omitempty"`
-	// Map holds pairs of a source offset and where the record before it, or
-	// one before that, lies at the destination, the newest last.
-	Map [][2]int64 `json:"map,omitempty"`
+	// Map holds, the newest last, a source offset, where to read on for it at
+	// the destination, and how many records before it lie side by side at both ends.
+	Map [][3]int64 `json:"map,omitempty"`
 }
 
 // Handle adds the links to the service's own API:
 //
 //	GET  /links               all links, as LinkState without partitions
 //	GET  /links/NAME          one link
+//	GET  /links/NAME/offsets?topic=T&partition=N&offset=OFFSET
+//	                          where that lies at the destination, as a list of Translation
 //	POST /links/NAME/pause    stop carrying; kept through restarts
 //	POST /links/NAME/resume
 //	POST /links/NAME/rewind?topic=T&partition=N&to=OFFSET|earliest|latest
@@ -79,30 +82,30 @@ func (r *Replicator) Handle(mux *http.ServeMux) {
 		all := []LinkState{}
 		for _, l := range r.links {
 			s := l.inspect()
-			s.Partitions = nil
+			s.Partitions, s.Groups = nil, nil
 			all = append(all, s)
 		}
 		answer(w, all)
 	})
 	with := func(do func(*link, *http.Request) error) http.HandlerFunc {
 		return func(w http.ResponseWriter, req *http.Request) {
-			i := slices.IndexFunc(r.links, func(l *link) bool { return l.name == req.PathValue("name") })
-			if i < 0 {
-				http.Error(w, fmt.Sprintf("there is no link %q", req.PathValue("name")), http.StatusNotFound)
+			l := r.find(w, req)
+			if l == nil {
 				return
 			}
-			err := do(r.links[i], req)
+			err := do(l, req)
 			switch {
 			case errors.Is(err, errBusy):
 				http.Error(w, err.Error(), http.StatusGatewayTimeout)
 			case err != nil:
 				http.Error(w, err.Error(), http.StatusConflict)
 			default:
-				answer(w, r.links[i].inspect())
+				answer(w, l.inspect())
 			}
 		}
 	}
 	mux.HandleFunc("GET /links/{name}", with(func(*link, *http.Request) error { return nil }))
+	mux.HandleFunc("GET /links/{name}/offsets", r.handleOffsets)
 	mux.HandleFunc("POST /links/{name}/pause", with(func(l *link, req *http.Request) error { return l.setPause(req.Context(), true) }))
 	mux.HandleFunc("POST /links/{name}/resume", with(func(l *link, req *http.Request) error { return l.setPause(req.Context(), false) }))
 	mux.HandleFunc("POST /links/{name}/rewind", with(func(l *link, req *http.Request) error {
@@ -116,6 +119,36 @@ func (r *Replicator) Handle(mux *http.ServeMux) {
 		}
 		return l.rewind(req.Context(), req.FormValue("topic"), num, to)
 	}))
+}
+
+// find is the link that a request names, or nil after it has said that there is none.
+func (r *Replicator) find(w http.ResponseWriter, req *http.Request) *link {
+	i := slices.IndexFunc(r.links, func(l *link) bool { return l.name == req.PathValue("name") })
+	if i < 0 {
+		http.Error(w, fmt.Sprintf("there is no link %q", req.PathValue("name")), http.StatusNotFound)
+		return nil
+	}
+	return r.links[i]
+}
+
+func (r *Replicator) handleOffsets(w http.ResponseWriter, req *http.Request) {
+	l := r.find(w, req)
+	if l == nil {
+		return
+	}
+	num, err1 := strconv.ParseInt(req.FormValue("partition"), 10, 32)
+	offset, err2 := strconv.ParseUint(req.FormValue("offset"), 10, 63)
+	if err := errors.Join(err1, err2); err != nil {
+		http.Error(w, fmt.Sprintf("want topic=name, partition=number and offset=number: %v", err), http.StatusBadRequest)
+		return
+	}
+	topic := req.FormValue("topic")
+	all := l.translate(topic, int32(num), int64(offset))
+	if len(all) == 0 {
+		http.Error(w, fmt.Sprintf("link %s carries no topic %s/%d as records", l.name, topic, num), http.StatusNotFound)
+		return
+	}
+	answer(w, all)
 }
 
 func offsetWord(s string) (int64, error) {
@@ -149,14 +182,19 @@ func (l *link) inspect() LinkState {
 		}
 	}
 	for _, p := range l.parts {
-		ps := PartitionState{
-			Rule: p.lane.name, Topic: p.topic, Partition: p.num, To: p.to, Next: p.next, Dest: p.dest, Map: slices.Clone(p.pairs),
+		if p.rests() {
+			continue
+		}
+		ps := PartitionState{Rule: p.lane.name, Topic: p.topic, Partition: p.num, To: p.to, Next: p.next, Dest: p.dest}
+		for _, at := range p.pairs {
+			ps.Map = append(ps.Map, at)
 		}
 		if p.err != nil {
 			ps.Error = p.err.Error()
 		}
 		s.Partitions = append(s.Partitions, ps)
 	}
+	s.Groups = l.groupOffsets()
 	slices.SortFunc(s.Partitions, func(a, b PartitionState) int {
 		if c := strings.Compare(a.Rule+"\x00"+a.Topic, b.Rule+"\x00"+b.Topic); c != 0 {
 			return c
@@ -164,26 +202,4 @@ func (l *link) inspect() LinkState {
 		return int(a.Partition - b.Partition)
 	})
 	return s
-}
-
-// maxPairs of source and destination offsets are remembered of a partition.
-const maxPairs = 64
-
-// pair remembers where a position lies at the destination. When there are
-// too many, every other of the older half goes: the newer, the closer.
-func (p *partition) pair() {
-	if p.dest < 0 {
-		return
-	}
-	p.pairs = append(p.pairs, [2]int64{p.next, p.dest})
-	if len(p.pairs) <= maxPairs {
-		return
-	}
-	var kept [][2]int64
-	for i, at := range p.pairs {
-		if i >= maxPairs/2 || i%2 == 0 {
-			kept = append(kept, at)
-		}
-	}
-	p.pairs = kept
 }

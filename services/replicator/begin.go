@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -33,6 +34,7 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 		l.opened = false
 	}
 	l.dstFailed(nil)
+	slices.SortFunc(due, func(a, b *partition) int { return cmp.Compare(b.lane.rank, a.lane.rank) }) // a first lane before its second
 	var placed []*partition
 	for _, p := range due {
 		if err := ready[p.to].err; err != nil {
@@ -45,7 +47,10 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 			l.postpone([]*partition{p}, nil)
 			continue
 		}
-		l.place(p, log, end)
+		if !l.place(p, log, end) {
+			l.postpone([]*partition{p}, nil)
+			continue
+		}
 		placed = append(placed, p)
 	}
 	// Without transactions, where a partition begins is committed first, so
@@ -57,14 +62,18 @@ func (l *link) begin(ctx context.Context, due []*partition) {
 			return
 		}
 	}
-	l.activate(placed)
+	l.activate(slices.DeleteFunc(placed, (*partition).rests))
 }
 
 // activate fetches partitions from their positions on.
 func (l *link) activate(ps []*partition) {
 	offsets := map[*lane]map[string]map[int32]kgo.Offset{}
+	for _, p := range ps {
+		l.halt(p.lane) // what was fetched from another offset is dropped while p is not active
+	}
 	l.mu.Lock()
 	for _, p := range ps {
+		p.whole = p.lane.whole != nil && !p.opened
 		p.active, p.err, p.read, p.seen, p.win = true, nil, p.next, p.next, nil
 		if offsets[p.lane] == nil {
 			offsets[p.lane] = map[string]map[int32]kgo.Offset{}
@@ -72,15 +81,21 @@ func (l *link) activate(ps []*partition) {
 		if offsets[p.lane][p.topic] == nil {
 			offsets[p.lane][p.topic] = map[int32]kgo.Offset{}
 		}
-		offsets[p.lane][p.topic][p.num] = kgo.NewOffset().At(p.next)
+		if !p.whole {
+			offsets[p.lane][p.topic][p.num] = kgo.NewOffset().At(p.next)
+		}
 	}
 	l.mu.Unlock()
 	for n, at := range offsets {
-		l.halt(n)
 		for topic, nums := range at {
 			n.src.RemoveConsumePartitions(map[string][]int32{topic: slices.Collect(maps.Keys(nums))})
 		}
 		n.src.AddConsumePartitions(at)
+	}
+	for _, p := range ps {
+		if p.whole {
+			p.lane.whole.add(p)
+		}
 	}
 }
 

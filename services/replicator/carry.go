@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/site"
 )
 
 // carry takes one lot from source to destination. It is false when there is
@@ -17,7 +19,7 @@ func (l *link) carry(ctx context.Context) bool {
 		return false
 	}
 	l.fetch()
-	ps, outs := l.takeLot()
+	ps, outs, parcels := l.takeLot()
 	if len(ps) == 0 {
 		return false
 	}
@@ -32,18 +34,18 @@ func (l *link) carry(ctx context.Context) bool {
 			return false
 		}
 	}
-	if len(outs) > 0 {
+	if len(outs)+len(parcels) > 0 {
 		if err := l.ledger.begin(); err != nil {
 			l.drop(ps)
 			l.broke(err)
 			return true
 		}
-		l.flush(ctx, outs)
+		l.flush(ctx, outs, parcels)
 		if l.dst.BufferedProduceRecords() > 0 {
 			return false // ctx has ended, and the answers do not come
 		}
 	}
-	if l.settle(ctx, ps) && len(outs) > 0 {
+	if l.settle(ctx, ps) && len(outs)+len(parcels) > 0 {
 		l.adapt(time.Since(began) + l.budget.Wait(time.Now()))
 	}
 	return true
@@ -64,7 +66,7 @@ type out struct {
 }
 
 // takeLot takes from all queues up to l.lotSize bytes together.
-func (l *link) takeLot() (ps []*partition, outs []out) {
+func (l *link) takeLot() (ps []*partition, outs []out, parcels []parcel) {
 	left, records := l.lotSize, lotRecords
 	for _, p := range l.waiting() {
 		if left <= 0 || records <= 0 {
@@ -73,6 +75,12 @@ func (l *link) takeLot() (ps []*partition, outs []out) {
 		rs := p.take(left)
 		for _, r := range rs {
 			left -= sizeOf(r)
+			if p.whole {
+				if r.Value != nil {
+					parcels = append(parcels, parcel{p, r, r.Value})
+				}
+				continue
+			}
 			for _, o := range l.convert(p, r) {
 				outs = append(outs, out{p, r.Offset, o})
 			}
@@ -88,7 +96,7 @@ func (l *link) takeLot() (ps []*partition, outs []out) {
 			ps = append(ps, p)
 		}
 	}
-	return ps, outs
+	return ps, outs, parcels
 }
 
 // waiting are the partitions that have something queued: those of lanes that
@@ -97,10 +105,10 @@ func (l *link) waiting() []*partition {
 	var ps []*partition
 	spent := l.budget.Spent(time.Now())
 	for _, p := range l.parts {
-		if spent && p.lane.rank > 0 {
+		if spent && p.lane.rank > ranks[site.High] {
 			continue // what is left is for those that go first
 		}
-		if p.active && len(p.queue) > 0 {
+		if p.until = l.until(p); p.active && len(p.queue) > 0 && p.queue[0].Offset < p.until {
 			ps = append(ps, p)
 		}
 	}
@@ -112,7 +120,7 @@ func (l *link) waiting() []*partition {
 
 // flush produces all and waits until it is answered, for ever while ctx
 // lasts and a moment longer: what is on its way then would have to come again.
-func (l *link) flush(ctx context.Context, outs []out) {
+func (l *link) flush(ctx context.Context, outs []out, parcels []parcel) {
 	for _, o := range outs {
 		size := int64(len(o.r.Key) + len(o.r.Value))
 		l.dst.Produce(context.Background(), o.r, func(r *kgo.Record, err error) {
@@ -122,6 +130,9 @@ func (l *link) flush(ctx context.Context, outs []out) {
 	wait, cancel := l.lasting(ctx)
 	defer cancel()
 	l.state.waiting(true)
+	if err := l.stamper.send(wait, parcels); err != nil {
+		l.undelivered(parcels, err)
+	}
 	_ = l.dst.Flush(wait)
 	l.state.waiting(false)
 }
@@ -150,6 +161,10 @@ func (l *link) answered(p *partition, offset, size, dest int64, err error) {
 	case p.lot.err != nil: // behind a refused record; not seen in franz-go
 		p.again++
 	default:
+		if offset != p.lot.acked || dest != p.lot.dest {
+			p.lot.run = 0
+		}
+		p.lot.run++
 		p.lot.acked, p.lot.dest = offset+1, dest+1
 		p.lot.sent.records++
 		p.lot.sent.bytes += size
@@ -211,8 +226,14 @@ func (l *link) moved(ps []*partition) {
 			p.grow()
 		}
 		l.count(p)
+		run := p.lot.run
+		if p.lot.acked != p.lot.next {
+			run = 0
+		}
 		p.move()
-		p.pair()
+		if p.dest >= 0 {
+			p.pairs = p.pairs.add(pair{p.next, p.dest, run})
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -195,14 +196,19 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 			if at < log.start || at > log.end {
 				return fmt.Errorf("%s/%d has offsets %d to %d at the source, not %d", p.topic, p.num, log.start, log.end, at)
 			}
+			l.unfetch(p)
 			l.log.Warn("position is set by hand", "topic", p.topic, "partition", p.num, "from", p.next, "to", at)
 			l.mu.Lock()
 			p.reset()
 			p.position, p.seen, p.err, p.retry = position{next: at, epoch: -1, dest: -1}, at, nil, time.Time{}
+			p.pairs, p.onBox = nil, nil
+			if p.lane.first != nil {
+				p.position = idleNewest
+			}
 			l.notes[p.topic] = fmt.Sprintf("%s/%d: set to offset %d by hand", p.topic, p.num, at)
 			l.mu.Unlock()
 		}
-		l.begin(ctx, ps)
+		l.begin(ctx, slices.DeleteFunc(slices.Clone(ps), (*partition).rests))
 		if !l.ledger.exact {
 			return l.mirror(ctx, false)
 		}

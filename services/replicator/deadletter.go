@@ -36,6 +36,12 @@ func forGood(err error) bool {
 // the partition get smaller until only one record is left. That one is put
 // aside.
 func (l *link) refuse(ctx context.Context, p *partition) {
+	if p.whole {
+		p.opened = true
+		l.log.Info("batches are refused; carried as records", "topic", p.topic, "partition", p.num, "error", p.lot.err)
+		l.stop(p, fmt.Errorf("%s/%d: a batch before offset %d is refused: %w", p.topic, p.num, p.lot.next, p.lot.err))
+		return
+	}
 	if p.lot.taken > 1 {
 		p.limit = max(1, p.lot.taken/2)
 		return

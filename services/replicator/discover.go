@@ -42,13 +42,14 @@ func (l *link) discover(ctx context.Context) {
 	}
 	var due []*partition
 	for _, p := range l.parts {
-		if !p.active && time.Now().After(p.retry) {
+		if !p.active && !p.rests() && time.Now().After(p.retry) {
 			due = append(due, p)
 		}
 	}
 	if len(due) > 0 {
 		l.begin(within, due)
 	}
+	l.newestFirst(within)
 	l.follow(within)
 	for _, n := range l.lanes {
 		n.read(ctx)
@@ -88,6 +89,7 @@ func (l *link) open(ctx context.Context) bool {
 		return false
 	}
 	l.opened = true
+	l.stamper = stamper{l: l}
 	l.mu.Lock()
 	l.promise = atLeastOnce
 	if l.ledger.exact {
@@ -163,7 +165,7 @@ func (l *link) findPartitions(ctx context.Context) error {
 		for _, k := range ks {
 			p := &partition{key: k, position: unknown, saved: unknown, mirrored: unknown, id: found[k], to: n.rules.destination(k.topic), fresh: true}
 			if at, ok := mirror[k]; ok {
-				p.onBox, p.mirrored = &at, at.position
+				p.onBox, p.mirrored, p.pairs = &at, at.position, at.pairs
 			}
 			l.parts[k] = p
 		}
@@ -196,7 +198,7 @@ func (l *link) sourceTopics(ctx context.Context) (kadm.TopicDetails, error) {
 func (l *link) forget(n *lane, topic string) {
 	l.log.Info("topic is gone from the source", "topic", topic)
 	l.halt(n)
-	n.src.PurgeTopicsFromConsuming(topic)
+	n.purge(topic)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.parts, func(k key, p *partition) bool {
@@ -224,5 +226,13 @@ func (l *link) stopTopic(n *lane, topic string, err error) {
 			l.stop(p, err)
 		}
 	}
+	n.purge(topic)
+}
+
+// purge forgets a topic. No reader runs.
+func (n *lane) purge(topic string) {
 	n.src.PurgeTopicsFromConsuming(topic)
+	if n.whole != nil {
+		delete(n.whole.at, topic)
+	}
 }

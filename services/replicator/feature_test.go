@@ -262,3 +262,29 @@ func TestConfigurationFollows(t *testing.T) {
 	}
 	eventually(t, "a change follows", has(map[string]string{"max.message.bytes": "2000000", "min.insync.replicas": "1"}))
 }
+
+// A link from the box to itself makes summaries there. Its group stands before
+// the window that is still open: what is before may go (wayside.full=drop-read).
+func TestSummariesOnTheBox(t *testing.T) {
+	t.Parallel()
+	box := cluster(t, kfake.SeedTopics(1, "sensors"))
+	cfg := config(box.ListenAddrs(), box.ListenAddrs()...)
+	cfg.Links[0].Topics = nil
+	cfg.Links[0].Rules = []site.LinkRule{{Name: "tens", Topics: []string{"sensors"}, To: "{topic}.10s", Window: &site.LinkWindow{Every: "10s", Functions: []string{"count"}}}}
+	_, stop := start(t, cfg)
+	now := time.Now().UnixMilli()
+	first := now - now%10_000 + 10_000 // of the window that is open, for ten seconds at least
+	for n := range int64(30) {
+		produce(t, box.ListenAddrs(), &kgo.Record{Topic: "sensors", Key: []byte("k"), Value: []byte("1"), Timestamp: time.UnixMilli(first - 25_000 + n*1000)})
+	}
+	sums := values(t, box.ListenAddrs(), "sensors.10s", 3)
+	for i, want := range []string{`"count":5`, `"count":10`, `"count":10`} {
+		if i >= len(sums) || !strings.Contains(string(sums[i].Value), want) {
+			t.Errorf("summaries %q, want %s in %d", texts(sums), want, i)
+		}
+	}
+	stop()
+	if at := committed(t, box.ListenAddrs(), groupPrefix+"hq.tens", "sensors", func(int64) bool { return true }); at != 25 {
+		t.Errorf("the group stands at %d, want 25, the first of the open window", at)
+	}
+}

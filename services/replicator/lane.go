@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
@@ -24,6 +26,9 @@ type lane struct {
 	rank  int        // lanes of a lower one go first
 	src   *kgo.Client
 
+	whole         *batches // nil where records are carried one by one
+	newest, first *lane    // of a rule with newest_first: each knows the other
+
 	in    chan kgo.Fetches // one lot ahead of the queues
 	wake  chan<- struct{}
 	bytes int // waiting in the queues of its partitions
@@ -34,7 +39,7 @@ type lane struct {
 }
 
 // ranks of the profile's priorities.
-var ranks = map[string]int{site.High: 0, "": 1, site.Normal: 1, site.Low: 2}
+var ranks = map[string]int{site.High: 0, "": 2, site.Normal: 2, site.Low: 4}
 
 // lanesOf makes the lanes of a link, without their clients.
 func lanesOf(lc site.Link, siteName string) ([]*lane, error) {
@@ -75,6 +80,11 @@ func (l *link) openLanes() error {
 	if err != nil {
 		return err
 	}
+	for _, n := range slices.Clone(lanes) {
+		if n.rule.Newest() > 0 {
+			lanes = append(lanes, n.newestLane())
+		}
+	}
 	size = max(size/int64(len(lanes)), lotMin)
 	for _, n := range lanes {
 		n.ahead = aheadBytes / len(lanes)
@@ -89,6 +99,9 @@ func (l *link) openLanes() error {
 			return err
 		}
 		n.src, n.in, n.wake = src, make(chan kgo.Fetches, 1), l.wake
+		if l.verbatim(n) {
+			n.whole = &batches{cl: src, size: int32(size), at: map[string]map[int32]int64{}, ids: map[string]kadm.TopicID{}, open: kgo.DefaultDecompressor()}
+		}
 		l.lanes = append(l.lanes, n)
 	}
 	return nil
@@ -101,18 +114,27 @@ func (n *lane) read(ctx context.Context) {
 	}
 	ctx, n.stop = context.WithCancel(ctx)
 	n.done.Go(func() {
-		for ctx.Err() == nil {
-			lot := n.src.PollRecords(ctx, lotRecords)
-			if lot.Empty() {
-				continue
-			}
-			n.in <- lot
-			select {
-			case n.wake <- struct{}{}:
-			default:
-			}
-		}
+		n.poll(ctx, func() kgo.Fetches { return n.src.PollRecords(ctx, lotRecords) })
 	})
+	if n.whole != nil && len(n.whole.at) > 0 {
+		n.done.Go(func() {
+			n.poll(ctx, func() kgo.Fetches { return n.whole.poll(ctx) })
+		})
+	}
+}
+
+func (n *lane) poll(ctx context.Context, fetch func() kgo.Fetches) {
+	for ctx.Err() == nil {
+		lot := fetch()
+		if lot.Empty() {
+			continue
+		}
+		n.in <- lot
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // halt ends the reader and returns what it had fetched. Between halt and

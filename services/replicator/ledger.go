@@ -66,6 +66,7 @@ func (d *ledger) start(ctx context.Context) error {
 	}
 	l.setDst(cl)
 	d.open = false
+	d.last = time.Now() // the first transaction is that of the first records
 	if _, _, err := cl.ProducerID(ctx); err != nil {
 		return d.grants(fmt.Errorf("begin as transactional id %s: %w", l.txnID(), err))
 	}

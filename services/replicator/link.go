@@ -30,6 +30,7 @@ type link struct {
 	lanes     []*lane
 	srcAdm    *kadm.Client
 	ledger    ledger
+	stamper   stamper
 	opened    bool      // there is a producer that nothing has failed of
 	retry     time.Time // when to open it again
 	fails     int
@@ -61,6 +62,9 @@ type link struct {
 	resent  int64 // records sent again that were there already
 	lag     Lag   // as last measured
 	notes   map[string]string
+	groups  map[groupKey]groupState
+
+	groupsAt time.Time // of watch
 }
 
 type (
@@ -80,6 +84,7 @@ func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 		parts:    map[key]*partition{},
 		flows:    map[flowKey]*flow{},
 		notes:    map[string]string{},
+		groups:   map[groupKey]groupState{},
 		configs:  map[string]topicConfig{},
 		pace:     normal,
 	}
@@ -106,6 +111,7 @@ func newLink(cfg Config, lc site.Link, m *metrics) (*link, error) {
 	}
 	l.srcAdm = kadm.NewClient(l.lanes[0].src)
 	l.ledger = ledger{l: l, exact: true}
+	l.stamper = stamper{l: l}
 	return l, nil
 }
 

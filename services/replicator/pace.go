@@ -39,6 +39,7 @@ type pace struct {
 	watch                  time.Duration // between measurements of the lag
 	grace                  time.Duration // for the lot on its way when Run ends
 	save                   time.Duration // between commits of positions that the destination does not keep
+	groups                 time.Duration // between looks at offsets of groups
 }
 
 // normal is for a source on the box; a distant one is asked more rarely,
@@ -49,14 +50,14 @@ var (
 		backoffMin: 500 * time.Millisecond, backoffMax: 10 * time.Second,
 		watch: 2 * time.Second,
 		grace: 3 * time.Second,
-		save:  time.Second,
+		save:  time.Second, groups: 10 * time.Second,
 	}
 	distant = pace{
 		discover:   time.Minute,
 		backoffMin: 500 * time.Millisecond, backoffMax: 10 * time.Second,
 		watch: 30 * time.Second,
 		grace: 3 * time.Second,
-		save:  time.Second,
+		save:  time.Second, groups: 10 * time.Second,
 	}
 )
 

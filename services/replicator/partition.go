@@ -32,10 +32,15 @@ type partition struct {
 	err      error        // why it stopped, until it is carried again
 	fails    int
 	retry    time.Time // when a stopped partition is tried again
+	whole    bool      // its queue is of batches, see verbatim.go
+	opened   bool      // it is carried as records since batches were refused
+	until    int64     // source offset that its lots end before
+	anew     bool      // it was not placed where it had been left
+	rejoin   bool      // to be fetched from elsewhere, see joinAt
 	fresh    bool      // to be compared with the destination before it begins
 	limit    int       // records of a lot, 0 for any number: looking for a record that is refused
 
-	pairs [][2]int64    // see pair
+	pairs pairs
 	read  int64         // source offset after the last queued record
 	seen  int64         // source offset after the last one that went through a lot; next, but for windows
 	win   *rule.Windows // nil where the lane has none
@@ -50,6 +55,7 @@ type lot struct {
 	next  int64 // source offset after them, -1 if nothing is on its way
 	dest  int64 // destination offset after the last one acknowledged, -1 if none was
 	acked int64 // source offset after the last one acknowledged in order
+	run   int64 // records up to there that lie side by side at both ends
 	sent  flow
 	err   error         // the first
 	win   *rule.Windows // as it is behind the lot
@@ -69,6 +75,8 @@ type position struct {
 	// closed is up to where summaries of windows have been carried, in ms
 	// since 1970. next is then the first record of the windows that are open.
 	closed int64
+	// from is where a second lane began, 0 if it rests; see newest.go.
+	from int64
 }
 
 var unknown = position{next: -1, epoch: -1, dest: -1}
@@ -77,7 +85,7 @@ var unknown = position{next: -1, epoch: -1, dest: -1}
 // record always fits.
 func (p *partition) take(limit int) []*kgo.Record {
 	n, size := 0, 0
-	for n < len(p.queue) && (p.limit == 0 || n < p.limit) {
+	for n < len(p.queue) && (p.limit == 0 || n < p.limit) && p.queue[n].Offset < p.until {
 		s := sizeOf(p.queue[n])
 		if n > 0 && size+s > limit {
 			break

@@ -69,11 +69,14 @@ func (l *link) candidate(p *partition) *remembered {
 
 // place sets a partition's position: the destination's word, or without one
 // the box's, unless the destination has lost what it speaks of; inside the
-// source's log.
-func (l *link) place(p *partition, log sourceLog, destEnd int64) {
+// source's log. It is false while it cannot be set.
+func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 	at := l.candidate(p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if p.lane.first != nil {
+		return l.placeNewest(p, log)
+	}
 	tell := func(format string, a ...any) {
 		l.notes[p.topic] = fmt.Sprintf("%s/%d: ", p.topic, p.num) + fmt.Sprintf(format, a...)
 		l.log.Warn("position is not as it was left", "topic", p.topic, "partition", p.num, "note", l.notes[p.topic])
@@ -108,9 +111,19 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) {
 		tell("the source was set back: it ends at %d, %d was carried; carried on from its end", log.end, p.next)
 		p.next, p.epoch = log.end, -1
 	}
+	p.anew = at == nil || at.next != p.next || at.dest != p.dest
+	if p.anew {
+		p.pairs = nil
+	}
+	if p.dest >= 0 {
+		p.pairs = p.pairs.until(p.next, p.dest).add(pair{p.next, p.dest, 0})
+	} else if len(p.pairs) == 0 {
+		p.pairs = pairs{{p.next, destEnd, 0}} // all that is carried from here on will lie behind its end
+	}
 	if fresh && !l.ledger.exact {
 		l.compare(p, destEnd)
 	}
+	return true
 }
 
 // compare looks, after a start or a stop, at what a destination without

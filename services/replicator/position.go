@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,8 +19,9 @@ import (
 // topic and not a group's offsets, since a group without members is forgotten
 // after a week (offsets.retention.minutes), and a ship may be away for two.
 const (
-	ownTopics = "wayside-link." // begins the names of our own topics; no pattern matches them
-	txnPrefix = "wayside-link."
+	ownTopics   = "wayside-link." // begins the names of our own topics; no pattern matches them
+	txnPrefix   = "wayside-link."
+	groupPrefix = "wayside.link."
 )
 
 func (l *link) positionLog() string { return ownTopics + l.site + "." + l.name }
@@ -33,7 +32,11 @@ func (l *link) txnID() string { return txnPrefix + l.site + "." + l.name + "." +
 
 // positionKey names what a position is of.
 func (l *link) positionKey(p *partition) string {
-	return fmt.Sprintf("%s/%s/%d/%s", l.source, p.topic, p.num, p.to)
+	k := fmt.Sprintf("%s/%s/%d/%s", l.source, p.topic, p.num, p.to)
+	if p.lane.first != nil {
+		k += "/" + newestKey
+	}
+	return k
 }
 
 // remembered is a position and what it is of.
@@ -43,6 +46,7 @@ type remembered struct {
 	// final is false for a position on the box that follows the destination's,
 	// and so may be older.
 	final bool
+	pairs pairs // of the box only
 }
 
 // positionRecord is a record of the log of positions.
@@ -55,6 +59,8 @@ type positionRecord struct {
 	// Closed is up to where summaries of windows have been carried, in ms
 	// since 1970.
 	Closed int64 `json:"closed,omitempty"`
+	// From is where the lane of the newest records began, 0 if it rests.
+	From int64 `json:"from,omitempty"`
 }
 
 const positionVersion = 1
@@ -62,7 +68,7 @@ const positionVersion = 1
 func (l *link) writePositions(ctx context.Context, all map[*partition]position) error {
 	var rs []*kgo.Record
 	for p, at := range all {
-		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id), at.closed})
+		v, err := json.Marshal(positionRecord{positionVersion, at.next, at.epoch, at.dest, topicID(p.id), at.closed, at.from})
 		if err != nil {
 			return err
 		}
@@ -89,7 +95,7 @@ func parsePosition(value []byte) (remembered, bool) {
 	if err := json.Unmarshal(value, &v); err != nil || v.Version != positionVersion || v.Next < 0 {
 		return remembered{}, false
 	}
-	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1), closed: v.Closed}, final: true}
+	at := remembered{position: position{next: v.Next, epoch: v.Epoch, dest: max(v.Dest, -1), closed: v.Closed, from: max(v.From, 0)}, final: true}
 	at.id = parseTopicID(v.ID)
 	return at, true
 }
@@ -181,101 +187,4 @@ func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64
 		})
 	}
 	return from, nil
-}
-
-// The mirror is a group without members on the box's broker, whose committed
-// offsets any Kafka tool can show.
-
-func (l *link) group(n *lane) string {
-	if n.name == "" {
-		return "wayside.link." + l.name
-	}
-	return "wayside.link." + l.name + "." + n.name
-}
-
-// mirror commits on the box where partitions have moved; on error none, some
-// or all are committed, and committing again is right.
-func (l *link) mirror(ctx context.Context, exact bool) error {
-	ctx, cancel := context.WithTimeout(ctx, adminWait)
-	defer cancel()
-	for _, n := range l.lanes {
-		var offsets kadm.Offsets
-		moved := map[*partition]position{}
-		for k, p := range l.parts {
-			if k.lane == n && p.next >= 0 && p.position != p.mirrored {
-				moved[p] = p.position
-				offsets.Add(kadm.Offset{Topic: k.topic, Partition: k.num, At: p.next, LeaderEpoch: p.epoch, Metadata: metadata(p.position, p.id, exact)})
-			}
-		}
-		if len(moved) == 0 {
-			continue
-		}
-		if err := l.srcAdm.CommitAllOffsets(ctx, l.group(n), offsets); err != nil {
-			return fmt.Errorf("commit positions of group %s: %w", l.group(n), err)
-		}
-		for p, at := range moved {
-			p.mirrored, p.onBox = at, &remembered{at, p.id, !exact}
-		}
-	}
-	return nil
-}
-
-// mirrored are the positions that the box has of a lane.
-func (l *link) mirrored(ctx context.Context, n *lane) (map[key]remembered, error) {
-	if l.down {
-		return nil, nil
-	}
-	got, err := l.srcAdm.FetchOffsets(ctx, l.group(n))
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, nil // Kafka answers "no offsets", others that there is no group
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read positions of group %s: %w", l.group(n), err)
-	}
-	all := map[key]remembered{}
-	for _, ps := range got {
-		for _, o := range ps {
-			if o.Err != nil {
-				return nil, fmt.Errorf("read position of %s/%d in group %s: %w", o.Topic, o.Partition, l.group(n), o.Err)
-			}
-			if o.At >= 0 {
-				all[key{n, o.Topic, o.Partition}] = parseMetadata(o.At, o.LeaderEpoch, o.Metadata)
-			}
-		}
-	}
-	return all, nil
-}
-
-// metadata of a commit is "dest=<offset> again=<records>", then "id=<topic
-// id>" and "closed=<ms>" where known, then "mirror" if the destination keeps the position itself.
-func metadata(at position, id kadm.TopicID, exact bool) string {
-	s := fmt.Sprintf("dest=%d again=%d", at.dest, at.again)
-	if id != (kadm.TopicID{}) {
-		s += " id=" + id.String()
-	}
-	if at.closed != 0 {
-		s += fmt.Sprintf(" closed=%d", at.closed)
-	}
-	if exact {
-		s += " mirror"
-	}
-	return s
-}
-
-// parseMetadata reads what metadata wrote; anything else is no knowledge.
-func parseMetadata(next int64, epoch int32, text string) remembered {
-	at := remembered{position: position{next: next, epoch: epoch}, final: true}
-	if n, err := fmt.Sscanf(text, "dest=%d again=%d", &at.dest, &at.again); n != 2 || err != nil || at.dest < 0 || at.again < 0 {
-		at.dest, at.again = -1, 0
-	}
-	for _, word := range strings.Fields(text) {
-		if id, ok := strings.CutPrefix(word, "id="); ok {
-			at.id = parseTopicID(id)
-		}
-		if ms, ok := strings.CutPrefix(word, "closed="); ok {
-			at.closed, _ = strconv.ParseInt(ms, 10, 64)
-		}
-		at.final = at.final && word != "mirror"
-	}
-	return at
 }

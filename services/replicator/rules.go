@@ -21,12 +21,17 @@ type rules struct {
 func (r rules) match(topic string) bool {
 	hidden := strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ownTopics) || topic == r.hidden
 	for _, want := range r.topics {
-		start, wild := strings.CutSuffix(want, "*")
-		if want == topic || wild && strings.HasPrefix(topic, start) && !hidden {
+		if want == topic || matches(want, topic) && !hidden {
 			return true
 		}
 	}
 	return false
+}
+
+// matches: a pattern is a name, or begins one and ends in *.
+func matches(pattern, name string) bool {
+	start, wild := strings.CutSuffix(pattern, "*")
+	return pattern == name || wild && strings.HasPrefix(name, start)
 }
 
 func isPattern(topic string) bool { return strings.HasSuffix(topic, "*") }

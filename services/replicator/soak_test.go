@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -39,13 +38,12 @@ var (
 // is there twice than is reported.
 func TestSoak(t *testing.T) {
 	for _, promise := range []string{exactlyOnce, atLeastOnce} {
-		t.Run(promise, func(t *testing.T) { t.Parallel(); soak(t, promise) })
+		t.Run(promise, func(t *testing.T) { t.Parallel(); soak(t, promise, config, rand.Uint64()) })
 	}
 }
 
-func soak(t *testing.T, promise string) {
+func soak(t *testing.T, promise string, config func([]string, ...string) Config, seed uint64) {
 	const parts, n = 3, 3000
-	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	src, dst := cluster(t, kfake.SeedTopics(parts, "sensors")), cluster(t)

@@ -31,10 +31,18 @@ func (l *link) broke(err error) {
 	l.retry = time.Now().Add(l.pace.backoff(l.fails))
 }
 
-// stop ends the fetching of a partition until its next try.
-func (l *link) stop(p *partition, err error) {
+// unfetch has the lane's client fetch a partition no more.
+func (l *link) unfetch(p *partition) {
 	l.halt(p.lane)
 	p.lane.src.RemoveConsumePartitions(map[string][]int32{p.topic: {p.num}})
+	if p.lane.whole != nil {
+		p.lane.whole.remove(p.topic, p.num)
+	}
+}
+
+// stop ends the fetching of a partition until its next try.
+func (l *link) stop(p *partition, err error) {
+	l.unfetch(p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.reset()

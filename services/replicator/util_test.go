@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"net"
+	"reflect"
 	"strconv"
 	"testing"
 
@@ -40,13 +41,13 @@ func TestPositionMetadata(t *testing.T) {
 	id := kadm.TopicID{1, 2, 3}
 	for _, exact := range []bool{false, true} {
 		want := remembered{position: position{next: 3, epoch: 7, dest: 12, again: 4}, id: id, final: !exact}
-		if got := parseMetadata(3, 7, metadata(want.position, id, exact)); got != want {
+		if got := parseMetadata(3, 7, metadata(want.position, id, exact)); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v came back as %+v", want, got)
 		}
 	}
 	for _, text := range []string{"", "12", "dest=1", "dest=-4 again=1", "dest=1 again=-1", "dest=x again=y", metadata(unknown, kadm.TopicID{}, false)} {
 		want := remembered{position: position{next: 3, epoch: -1, dest: -1}, final: true}
-		if got := parseMetadata(3, -1, text); got != want {
+		if got := parseMetadata(3, -1, text); !reflect.DeepEqual(got, want) {
 			t.Errorf("parseMetadata(%q) = %+v, want %+v", text, got, want)
 		}
 	}

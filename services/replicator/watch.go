@@ -28,6 +28,7 @@ func (l *link) watch(ctx context.Context) {
 		}
 		l.measureLag(ctx)
 		l.probe(ctx)
+		l.carryGroups(ctx)
 	}
 }
 
@@ -36,7 +37,13 @@ func (l *link) measureLag(ctx context.Context) {
 	next := map[key]int64{}
 	var all []*partition
 	for k, p := range l.parts {
+		if k.lane.first != nil {
+			continue
+		}
 		next[k] = max(p.next, p.seen, 0)
+		if c := l.companion(p); c != nil {
+			next[k] += max(0, c.next-c.from) // carried ahead
+		}
 		all = append(all, p)
 	}
 	l.mu.Unlock()

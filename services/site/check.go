@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // fault is what is wrong with one value, and perhaps a better one. The zero
@@ -29,6 +30,10 @@ func checkProfile(p *Profile, r *report) {
 	c.network("network", &p.Network)
 	c.broker("broker", &p.Broker)
 	c.links("links", p.Links)
+	if t := p.Telemetry; t != nil {
+		c.text("telemetry.topic", t.Topic, topicName)
+		c.text("telemetry.every", t.Every, span(time.Second, 24*time.Hour))
+	}
 	if p.Connect.MQTT != nil {
 		c.mqtt("connect.mqtt", p.Connect.MQTT)
 		c.routeTopics("connect.mqtt", p.Connect.MQTT, &p.Broker)

@@ -40,7 +40,8 @@ var topicConfigs = map[string]rule{
 	"segment.ms":                      whole(1, math.MaxInt64),
 	"unclean.leader.election.enable":  oneOf("true", "false"),
 	"wayside.durability":              oneOf("sync", "write"),
-	"wayside.full":                    oneOf("block", "drop-oldest"),
+	"wayside.full":                    oneOf("block", "drop-oldest", "drop-read"),
+	"wayside.full.group":              groupName,
 }
 
 // TopicConfigs are the names of the topic configurations a profile may hold,

@@ -22,6 +22,7 @@ type Connect struct {
 
 	Modbus []Modbus `yaml:"modbus,omitempty"`
 	S7     []S7     `yaml:"s7,omitempty"`
+	Syslog []Syslog `yaml:"syslog,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -61,6 +62,7 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "mqtt_client", c.MQTTClient)
 	all = located(all, "modbus", c.Modbus)
 	all = located(all, "s7", c.S7)
+	all = located(all, "syslog", c.Syslog)
 	return all
 }
 

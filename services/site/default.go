@@ -59,6 +59,10 @@ func (p *Profile) fill() {
 	}
 	orString(&p.Console.Listen, DefaultConsoleListen)
 	p.Update.fill()
+	if p.Telemetry != nil {
+		orString(&p.Telemetry.Topic, "wayside.telemetry")
+		orString(&p.Telemetry.Every, "1m")
+	}
 }
 
 func (i *Interface) fill() {

@@ -22,6 +22,7 @@ broker:
   listeners: [{name: n, listen: ":1", tls: {cert: c, key: k}, sasl: {mechanisms: [OAUTHBEARER], oauth: {jwks: j}}}]
 links: [{name: l, bootstrap: ["h:1"], topics: [t], tls: {}, sasl: {mechanism: OAUTHBEARER, oauth: {token_url: "http://h", client_id: c, client_secret: s}}, budget: {except: [{from: "01:00", to: "02:00", rate: none}]}, rules: [{name: r, topics: [u], where: [{key: k}], window: {every: 1s}}]}]
 connect: {mqtt: {listeners: [{name: n, listen: ":2", tls: {cert: c, key: k}}], acl: [{user: u}], publish: [{topic: t, to: u}], routes: [{filter: f, topic: t}]}}
+telemetry: {}
 `
 
 // row is what the code says of a field: its path, its type and its default,

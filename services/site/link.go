@@ -10,6 +10,7 @@ type Link struct {
 	// no transactions; default: at least once there, and say so.
 	Guarantee string `yaml:"guarantee,omitempty"`
 	// Compression on the way: zstd, lz4, snappy, gzip or none; default zstd.
+	// KeepBatches carries batches as the producers made them.
 	Compression string      `yaml:"compression,omitempty"`
 	TLS         *ClientTLS  `yaml:"tls,omitempty"`  // default: plain text
 	SASL        *ClientSASL `yaml:"sasl,omitempty"` // default: nobody logs in
@@ -25,7 +26,10 @@ type Link struct {
 	// refuses for good; default "dead-letters." and the name.
 	DeadLetter string     `yaml:"dead_letter,omitempty"`
 	Rules      []LinkRule `yaml:"rules,omitempty"`
-	Budget     Budget     `yaml:"budget,omitempty"`
+	// Groups whose offsets are committed at the destination too, by name; a
+	// trailing * matches a prefix.
+	Groups []string `yaml:"groups,omitempty"`
+	Budget Budget   `yaml:"budget,omitempty"`
 }
 
 // Words of a Link.
@@ -33,6 +37,7 @@ const (
 	Up          = "up"
 	Down        = "down"
 	ExactlyOnce = "exactly-once"
+	KeepBatches = "keep"
 	High        = "high"
 	Normal      = "normal"
 	Low         = "low"
@@ -51,6 +56,9 @@ type LinkRule struct {
 	Fields   []string    `yaml:"fields,omitempty"`   // of a JSON value that are carried; default: the value as it is
 	Sample   int         `yaml:"sample,omitempty"`   // one record of so many of each key; default: all
 	Window   *LinkWindow `yaml:"window,omitempty"`   // carry summaries instead of records
+	// NewestFirst is how old records may be, such as 10m, that go before older
+	// ones which wait; default: all go in order.
+	NewestFirst string `yaml:"newest_first,omitempty"`
 }
 
 // Condition is a question to a record. One of Key, Header and Field says what

@@ -15,6 +15,29 @@ func (c checker) links(path string, links []Link) {
 		c.link(at(i), &links[i])
 	}
 	c.unique(len(links), func(i int) (string, string) { return links[i].Name, at(i) + ".name" })
+	for i := range links {
+		c.kept(at(i), &links[i], links)
+	}
+}
+
+// kept refuses what would go in a circle: batches are not opened, so nobody
+// can see in their records where they have been, and names have to tell.
+func (c checker) kept(path string, l *Link, links []Link) {
+	if l.Compression != KeepBatches {
+		return
+	}
+	if l.Direction == Down || l.Prefix == "" {
+		c.value(path+".compression", "", "keep is for links up with a prefix: records in kept batches do not say where they have been")
+		return
+	}
+	for _, down := range links {
+		for _, t := range down.Topics {
+			start, wild := strings.CutSuffix(t, "*")
+			if down.Direction == Down && (strings.HasPrefix(start, l.Prefix) || wild && strings.HasPrefix(l.Prefix, start)) {
+				c.value(path+".compression", "", "keep: link %s would carry topics that begin with %q back, which only records that are not kept in batches can prevent", down.Name, l.Prefix)
+			}
+		}
+	}
 }
 
 func (c checker) link(path string, l *Link) {
@@ -30,8 +53,12 @@ func (c checker) link(path string, l *Link) {
 	}
 	c.text(path+".direction", l.Direction, oneOf(Up, Down))
 	c.text(path+".guarantee", l.Guarantee, oneOf(ExactlyOnce))
-	c.text(path+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none"))
+	c.text(path+".compression", l.Compression, oneOf("zstd", "lz4", "snappy", "gzip", "none", KeepBatches))
 	c.text(path+".dead_letter", l.DeadLetter, topicName)
+	c.texts(path+".groups", l.Groups, groupMatch)
+	if len(l.Groups) > 0 && l.Direction == Down {
+		c.key(path+".groups", "", "are of the box, which a link down carries nothing from")
+	}
 	for j, t := range l.Topics {
 		if len(l.Prefix)+len(t) > maxTopicName {
 			c.value(fmt.Sprintf("%s.topics[%d]", path, j), "", "with the prefix before it the name is longer than %d characters", maxTopicName)
@@ -86,6 +113,10 @@ func (c checker) linkRule(path string, r *LinkRule) {
 		c.condition(fmt.Sprintf("%s.where[%d]", path, i), &r.Where[i])
 	}
 	c.texts(path+".fields", r.Fields, fieldPath)
+	c.text(path+".newest_first", r.NewestFirst, span(time.Second, 7*24*time.Hour))
+	if r.NewestFirst != "" && r.Window != nil {
+		c.key(path+".newest_first", "", "cannot be with window: summaries need records in order")
+	}
 	if r.Sample < 0 {
 		c.value(path+".sample", "", "want one record of so many, got %d", r.Sample)
 	}
@@ -142,6 +173,28 @@ func (c checker) budget(path string, b *Budget) {
 		})
 		c.texts(at+".days", w.Days, oneOf("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
 	}
+}
+
+// groupName is a consumer group's; none may be named.
+func groupName(s string) fault {
+	if len(s) > maxTopicName {
+		return faultf("has %d characters, the most is %d", len(s), maxTopicName)
+	}
+	return fault{}
+}
+
+// groupMatch is a consumer group's name, or how it begins.
+func groupMatch(s string) fault {
+	start, wild := strings.CutSuffix(s, "*")
+	switch {
+	case strings.Contains(start, "*"):
+		return faultf("%q: * may only stand at the end", shorten(s))
+	case s == "" || len(start) > maxTopicName:
+		return faultf("want the name of a consumer group, or how it begins and *")
+	case strings.HasPrefix(start, "wayside.link.") && !wild:
+		return faultf("%q is the link's own", shorten(s))
+	}
+	return fault{}
 }
 
 // topicTemplate is a topic's name with {topic} and {site} in it.

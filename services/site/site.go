@@ -18,6 +18,14 @@ type Profile struct {
 	Connect     Connect `yaml:"connect,omitempty"`
 	Console     Console `yaml:"console,omitempty"`
 	Update      Update  `yaml:"update,omitempty"`
+	// Telemetry has the box write what it says of itself to a topic; default: no.
+	Telemetry *Telemetry `yaml:"telemetry,omitempty"`
+}
+
+// Telemetry is written to a topic of the box, which links may carry.
+type Telemetry struct {
+	Topic string `yaml:"topic,omitempty"` // default "wayside.telemetry"
+	Every string `yaml:"every,omitempty"` // span, default 1m
 }
 
 // Network is how the box reaches others.

@@ -155,6 +155,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case j := <-u.jobs:
+			u.step(j.verb+" was asked for", 0, 0) // before init has answered, too, whoever watches sees that it runs
 			j.done <- u.settle(ctx, j.verb, j.do(ctx))
 		case err := <-served:
 			return err

@@ -185,7 +185,7 @@ func TestChoose(t *testing.T) {
 		{"nothing newer", []release.Target{rel("5", 5), rel("4", 4)}, "", 0},
 		{"another board, arch and kind", []release.Target{
 			rel("9", 9, func(r *release.Target) { r.Board = "c" }), rel("8", 8, func(r *release.Target) { r.Arch = "arm64" }),
-			rel("7", 7, func(r *release.Target) { r.Kind = release.KindBootloader })}, "", 0},
+			rel("7", 7, func(r *release.Target) { r.Kind = "other" })}, "", 0},
 		{"a failed one", []release.Target{rel("6.1", 6)}, "", 1},
 		{"a step between is needed", []release.Target{rel("9", 9, func(r *release.Target) { r.MinCounter = 7 }), rel("7", 7)}, "7", 1},
 		{"a permitted downgrade", []release.Target{rel("3", 3, down)}, "3", 0},

@@ -237,7 +237,7 @@ func (u *Updater) activate(ctx context.Context) error {
 		return err
 	}
 	err = u.cfg.Init.Ask(ctx, "/update/activate", manifest.Activate{
-		Version: p.Version, Counter: p.Counter, RootHash: p.RootHash, Downgrade: p.Downgrade})
+		Version: p.Version, Counter: p.Counter, RootHash: p.RootHash, Downgrade: p.Downgrade, BootLoader: p.BootLoader})
 	if err != nil {
 		return fmt.Errorf("activate %s: %w", p.Version, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,12 +21,17 @@ func genericBoard(t *testing.T) string {
 
 // disks are the kinds of disk that a generic board boots from: tried when the
 // whole matrix is asked for. TestInstaller boots from USB and NVMe on each run.
-var disks = []struct{ name, bus, disk string }{
-	{"nvme", "", "nvme,serial=wayside"},
-	{"sata", "ich9-ahci,id=sata", "ide-hd,bus=sata.0"},
-	{"usb", "qemu-xhci", "usb-storage"},
-	{"scsi", "virtio-scsi-pci", "scsi-hd"},
-	{"mmc", "sdhci-pci", "sd-card"},
+// Where QEMU's firmware of an architecture has no driver for one, QEMU hands the
+// kernel image to it.
+var disks = []struct {
+	name, bus, disk string
+	unread          []string
+}{
+	{"nvme", "", "nvme,serial=wayside", nil},
+	{"sata", "ich9-ahci,id=sata", "ide-hd,bus=sata.0", []string{"arm64"}},
+	{"usb", "qemu-xhci", "usb-storage", nil},
+	{"scsi", "virtio-scsi-pci", "scsi-hd", nil},
+	{"mmc", "sdhci-pci", "sd-card", []string{"amd64", "arm64"}},
 }
 
 // on gives the machine another kind of disk than the board's.
@@ -59,7 +65,7 @@ func TestGenericBoard(t *testing.T) {
 	for _, d := range disks {
 		t.Run(d.name, func(t *testing.T) {
 			machine := []func(*qemu.Config){on(d.bus, d.disk)}
-			if d.name == "mmc" { // QEMU's firmware reads no such disk: it is handed the kernel image
+			if slices.Contains(d.unread, harness.Arch(t)) {
 				machine = append(machine, kernelGiven(t, img))
 			}
 			box := harness.Boot(t, img, machine...)

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"text/template"
@@ -47,31 +49,56 @@ func StartKafka(t testing.TB) *Kafka { return StartKafkaBehind(t, "") }
 // StartKafkaBehind has clients that come by a proxy's address stay with it.
 func StartKafkaBehind(t testing.TB, proxy string) *Kafka {
 	t.Helper()
-	k := &Kafka{t: t, dir: t.TempDir(), libs: kafkaLibs(t)}
-	ports := freePorts(t, 3)
-	k.HostAddr = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	k.GuestAddr = fmt.Sprintf("10.0.2.2:%d", ports[1])
-	k.GuestListen = fmt.Sprintf("127.0.0.1:%d", ports[1])
-	if proxy != "" {
-		k.GuestAddr = proxy
+	return StartKafkaCluster(t, proxy)[0]
+}
+
+// StartKafkaCluster starts a broker behind each of the proxies' addresses; of
+// three, any two go on without the third.
+func StartKafkaCluster(t testing.TB, proxies ...string) []*Kafka {
+	t.Helper()
+	ports := freePorts(t, 3*len(proxies))
+	var voters []string
+	for i := range proxies {
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[3*i+2]))
 	}
+	id := clusterID()
+	var all []*Kafka
+	for i, proxy := range proxies {
+		at := ports[3*i:]
+		k := &Kafka{
+			t: t, dir: t.TempDir(), libs: kafkaLibs(t),
+			HostAddr:    fmt.Sprintf("127.0.0.1:%d", at[0]),
+			GuestAddr:   cmp.Or(proxy, fmt.Sprintf("10.0.2.2:%d", at[1])),
+			GuestListen: fmt.Sprintf("127.0.0.1:%d", at[1]),
+		}
+		k.format(id, map[string]any{
+			"Node": i + 1, "Voters": strings.Join(voters, ","), "Replicas": len(proxies), "InSync": (len(proxies) + 1) / 2,
+			"Host": at[0], "Guest": at[1], "Controller": at[2], "Dir": k.dir, "Advertise": k.GuestAddr,
+		})
+		t.Cleanup(k.Stop)
+		k.launch()
+		all = append(all, k)
+	}
+	for _, k := range all {
+		k.answers()
+	}
+	return all
+}
+
+func (k *Kafka) format(id string, values map[string]any) {
+	k.t.Helper()
 	var conf bytes.Buffer
-	err := template.Must(template.New("").Parse(properties)).Execute(&conf, map[string]any{
-		"Host": ports[0], "Guest": ports[1], "Controller": ports[2], "Dir": k.dir, "Advertise": k.GuestAddr,
-	})
+	err := template.Must(template.New("").Parse(properties)).Execute(&conf, values)
+	if err == nil {
+		err = os.WriteFile(k.conf(), conf.Bytes(), 0o644)
+	}
 	if err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	if err := os.WriteFile(k.conf(), conf.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	format := k.java("kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", k.conf())
+	format := k.java("kafka.tools.StorageTool", "format", "-t", id, "-c", k.conf())
 	if out, err := format.CombinedOutput(); err != nil {
-		t.Fatalf("format the central Kafka's storage: %v\n%s", err, out)
+		k.t.Fatalf("format the central Kafka's storage: %v\n%s", err, out)
 	}
-	t.Cleanup(k.Stop)
-	k.Start()
-	return k
 }
 
 // clusterID is a new one, in the form that Kafka gives its own.
@@ -95,6 +122,12 @@ func (k *Kafka) java(class string, args ...string) *exec.Cmd {
 // returns when it answers.
 func (k *Kafka) Start() {
 	k.t.Helper()
+	k.launch()
+	k.answers()
+}
+
+func (k *Kafka) launch() {
+	k.t.Helper()
 	log, err := os.OpenFile(filepath.Join(k.dir, "kafka.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		k.t.Fatal(err)
@@ -105,6 +138,10 @@ func (k *Kafka) Start() {
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatalf("start the central Kafka: %v", err)
 	}
+}
+
+func (k *Kafka) answers() {
+	k.t.Helper()
 	client := k.Client()
 	defer client.Close()
 	Eventually(k.t, time.Minute, "the central Kafka answers", func(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	_ "embed"
 	"flag"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ import (
 
 var (
 	benchRecords = flag.Int("bench-links", 0, "measure links beside MirrorMaker 2 with so many records of 1 KB")
-	benchPage    = flag.String("bench-page", "", "append the table to this page")
+	benchPage    = flag.String("bench-page", "", "write the tables to this page")
 )
 
 //go:embed testdata/mirror-pom.xml
@@ -56,27 +58,93 @@ func TestBenchLinks(t *testing.T) {
 	harness.CreateTopic(t, from, benchTopic, partitions)
 	fillTopic(t, from, *benchRecords)
 	table := "| | records/s | CPU s | records/CPU s | peak MB | first record, s | MB on the wire | twice after kill -9 |\n|---|---|---|---|---|---|---|---|\n"
+	made := carrier{"Wayside, `zstd`", "shop." + benchTopic, waysideCarrier("zstd")}
 	for _, c := range []carrier{
-		{"Wayside", "shop." + benchTopic, waysideCarrier},
-		{"MirrorMaker 2", "edge." + benchTopic, mirrorCarrier},
+		made,
+		{"Wayside, `keep`", "shop." + benchTopic, waysideCarrier("keep")},
+		{"MirrorMaker 2, `zstd`", "edge." + benchTopic, mirrorCarrier},
 	} {
 		m := measureCarrier(t, c, from)
 		rate := float64(*benchRecords) / (m.all - m.first).Seconds()
 		table += fmt.Sprintf("| %s | %.0f | %.1f | %.0f | %d | %.1f | %d | %d |\n",
 			c.name, rate, m.cpu, float64(*benchRecords)/m.cpu, m.peak>>20, m.first.Seconds(), m.wire/1e6, m.twice)
 	}
+	share, plain := measureCatchUp(t, made, from)
+	table += fmt.Sprintf(catchUpText, line*8/1_000_000, 100*share, 100*plain)
 	t.Log("\n" + table)
 	if *benchPage == "" {
 		return
 	}
-	page, err := os.OpenFile(*benchPage, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
+	page := fmt.Sprintf(benchText, *benchRecords, time.Now().UTC().Format(time.DateOnly), *benchRecords, partitions, table)
+	if err := os.WriteFile(*benchPage, []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(page, "\n## Links\n\n%d records of 1 KB in %d partitions, from our broker to Apache Kafka on one machine, exactly once. Records a second count from the first that arrives.\n\n%s", *benchRecords, partitions, table)
-	if err := page.Close(); err != nil {
-		t.Fatal(err)
+}
+
+const benchText = `# Benchmarks of links
+
+Written by ` + "`make bench-replicator RECORDS=%d`" + ` (%s); do not edit. The machine
+is that of [benchmarks.md](benchmarks.md).
+
+%d records of 1 KB in %d partitions, uncompressed in our broker, are carried to
+an empty Apache Kafka 4.3.1 behind a proxy that counts, all on one machine,
+exactly once, by each in turn. MirrorMaker 2 is of the same release, with
+` + "`exactly.once.source.support`" + `, three tasks and a heap of 1 GB. Records a second
+count from the first that readers of committed records see. CPU and memory are
+those of the carrier's process until all are there. The last column is of a
+second run, in which the carrier is killed after a third and started again.
+
+%s`
+
+const catchUpText = `
+## After an outage
+
+The same records over a line of %d Mbit/s a connection, for ten seconds of the
+backlog: the replicator fills %.0f %% of the line (bytes both ways). What the fetch path, zstd and a
+producer without any promise carry together fills %.0f %% of it.
+`
+
+// line is what each connection carries after an outage, bytes a second.
+const line = 2_500_000
+
+// measureCatchUp is how much of the line the replicator fills with a backlog,
+// and how much a consumer and a producer without any promise do.
+func measureCatchUp(t *testing.T, c carrier, from string) (share, plain float64) {
+	proxy := harness.StartProxy(t)
+	centre := harness.StartKafkaBehind(t, proxy.Addr)
+	proxy.Target(centre.GuestListen)
+	filled := func() float64 {
+		before, began := proxy.Bytes(), time.Now()
+		time.Sleep(10 * time.Second) // the measurement itself
+		return float64(proxy.Bytes()-before) / time.Since(began).Seconds() / line
 	}
+	cmd := c.cmd(t, from, proxy.Addr)
+	proxy.Limit(line, 0)
+	startQuiet(t, cmd)
+	waitCount(t, centre.HostAddr, c.topic, 1, time.Now())
+	share = filled()
+	end(cmd, syscall.SIGKILL)
+
+	harness.CreateTopic(t, centre.HostAddr, "plain", partitions)
+	src := harness.Client(t, from, kgo.ConsumeTopics(benchTopic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	defer src.Close()
+	dst := harness.Client(t, proxy.Addr, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	defer dst.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var copied sync.WaitGroup
+	copied.Go(func() {
+		for ctx.Err() == nil {
+			src.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+				dst.Produce(ctx, &kgo.Record{Topic: "plain", Partition: r.Partition, Key: r.Key, Value: r.Value, Timestamp: r.Timestamp}, nil)
+			})
+		}
+	})
+	waitCount(t, centre.HostAddr, "plain", 1, time.Now())
+	plain = filled()
+	stop()
+	copied.Wait()
+	centre.Stop()
+	return share, plain
 }
 
 // fillTopic writes records that compress about as sensors' do.
@@ -152,7 +220,7 @@ func end(cmd *exec.Cmd, sig os.Signal) {
 // ones see, transactions' ends among them: it errs by some hundredths.
 func waitCount(t *testing.T, addr, topic string, n int64, begin time.Time) time.Duration {
 	t.Helper()
-	cl := harness.Client(t, addr)
+	cl := harness.Client(t, addr, kgo.MetadataMinAge(20*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	for deadline := time.Now().Add(20 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -188,13 +256,22 @@ func used(pid int) (cpu float64, peak int64) {
 	return cpu, peak
 }
 
-func waysideCarrier(t *testing.T, from, to string) *exec.Cmd {
-	bin, err := waysided()
-	if err != nil {
-		t.Fatal(err)
+func waysideCarrier(compression string) func(t *testing.T, from, to string) *exec.Cmd {
+	return func(t *testing.T, from, to string) *exec.Cmd {
+		bin, err := waysided()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A name of its own for each: what an earlier centre has is none of its business.
+		profile := fmt.Sprintf("version: 1\nsite: shop\nlinks: [{name: hq-%d, bootstrap: [%q], topics: [%s], prefix: shop., compression: %s}]\n",
+			portOf(to), to, benchTopic, compression)
+		return exec.Command(bin, "replicator", "--broker", from, "--site", writeFile(t, "site.yaml", profile))
 	}
-	profile := fmt.Sprintf("version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [%s], prefix: shop.}]\n", to, benchTopic)
-	return exec.Command(bin, "replicator", "--broker", from, "--site", writeFile(t, "site.yaml", profile))
+}
+
+func portOf(addr string) (n int) {
+	fmt.Sscan(addr[strings.LastIndexByte(addr, ':')+1:], &n)
+	return n
 }
 
 func mirrorCarrier(t *testing.T, from, to string) *exec.Cmd {

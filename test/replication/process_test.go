@@ -111,25 +111,29 @@ func (s *service) end(sig os.Signal) {
 	s.cmd = nil
 }
 
-// status asks the service's socket.
-func (s *service) status(ctx context.Context) (manifest.Report, error) {
-	var rep manifest.Report
+// status is the service's own word.
+func (s *service) status(ctx context.Context) (rep manifest.Report, err error) {
+	return rep, s.ask(ctx, "/status", &rep)
+}
+
+// ask asks the service's socket, and decodes the answer into v.
+func (s *service) ask(ctx context.Context, path string, v any) error {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(s.dir, s.name, manifest.StatusSock))
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box"+path, nil)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	defer resp.Body.Close()
-	return rep, json.NewDecoder(resp.Body).Decode(&rep)
+	return json.NewDecoder(resp.Body).Decode(v)
 }
 
 // startBroker starts a broker of ours on a new folder. Behind a proxy, it

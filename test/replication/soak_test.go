@@ -49,7 +49,7 @@ type centre struct {
 // all, and compares every record.
 func TestNothingLostNothingTwice(t *testing.T) {
 	need(t)
-	for name, start := range map[string]func(*testing.T, *harness.Proxy) centre{
+	centres := map[string]func(*testing.T, *harness.Proxy) centre{
 		"kafka": func(t *testing.T, p *harness.Proxy) centre {
 			k := harness.StartKafkaBehind(t, p.Addr)
 			p.Target(k.GuestListen)
@@ -59,16 +59,67 @@ func TestNothingLostNothingTwice(t *testing.T) {
 			b, addr := startBroker(t, p)
 			return centre{addr, func() { b.end(syscall.SIGKILL); b.start() }}
 		},
-	} {
+	}
+	for name, start := range centres {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			proxy := harness.StartProxy(t)
-			soak(t, proxy, start(t, proxy))
+			soak(t, uplink{proxy}, start(t, proxy), "zstd")
+		})
+	}
+	t.Run("kept batches", func(t *testing.T) {
+		t.Parallel()
+		proxy := harness.StartProxy(t)
+		soak(t, uplink{proxy}, centres["kafka"](t, proxy), "keep")
+	})
+	if *soakTime > 0 {
+		t.Run("three brokers", func(t *testing.T) {
+			t.Parallel()
+			threeBrokers(t)
 		})
 	}
 }
 
-func soak(t *testing.T, proxy *harness.Proxy, to centre) {
+// threeBrokers has Kafka as three brokers, one of which is killed at a time.
+func threeBrokers(t *testing.T) {
+	var up uplink
+	var addrs []string
+	for range 3 {
+		p := harness.StartProxy(t)
+		up, addrs = append(up, p), append(addrs, p.Addr)
+	}
+	all := harness.StartKafkaCluster(t, addrs...)
+	for i, k := range all {
+		up[i].Target(k.GuestListen)
+	}
+	turn := 0
+	soak(t, up, centre{all[0].HostAddr, func() {
+		k := all[turn%3]
+		turn++
+		k.Kill()
+		k.Start()
+	}}, "keep")
+}
+
+// uplink leads to each broker of the centre.
+type uplink []*harness.Proxy
+
+func (u uplink) each(do func(*harness.Proxy)) {
+	for _, p := range u {
+		do(p)
+	}
+}
+
+func (u uplink) limit(rate int64, latency time.Duration) {
+	u.each(func(p *harness.Proxy) { p.Limit(rate, latency) })
+}
+
+func (u uplink) bytes() (n int64) {
+	u.each(func(p *harness.Proxy) { n += p.Bytes() })
+	return n
+}
+
+func soak(t *testing.T, up uplink, to centre, compression string) {
 	seed := *soakSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -78,7 +129,7 @@ func soak(t *testing.T, proxy *harness.Proxy, to centre) {
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
 	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
-		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop.}]\n", proxy.Addr)))
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop., compression: %s}]\n", up[0].Addr, compression)))
 	replicator.start()
 
 	length := max(*soakTime, 30*time.Second)
@@ -89,19 +140,19 @@ func soak(t *testing.T, proxy *harness.Proxy, to centre) {
 	for p := range int32(partitions) {
 		load.Go(func() { writer(ctx, t, boxAddr, p, &written[p]) })
 	}
-	faults := &faults{rnd: rnd, proxy: proxy, replicator: replicator, counts: map[string]int{}}
+	faults := &faults{rnd: rnd, up: up, replicator: replicator, counts: map[string]int{}}
 	if *soakTime > 0 {
 		faults.box, faults.centre = box, to.restart
 	}
 	faults.run(ctx)
 	load.Wait()
-	proxy.Heal()
-	proxy.Limit(0, 0)
+	up.each((*harness.Proxy).Heal)
+	up.limit(0, 0)
 	total := int64(0)
 	for p := range written {
 		total += written[p].Load()
 	}
-	t.Logf("%d records written; faults: %v; %d bytes on the uplink", total, faults.counts, proxy.Bytes())
+	t.Logf("%d records written; faults: %v; %d bytes on the uplink", total, faults.counts, up.bytes())
 	arrived(t, to.addr, "shop.sensors", written[:])
 }
 
@@ -136,7 +187,7 @@ func writer(ctx context.Context, t *testing.T, addr string, partition int32, ack
 // faults does harm until its context ends.
 type faults struct {
 	rnd        *rand.Rand
-	proxy      *harness.Proxy
+	up         uplink
 	replicator *service
 	box        *service // nil: is left alone
 	centre     func()   // nil: is left alone
@@ -154,21 +205,21 @@ func (f *faults) run(ctx context.Context) {
 		pause := time.Duration(200+f.rnd.IntN(2000)) * time.Millisecond
 		switch kind {
 		case "cut":
-			f.proxy.Cut()
+			f.up.each((*harness.Proxy).Cut)
 			sleep(ctx, pause)
 		case "stall":
-			f.proxy.Stall()
+			f.up.each((*harness.Proxy).Stall)
 			sleep(ctx, pause)
 		case "reset":
 			for range 1 + f.rnd.IntN(5) {
-				f.proxy.Reset()
+				f.up.each((*harness.Proxy).Reset)
 				sleep(ctx, time.Duration(f.rnd.IntN(300))*time.Millisecond)
 			}
 		case "slow":
-			f.proxy.Limit(8000, 0) // 64 kbit/s
+			f.up.limit(8000, 0) // 64 kbit/s
 			sleep(ctx, pause)
 		case "latency":
-			f.proxy.Limit(0, 150*time.Millisecond)
+			f.up.limit(0, 150*time.Millisecond)
 			sleep(ctx, pause)
 		case "kill":
 			f.replicator.end(syscall.SIGKILL)
@@ -182,8 +233,8 @@ func (f *faults) run(ctx context.Context) {
 		case "kill centre":
 			f.centre()
 		}
-		f.proxy.Heal()
-		f.proxy.Limit(0, 0)
+		f.up.each((*harness.Proxy).Heal)
+		f.up.limit(0, 0)
 		sleep(ctx, time.Duration(f.rnd.IntN(1500))*time.Millisecond)
 	}
 }

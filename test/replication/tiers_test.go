@@ -102,21 +102,25 @@ links:
 	}
 }
 
+// serverSecrets is a folder with a certificate for 127.0.0.1 and its key.
+func serverSecrets(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=centre",
+		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "server.key", "-out", "server.pem")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v\n%s", err, out)
+	}
+	return dir
+}
+
 // TestWrongPassword: a link that cannot log in says so; with a new password
 // in the file it goes on by itself.
 func TestWrongPassword(t *testing.T) {
 	need(t)
 	t.Parallel()
-	secrets := t.TempDir()
-	run := func(args ...string) {
-		cmd := exec.Command("openssl", args...)
-		cmd.Dir = secrets
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("openssl %v: %v\n%s", args, err, out)
-		}
-	}
-	run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=centre",
-		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "server.key", "-out", "server.pem")
+	secrets := serverSecrets(t)
 	secret := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(secrets, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -60,6 +60,11 @@ var allowed = map[string][]string{
 	"test":             {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
 }
 
+// frame is what connectors have in common; none of them imports another.
+var frame = []string{
+	"services/connect", "services/connect/connecttest", "services/connect/decode", "services/connect/encode", "services/connect/spool",
+}
+
 func list(t *testing.T, args ...string) []pkg {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,Dir,GoFiles,Imports,TestImports,XTestImports"}, args...)...)
@@ -98,7 +103,7 @@ func TestImportDirection(t *testing.T) {
 // service folder (services/broker/...) may import each other.
 func mayImport(from, to string) bool {
 	if service := serviceOf(from); service != "" && service == serviceOf(to) {
-		return true
+		return service != "connect" || from == "services/connect/catalog" || slices.Contains(frame, to) || connectorOf(from) == connectorOf(to)
 	}
 	rule, best := []string(nil), -1
 	for prefix, targets := range allowed {
@@ -120,6 +125,12 @@ func serviceOf(path string) string {
 	return first
 }
 
+// connectorOf is the folder of a connector, with all that is below it.
+func connectorOf(path string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, "services/connect/"), "/")
+	return name
+}
+
 func TestMayImport(t *testing.T) {
 	for _, c := range []struct {
 		from, to string
@@ -134,6 +145,11 @@ func TestMayImport(t *testing.T) {
 		{"image/layout", "boards", false},
 		{"qemu", "image", false},
 		{"services/broker", "cmd/waysided", false},
+		{"services/connect/modbus", "services/connect", true},
+		{"services/connect/modbus", "services/connect/connecttest", true},
+		{"services/connect/modbus", "services/connect/http", false},
+		{"services/connect/catalog", "services/connect/http", true},
+		{"services/connect/diode", "services/connect/diode/wire", true},
 	} {
 		if got := mayImport(c.from, c.to); got != c.want {
 			t.Errorf("mayImport(%s, %s): got %v, want %v", c.from, c.to, got, c.want)

@@ -197,7 +197,7 @@ func (b *box) init(i item, r *release) (err error) {
 		Running: trial.Release{Version: r.version, Counter: r.counter, RootHash: r.hash()},
 		Board:   "test-board", Arch: "amd64", Now: func() time.Time { return time.Unix(1_800_000_000, 0) },
 		Other: func() (io.ReaderAt, int64, func() error, error) {
-			return b.slot[1-b.in], slotSize, func() error { return nil }, nil
+			return b.slot[1-b.in], b.slot[1-b.in].Size, func() error { return nil }, nil
 		},
 		Reboot: func(string) { reset = true },
 	})

@@ -1,12 +1,13 @@
 package update
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/qemu"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/test/harness"
 )
@@ -28,52 +30,99 @@ const (
 	token     = "a token of enough letters"
 )
 
-// TestUpdatesUnderLoad publishes two releases, one after the other, and has a
-// box take each from a plain web server, told by `wayside box update`, while a
-// producer with acks=all and a consumer group go on. Nothing acknowledged is
-// lost, nothing is there twice, and the pause is measured.
+var (
+	cuts     = flag.Int("cuts", 60, "moments at which the power of the recorded update is cut")
+	chances  = flag.Int("cut-chances", 2, "what becomes of un-flushed sectors, how often at each of them")
+	cutBoots = flag.Int("cut-boots", 1, "how many of them are booted in QEMU, besides in the model")
+)
+
+// TestUpdatesUnderLoad has one box go through all that needs no further power
+// cycle of its own. Its hardware clock says 1970. It is shown bad sources; it
+// takes two releases, one after the other, from a plain web server, told by
+// `wayside box update`, while a producer with acks=all and a consumer group go
+// on; a third, which a fault strikes, falls back. Nothing acknowledged is lost,
+// nothing is there twice, and the pause is measured. Then the power is cut at
+// the writes of the first update.
 func TestUpdatesUnderLoad(t *testing.T) {
 	harness.NeedVM(t)
-	one, two, three := build(t, "0.1.0", 10), build(t, "0.2.0", 20), build(t, "0.3.0", 30)
-	repo := t.TempDir()
-	server := httptest.NewServer(http.FileServer(http.Dir(repo)))
-	defer server.Close()
-	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &updates{t: t, machine: first(t, one), repo: repo, token: filepath.Join(t.TempDir(), "api.token")}
-	if err := os.WriteFile(u.token, []byte(token), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// 10.0.2.2 is the host on QEMU's user network.
-	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n", loadTopic, port)
-	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
-	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
-	u.start(nil)
+	one, two, three, four := build(t, "0.1.0", 10), build(t, "0.2.0", 20), build(t, "0.3.0", 30), build(t, "0.4.0", 40)
+	u := newUpdates(t, one)
+	r := record(t, u.machine)
+	f := early[rand.New(rand.NewPCG(*seed, 5)).IntN(len(early))]
+	u.start(f.items("0.4.0"), longAgo, func(c *qemu.Config) { c.WriteLog = r.log })
 	u.runs("0.1.0")
+	u.publish(two, "--boot-loader")
+	u.badSources(u.site, u.repo)
 
 	load := startLoad(t, u.Addr("kafka"))
-	for _, r := range []*built{two, three} {
-		u.publish(r)
-		u.take(r.activate.Version)
-	}
+	r.from = r.count()
+	u.site.as("", rangeless)
+	u.take("0.2.0")
+	r.to = r.count()
+	u.site.as("", nil)
+	u.publish(three)
+	u.take("0.3.0")
+	t.Logf("downtime of two updates, each from the last acknowledgement before to the first after: at most %.1f s", load.lap().Seconds())
+	u.publish(four)
+	u.fails("0.4.0", "0.3.0", f)
 	load.finish()
 	u.PowerOff()
 	u.check()
+	for _, name := range bootLoader(t) {
+		if !bytes.Equal(harness.ReadBootPartition(t, u.disk, name), harness.ReadBootPartition(t, two.Path, name)) {
+			t.Errorf("%s is not that of the release that was to renew it", name)
+		}
+	}
+	r.open(one, two)
+	r.check(u, *cuts, *cutBoots)
 }
+
+// bootLoader are its programs on the boot partition.
+func bootLoader(t *testing.T) []string {
+	arch := harness.Arch(t)
+	return []string{layout.BootManager(arch), layout.ESPLoader + "/" + layout.LoaderFile(arch)}
+}
+
+// longAgo is a machine without a battery.
+func longAgo(c *qemu.Config) { c.Extra = append(c.Extra, "-rtc", "base=1970-01-01T00:00:00") }
 
 // updates is a box that updates from a repository.
 type updates struct {
 	*machine
 	t     *testing.T
+	site  *webSite
 	repo  string
 	token string
 }
 
-func (u *updates) publish(r *built) {
+// newUpdates is a box of an old version that is off, and knows where updates
+// come from.
+func newUpdates(t *testing.T, old *built) *updates {
+	t.Helper()
+	repo := t.TempDir()
+	u := &updates{t: t, machine: first(t, old), site: serve(t, repo), repo: repo, token: filepath.Join(t.TempDir(), "api.token")}
+	_, port, err := net.SplitHostPort(u.site.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(u.token, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// 10.0.2.2 is the host on QEMU's user network.
+	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: 2\n", loadTopic, port)
+	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
+	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
+	for _, name := range bootLoader(t) { // one that a release may renew
+		old := append(harness.ReadBootPartition(t, u.disk, name), "of before"...)
+		harness.PutOnBootPartition(t, u.disk, name, old)
+	}
+	return u
+}
+
+func (u *updates) publish(r *built, more ...string) {
 	u.t.Helper()
-	if out, err := harness.Command(u.t, "publish", "--keys", keyDir(u.t), "--repo", u.repo, r.Path).CombinedOutput(); err != nil {
+	args := append([]string{"publish", "--keys", keyDir(u.t), "--repo", u.repo, r.Path}, more...)
+	if out, err := harness.Command(u.t, args...).CombinedOutput(); err != nil {
 		u.t.Fatalf("publish %s: %v\n%s", r.activate.Version, err, out)
 	}
 }
@@ -185,6 +234,15 @@ func (l *load) consume(ctx context.Context) {
 	}
 }
 
+// lap is the longest pause so far, and begins anew.
+func (l *load) lap() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pause := l.pause
+	l.pause = 0
+	return pause
+}
+
 // finish ends the load and compares what was acknowledged with what is there.
 func (l *load) finish() {
 	l.t.Helper()
@@ -213,7 +271,7 @@ func (l *load) finish() {
 	for _, times := range l.read {
 		again += times - 1
 	}
-	l.t.Logf("%d records acknowledged; the longest pause between two acknowledgements was %.1f s; the group was given %d again", l.acked, l.pause.Seconds(), again)
+	l.t.Logf("%d records acknowledged; the longest pause of the update that failed was %.1f s; the group was given %d again", l.acked, l.pause.Seconds(), again)
 }
 
 // stored is how often each number is in the log.

@@ -15,6 +15,12 @@ import (
 
 func open(t *testing.T, fsys vfs.FS) *catalog.Catalog {
 	t.Helper()
+	c, _ := openWith(t, fsys)
+	return c
+}
+
+func openWith(t *testing.T, fsys vfs.FS) (*catalog.Catalog, *meta.Store) {
+	t.Helper()
 	st, err := meta.Open(fsys, "meta")
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +29,7 @@ func open(t *testing.T, fsys vfs.FS) *catalog.Catalog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, st
 }
 
 // TestCrash cuts the power at every step of making, growing and deleting a

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Type of a configuration, numbered as DescribeConfigs reports it.
@@ -37,12 +38,14 @@ type Def struct {
 	percent  bool     // a share such as 80%
 	duration bool     // String: also what ByDuration reads
 	words    []string // String: one of them; List: one or more
+	text     int      // String: any, of so many bytes at most
 }
 
 const (
 	maxInt32 = 1<<31 - 1
 	maxInt64 = 1<<63 - 1
 	maxLong  = "9223372036854775807"
+	maxGroup = 249 // bytes of a group's name, as of a topic's
 	// noEffect ends the Doc of what is taken because clients set it.
 	noEffect = " Accepted, shown, and without effect here."
 )
@@ -99,8 +102,10 @@ var Defs = []Def{
 		Doc: "Whether a replica that lags may lead; there is none." + noEffect},
 	{Name: "wayside.durability", Type: String, Default: "sync", Broker: "wayside.durability", words: []string{"sync", "write"},
 		Doc: "What acks=all waits for: the sync to stable storage, or, as other brokers have it, the write into the page cache, which a power cut may undo."},
-	{Name: "wayside.full", Type: String, Default: "block", Broker: "wayside.full", words: []string{"block", "drop-oldest"},
-		Doc: "What gives way when the disk or its share for records is full: block keeps every record and has producers try again, drop-oldest deletes the oldest segments."},
+	{Name: "wayside.full", Type: String, Default: "block", Broker: "wayside.full", words: []string{"block", "drop-oldest", "drop-read"},
+		Doc: "What gives way when the disk or its share for records is full: block keeps every record and has producers try again, drop-oldest deletes the oldest segments, drop-read those of them that the group of wayside.full.group has read."},
+	{Name: "wayside.full.group", Type: String, Default: "", text: maxGroup,
+		Doc: "Consumer group whose committed offsets say what wayside.full=drop-read may delete; without one it deletes nothing."},
 }
 
 // Lookup finds a topic configuration.
@@ -158,6 +163,9 @@ func (d Def) check(value string) error {
 		return checkWords(SplitList(value), d.words)
 	default:
 		if _, ok := ByDuration(value); ok && d.duration {
+			return nil
+		}
+		if d.text > 0 && len(value) <= d.text && utf8.ValidString(value) {
 			return nil
 		}
 		return checkWords([]string{value}, d.words)

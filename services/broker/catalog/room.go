@@ -1,12 +1,27 @@
 package catalog
 
-import "github.com/waysideos/wayside/services/broker/store"
+import (
+	"math"
+
+	"github.com/waysideos/wayside/services/broker/store"
+)
 
 // DropsOldest reports whether the topic's oldest segments give way when the
 // disk or its share for records is full. One that is only compacted holds
 // state: its oldest records are as current as its newest, so it never does.
 func (t *Topic) DropsOldest() bool {
-	return t.settings.Compaction.Delete && t.Value("wayside.full") == "drop-oldest"
+	full := t.Value("wayside.full")
+	return t.settings.Compaction.Delete && (full == "drop-oldest" || full == "drop-read")
+}
+
+// mayDrop is the offset up to which the oldest records of a partition may
+// give way: with drop-read, what the topic's group has committed.
+func (c *Catalog) mayDrop(t *Topic, part int32) int64 {
+	if t.Value("wayside.full") != "drop-read" {
+		return math.MaxInt64
+	}
+	o, _ := c.meta.Offset(t.Value("wayside.full.group"), t.Name, part)
+	return o.Offset
 }
 
 // Bytes is the size of all logs.
@@ -25,7 +40,14 @@ func (c *Catalog) Bytes() int64 {
 // candidate is a log with a segment that may go.
 type candidate struct {
 	log    *store.Log
+	limit  int64 // see mayDrop
 	oldest store.Oldest
+}
+
+// next looks at the oldest segment; false if there is none that may go.
+func (d *candidate) next() (ok bool) {
+	d.oldest, ok = d.log.Oldest()
+	return ok && d.oldest.End <= d.limit
 }
 
 // DropOldest deletes sealed segments of topics that allow it, the oldest of
@@ -37,12 +59,12 @@ func (c *Catalog) DropOldest(need int64) (bytes int64, segments int) {
 		if !t.DropsOldest() {
 			continue
 		}
-		for _, p := range t.Partitions {
+		for i, p := range t.Partitions {
 			if p.Log == nil {
 				continue
 			}
-			if o, ok := p.Log.Oldest(); ok {
-				all = append(all, candidate{p.Log, o})
+			if d := (candidate{log: p.Log, limit: c.mayDrop(t, int32(i))}); d.next() {
+				all = append(all, d)
 			}
 		}
 	}
@@ -59,8 +81,7 @@ func (c *Catalog) DropOldest(need int64) (bytes int64, segments int) {
 		} else {
 			bytes, segments = bytes+gone.Bytes, segments+1
 		}
-		next, ok := all[at].log.Oldest()
-		if all[at].oldest = next; !ok || next.End == gone.End {
+		if !all[at].next() || all[at].oldest.End == gone.End {
 			all[at] = all[len(all)-1]
 			all = all[:len(all)-1]
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/broker/catalog"
+	"github.com/waysideos/wayside/services/broker/meta"
 	"github.com/waysideos/wayside/services/broker/store"
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -113,4 +114,40 @@ func TestDropOldest(t *testing.T) {
 		t.Errorf("kept begins at %d, a at %d, b at %d; want all but the active segments gone", start("kept"), start("a"), start("b"))
 	}
 	put(t, c, "a", 1)
+}
+
+// TestDropRead: a topic gives way up to where its group has read, and not a
+// record further.
+func TestDropRead(t *testing.T) {
+	c, st := openWith(t, vfs.NewCrashable(1))
+	for topic, config := range map[string]map[string]string{
+		"t":     {"wayside.full": "drop-read", "wayside.full.group": "g"},
+		"alone": {"wayside.full": "drop-read"},
+	} {
+		config["segment.bytes"] = "3000"
+		_, err := c.Create(topic, 1, config)
+		must(t, err)
+		put(t, c, topic, 9)
+	}
+	start := func(topic string) int64 {
+		s, _ := c.Get(topic).Partitions[0].Log.Bounds()
+		return s
+	}
+	c.DropOldest(1 << 40)
+	if start("t") != 0 || start("alone") != 0 {
+		t.Errorf("t begins at %d, alone at %d; want nothing gone that nobody has read", start("t"), start("alone"))
+	}
+	last := int64(0)
+	for at := range int64(10) {
+		must(t, st.Commit("g", []meta.Offset{{Topic: "t", Offset: at, LeaderEpoch: -1}}))
+		c.DropOldest(1 << 40)
+		if s := start("t"); s > at || s < last {
+			t.Fatalf("with %d read, t begins at %d", at, s)
+		} else {
+			last = s
+		}
+	}
+	if last < 6 || start("alone") != 0 {
+		t.Errorf("t begins at %d, alone at %d", last, start("alone"))
+	}
 }

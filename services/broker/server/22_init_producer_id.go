@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/broker/txn"
+	"github.com/waysideos/wayside/services/manifest"
 )
 
 // InitProducerID: an id and an epoch for a producer (KIP-98, KIP-360), never
@@ -36,6 +37,10 @@ func (s *Server) initProducerID(ctx context.Context, r *request, req *kmsg.InitP
 	if req.TransactionalID != nil {
 		if err := s.refused(r, kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTransactionalId, *req.TransactionalID); err != nil {
 			return 0, 0, err
+		}
+		if s.FormatLevel() < manifest.LevelTransactions {
+			// The version before cannot read a log that has seen a transaction.
+			return 0, 0, kerr.CoordinatorLoadInProgress
 		}
 		return s.Txns.Init(ctx, txn.Init{
 			Txn: *req.TransactionalID, Timeout: time.Duration(req.TransactionTimeoutMillis) * time.Millisecond,

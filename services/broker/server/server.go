@@ -30,6 +30,9 @@ type Config struct {
 	Shares    *share.Manager
 	Txns      *txn.Coordinator
 	Advertise func(net.Conn) (host string, port int32)
+	// FormatLevel says how new the formats are that may be written now
+	// (manifest.FormatLevel).
+	FormatLevel func() int
 	// Room reports whether records of n bytes may still be written.
 	Room func(n int64) bool
 	// Disk, if not nil, returns how many bytes records may still take and the

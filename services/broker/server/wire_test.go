@@ -21,6 +21,7 @@ import (
 	"github.com/waysideos/wayside/services/broker/share"
 	"github.com/waysideos/wayside/services/broker/store"
 	"github.com/waysideos/wayside/services/broker/txn"
+	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -50,7 +51,8 @@ func newServer(t testing.TB) *Server {
 	groups = group.New(group.Options{Meta: st, Taken: shares.Has})
 	t.Cleanup(shares.Close)
 	return New(Config{
-		Catalog: cat, Meta: st, Groups: groups, Shares: shares, Txns: txns, Metrics: m, Log: log,
+		FormatLevel: func() int { return manifest.FormatLevel },
+		Catalog:     cat, Meta: st, Groups: groups, Shares: shares, Txns: txns, Metrics: m, Log: log,
 		Advertise:   func(net.Conn) (string, int32) { return "here", 9092 },
 		Room:        func(int64) bool { return true },
 		Connections: 10, RequestBytes: 1 << 20, RequestMemory: 4 << 20, FetchBytes: 1 << 20,

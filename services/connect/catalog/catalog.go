@@ -13,6 +13,7 @@ import (
 	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/connect/s7"
+	"github.com/waysideos/wayside/services/connect/syslog"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -27,6 +28,7 @@ var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
 	"s7":            of(s7.New),
+	"syslog":        of(syslog.New),
 }
 
 // of turns a constructor with a type of its own into an entry of protocols.

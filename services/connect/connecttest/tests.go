@@ -51,6 +51,7 @@ func restart(w *world) {
 		w.emitAll(round*10, round*10+10)
 		w.run.Stop()
 	}
+	w.start("") // what the far end keeps until it is asked comes now
 	w.want(span(0, 30))
 }
 
@@ -158,6 +159,15 @@ func flood(w *world) {
 	}
 }
 
+// few is less for a polled device: each of its values takes a second to be
+// seen while the broker is away.
+func (w *world) few(n int64) int64 {
+	if w.c.Polled {
+		return 10
+	}
+	return n
+}
+
 // brokerAway: what the device cannot be told is spooled, in order; what it can
 // be told is not acknowledged.
 func brokerAway(w *world) {
@@ -173,7 +183,7 @@ func brokerAway(w *world) {
 		go func() { defer close(done); sure = w.emit(5, 8) }()
 		time.Sleep(1500 * time.Millisecond) // while the broker is away
 	} else {
-		sure = w.emit(5, 50)
+		sure = w.emit(5, w.few(50))
 		close(done)
 	}
 	w.b.Start()
@@ -209,7 +219,7 @@ func boxPower(w *world) {
 	w.b.CutPower()
 	var sure []int64
 	if !w.c.Acknowledged {
-		sure = w.emit(5, 30)
+		sure = w.emit(5, w.few(30))
 		Until(w, "all that waits is on disk", func() bool {
 			s := w.run.State("dev")
 			return s.OnDisk >= int64(len(sure)) && s.Waiting == s.OnDisk
@@ -220,6 +230,7 @@ func boxPower(w *world) {
 	w.disk = after
 	w.b.Start()
 	w.start("")
+	w.up()
 	w.emitAll(30, 35)
 	w.want(append(append(span(0, 5), sure...), span(30, 35)...))
 }

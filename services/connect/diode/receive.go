@@ -20,6 +20,8 @@ const (
 	// behind it: networks put datagrams out of order by milliseconds.
 	patience  = 300 * time.Millisecond
 	lookEvery = 100 * time.Millisecond
+	lastLook  = 10 * time.Millisecond
+	lastLooks = 200 * time.Millisecond
 	// keepEvery is how often the position is kept. It matters only where
 	// sender and receiver both start anew within that time: records between
 	// come twice then.
@@ -50,8 +52,8 @@ func (r *Receiver) Run(ctx context.Context, box *connect.Box) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
 	if u, ok := conn.(*net.UDPConn); ok {
 		_ = u.SetReadBuffer(socketBuffer) // the kernel gives what it may
 	}
@@ -80,19 +82,30 @@ type inlet struct {
 
 func (in *inlet) read(ctx context.Context, conn net.PacketConn) error {
 	buf := make([]byte, 64<<10)
+	ended := time.Time{} // ctx, after which what is here already is still taken: nobody sends it again
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(lookEvery))
+		wait := lookEvery
+		if ctx.Err() != nil {
+			wait = lastLook
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(wait))
 		n, from, err := conn.ReadFrom(buf)
 		now := time.Now()
+		if ctx.Err() != nil && ended.IsZero() {
+			ended = now
+		}
 		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case err == nil:
 			in.datagram(buf[:n], from, now)
+		case ctx.Err() != nil && wait == lastLook:
+			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			in.unpack.Advance(now)
 		default:
 			return fmt.Errorf("receive: %w", err)
+		}
+		if !ended.IsZero() && now.Sub(ended) > lastLooks {
+			return ctx.Err()
 		}
 		if now.Sub(in.kept) > keepEvery && in.changed {
 			in.keep(ctx)

@@ -205,7 +205,7 @@ func (k *consumer) leave() {
 
 func (k *consumer) open(opts ...kgo.Opt) (err error) {
 	k.given = map[string]map[int32]kgo.EpochOffset{}
-	k.cl, err = k.s.box.Client(append(opts, kgo.DisableAutoCommit(), kgo.FetchMaxBytes(instanceBytes), kgo.FetchMaxPartitionBytes(instanceBytes),
+	k.cl, err = k.s.box.Client(append(opts, kgo.FetchMaxBytes(instanceBytes), kgo.FetchMaxPartitionBytes(instanceBytes),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(k.begin), kgo.MaxConcurrentFetches(1))...)
 	return err
 }
@@ -263,7 +263,7 @@ func (k *consumer) subscribe(w http.ResponseWriter, r *http.Request, c *caller) 
 		}
 	}
 	k.leave()
-	if err := k.open(kgo.ConsumerGroup(k.group), kgo.ConsumeTopics(in.Topics...)); err != nil {
+	if err := k.open(kgo.ConsumerGroup(k.group), kgo.DisableAutoCommit(), kgo.ConsumeTopics(in.Topics...)); err != nil {
 		return err
 	}
 	k.topics, k.pattern = in.Topics, in.Pattern
@@ -479,7 +479,7 @@ func (k *consumer) committed(w http.ResponseWriter, r *http.Request, _ *caller) 
 	out := []placeOffset{}
 	for _, p := range in.Partitions {
 		if o, ok := got.Lookup(p.Topic, p.Partition); ok && o.At >= 0 {
-			out = append(out, placeOffset{p, o.At, o.Metadata})
+			out = append(out, placeOffset{place: p, Offset: o.At})
 		}
 	}
 	answer(w, r, http.StatusOK, map[string]any{"offsets": out})

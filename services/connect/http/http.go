@@ -71,7 +71,7 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	var err error
 	s.kafka, err = box.Client(
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
-		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordDeliveryTimeout(storeWait), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
+		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
 	if err != nil {
 		return err
 	}

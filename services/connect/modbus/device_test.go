@@ -34,10 +34,21 @@ func startDevice(t testing.TB, rtu bool) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, ln, rtu)
+}
+
+func serveOn(t testing.TB, ln net.Listener, rtu bool) *device {
 	d := &device{t: t, ln: ln, rtu: rtu, registers: map[uint16]uint16{}, bits: map[uint16]bool{}, silent: map[byte]bool{}, refuse: map[byte]byte{}, conns: map[net.Conn]bool{}}
 	d.wait.Go(d.serve)
-	t.Cleanup(func() { ln.Close(); d.hangUp(); d.wait.Wait() })
+	t.Cleanup(d.stop)
 	return d
+}
+
+// stop has it vanish; again does nothing.
+func (d *device) stop() {
+	d.ln.Close()
+	d.hangUp()
+	d.wait.Wait()
 }
 
 func (d *device) addr() string { return d.ln.Addr().String() }

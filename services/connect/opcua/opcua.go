@@ -62,8 +62,9 @@ type session struct {
 }
 
 // Run implements connect.Connector. The library repairs a lost connection by
-// itself and moves the subscriptions over, so that what the server has queued
-// meanwhile still comes; only a server that forgot the session ends Run.
+// itself and takes the session up again with its subscriptions, so that what
+// the server has queued meanwhile still comes. A server that forgot the session
+// ends Run: what the library makes anew then has been seen to stay silent.
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	states := make(chan opcua.ConnState, 16)
 	client, err := c.dial(ctx, box, states)
@@ -91,6 +92,7 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 func (s *session) serve(ctx context.Context, sub *subscription, states <-chan opcua.ConnState) error {
 	retry := time.NewTicker(retryNodes)
 	defer retry.Stop()
+	first := s.client.Session()
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,6 +104,9 @@ func (s *session) serve(ctx context.Context, sub *subscription, states <-chan op
 		case state := <-states:
 			switch state {
 			case opcua.Connected:
+				if s.client.Session() != first {
+					return errors.New("the server has forgotten the session")
+				}
 				s.box.Up(sub.summary())
 			case opcua.Closed:
 				return errors.New("the server has closed the connection for good")

@@ -29,6 +29,10 @@ func startPLC(t testing.TB) *plc {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, ln)
+}
+
+func serveOn(t testing.TB, ln net.Listener) *plc {
 	p := &plc{ln: ln, pdu: 240, blocks: map[int][]byte{}, conns: map[net.Conn]bool{}}
 	p.wait.Go(func() {
 		for {
@@ -44,8 +48,21 @@ func startPLC(t testing.TB) *plc {
 			})
 		}
 	})
-	t.Cleanup(func() { ln.Close(); p.hangUp(); p.wait.Wait() })
+	t.Cleanup(p.stop)
 	return p
+}
+
+// stop has it vanish; again does nothing.
+func (p *plc) stop() {
+	p.ln.Close()
+	p.hangUp()
+	p.wait.Wait()
+}
+
+func (p *plc) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.jobs)
 }
 
 func (p *plc) addr() string { return p.ln.Addr().String() }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -21,11 +22,19 @@ type Rule struct {
 	fields [][]string // paths
 	sample uint64     // one of so many of each key; 0 for all
 	window *window
+	newest time.Duration
 }
 
 // New makes a rule of one that site.Parse has found right.
 func New(r site.LinkRule) (*Rule, error) {
 	out := &Rule{sample: uint64(max(r.Sample, 0))}
+	if r.NewestFirst != "" {
+		d, err := time.ParseDuration(r.NewestFirst)
+		if err != nil {
+			return nil, fmt.Errorf("rule %s: newest_first: %w", r.Name, err)
+		}
+		out.newest = d
+	}
 	for _, q := range r.Where {
 		c, err := newCondition(q)
 		if err != nil {
@@ -49,6 +58,10 @@ func New(r site.LinkRule) (*Rule, error) {
 // Windowed is true when the rule carries summaries: records go through
 // Windows, not through Apply.
 func (r *Rule) Windowed() bool { return r.window != nil }
+
+// Newest is how old records may be that go before older ones which wait; 0 if
+// none do.
+func (r *Rule) Newest() time.Duration { return r.newest }
 
 // Plain is true when every record is carried as it is.
 func (r *Rule) Plain() bool {

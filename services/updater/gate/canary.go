@@ -33,7 +33,8 @@ type Canary struct {
 }
 
 // Fly produces one record with acks=all, so that it is on the disk, and
-// consumes it from where it was said to be.
+// consumes it from where it was said to be. A broker that acknowledges and then
+// gives something else is ErrWrong.
 func (c Canary) Fly(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, canaryLimit)
 	defer cancel()
@@ -53,11 +54,14 @@ func (c Canary) Fly(ctx context.Context) error {
 	}
 	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{CanaryTopic: {0: kgo.NewOffset().At(sent.Offset)}})
 	got, err := firstRecord(ctx, cl)
+	var code *kerr.Error
 	switch {
+	case err != nil && ctx.Err() == nil && !errors.As(err, &code):
+		return fmt.Errorf("%w: what it acknowledged at offset %d cannot be read: %v", ErrWrong, sent.Offset, err)
 	case err != nil:
 		return fmt.Errorf("consume what was acknowledged: %w", spoken(ctx, err))
 	case got.Offset != sent.Offset || !bytes.Equal(got.Value, sent.Value):
-		return fmt.Errorf("offset %d was acknowledged with one record, and holds another (at %d)", sent.Offset, got.Offset)
+		return fmt.Errorf("%w: offset %d was acknowledged with one record, and holds another (at %d)", ErrWrong, sent.Offset, got.Offset)
 	}
 	return nil
 }

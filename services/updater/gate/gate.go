@@ -5,6 +5,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,6 +28,7 @@ type Probe interface {
 // Names of checks. A service's and a link's name follow the last two.
 const (
 	CheckServices = "services"
+	CheckModules  = "kernel modules"
 	CheckCanary   = "canary"
 	CheckSource   = "update source"
 	CheckService  = "service "
@@ -46,6 +48,8 @@ type Baseline struct {
 	Services []string  `json:"services"` // that said they were well
 	Links    []string  `json:"links"`    // uplinks that were up
 	Source   bool      `json:"source"`   // an update source answered
+	// Missing are kernel modules that could not be loaded then either.
+	Missing []string `json:"missing_modules,omitempty"`
 }
 
 // Take looks at what works now.
@@ -54,7 +58,7 @@ func Take(ctx context.Context, p Probe) (Baseline, error) {
 	if err != nil {
 		return Baseline{}, err
 	}
-	b := Baseline{Version: box.Version, Time: time.Now().UTC(), Source: p.Source(ctx) == nil}
+	b := Baseline{Version: box.Version, Time: time.Now().UTC(), Source: p.Source(ctx) == nil, Missing: box.MissingModules}
 	for _, s := range box.Services {
 		r, err := p.Report(ctx, s.Name)
 		if err != nil {
@@ -88,6 +92,16 @@ type Gate struct {
 // own deadline.
 const lookLimit = 25 * time.Second
 
+// What makes a trial hopeless, so that it ends at once and not at its limit.
+const (
+	crashLoop   = 5 // restarts, in this boot, of a service that was well before
+	wrongCanary = 2 // looks in a row at which the broker was wrong
+)
+
+// ErrWrong is wrapped by a canary that came back as something else: a broker
+// that is slow may get better, one that lies does not.
+var ErrWrong = errors.New("the broker is wrong")
+
 // Verdict is what a trial came to.
 type Verdict struct {
 	Good   bool
@@ -100,13 +114,13 @@ type Verdict struct {
 // error is only that of ctx.
 func (g *Gate) Run(ctx context.Context) (Verdict, error) {
 	begin, well := time.Now(), time.Time{}
-	restarts := map[string]int{}
+	seen := &memory{restarts: map[string]int{}}
 	last := map[string]string{} // what was wrong in the last look, for the log
 	tick := time.NewTicker(g.Every)
 	defer tick.Stop()
 	for {
 		look, cancel := context.WithTimeout(ctx, lookLimit)
-		checks := g.look(look, restarts)
+		checks := g.look(look, seen)
 		cancel()
 		if ctx.Err() != nil {
 			return Verdict{}, ctx.Err()
@@ -122,6 +136,9 @@ func (g *Gate) Run(ctx context.Context) (Verdict, error) {
 		}
 		if bad < 0 && now.Sub(well) >= g.Settle {
 			return Verdict{Good: true, Checks: checks}, nil
+		}
+		if i := slices.IndexFunc(checks, func(c manifest.Check) bool { return c.Name == seen.hopeless && !c.OK }); i >= 0 {
+			return g.failed(checks, i, last), nil
 		}
 		if now.Sub(begin) >= g.Limit {
 			return g.failed(checks, bad, last), nil
@@ -173,14 +190,23 @@ func (g *Gate) tell(checks []manifest.Check, last map[string]string) {
 	}
 }
 
-// look asks every question once. restarts remembers how often each service
-// had been restarted.
-func (g *Gate) look(ctx context.Context, restarts map[string]int) []manifest.Check {
+// memory is what one look keeps for the next.
+type memory struct {
+	restarts map[string]int // how often each service had been restarted
+	wrong    int            // looks in a row at which the canary was wrong
+	hopeless string         // the check that nothing mends any more
+}
+
+// look asks every question once.
+func (g *Gate) look(ctx context.Context, seen *memory) []manifest.Check {
 	box, err := g.Probe.Box(ctx)
 	if err != nil {
 		return []manifest.Check{{Name: CheckServices, Detail: "init cannot be asked: " + err.Error()}}
 	}
-	checks := []manifest.Check{servicesReady(box, restarts)}
+	checks := []manifest.Check{servicesReady(box, seen.restarts)}
+	if why := g.givenUp(box); why != "" {
+		checks[0], seen.hopeless = manifest.Check{Name: CheckServices, Detail: why}, CheckServices
+	}
 	add := func(name string, err error) {
 		c := manifest.Check{Name: name, OK: err == nil}
 		if err != nil {
@@ -188,7 +214,17 @@ func (g *Gate) look(ctx context.Context, restarts map[string]int) []manifest.Che
 		}
 		checks = append(checks, c)
 	}
-	add(CheckCanary, g.Probe.Canary(ctx))
+	if err := g.modules(box); err != nil {
+		add(CheckModules, err)
+		seen.hopeless = CheckModules
+	}
+	canary := g.Probe.Canary(ctx)
+	add(CheckCanary, canary)
+	if seen.wrong++; !errors.Is(canary, ErrWrong) {
+		seen.wrong = 0
+	} else if seen.wrong >= wrongCanary {
+		seen.hopeless = CheckCanary
+	}
 	links := map[string]manifest.Link{}
 	for _, s := range box.Services {
 		r, err := g.Probe.Report(ctx, s.Name)
@@ -245,4 +281,38 @@ func servicesReady(box manifest.Box, restarts map[string]int) manifest.Check {
 		bad = []string{"init declares no service"}
 	}
 	return manifest.Check{Name: CheckServices, OK: len(bad) == 0, Detail: strings.Join(bad, "; ")}
+}
+
+// givenUp names a service that was well before the update and will not be any
+// more: its supervisor has given up on it, or it falls over and over.
+func (g *Gate) givenUp(box manifest.Box) string {
+	for _, s := range box.Services {
+		switch {
+		case !slices.Contains(g.Baseline.Services, s.Name):
+		case s.State == serviceFailed:
+			return s.Name + " has failed for good (last exit: " + s.LastExit + ")"
+		case s.Restarts >= crashLoop:
+			return fmt.Sprintf("%s crashes again and again: restarted %d times since the boot (last exit: %s)", s.Name, s.Restarts, s.LastExit)
+		}
+	}
+	return ""
+}
+
+// serviceFailed is the state of a service that is not started again
+// (init/supervise).
+const serviceFailed = "failed"
+
+// modules is about drivers that this version could not load and the one before
+// could. A box of which nothing is remembered gets the benefit of the doubt.
+func (g *Gate) modules(box manifest.Box) error {
+	var lost []string
+	for _, m := range box.MissingModules {
+		if g.Baseline.Version != "" && !slices.Contains(g.Baseline.Missing, m) {
+			lost = append(lost, m)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("could be loaded before the update, and cannot now: %s", strings.Join(lost, ", "))
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ type world struct {
 	services             []manifest.Service
 	reports              map[string]manifest.Report
 	canary, source, init error
+	missing              []string
 	change               func(w *world, after time.Duration)
 }
 
@@ -33,7 +35,8 @@ func (w *world) now() *world {
 }
 
 func (w *world) Box(context.Context) (manifest.Box, error) {
-	return manifest.Box{Version: "1.0", Services: w.now().services}, w.init
+	w.now()
+	return manifest.Box{Version: "1.0", Services: w.services, MissingModules: w.missing}, w.init
 }
 
 func (w *world) Report(_ context.Context, name string) (manifest.Report, error) {
@@ -74,9 +77,10 @@ func TestGate(t *testing.T) {
 		{"a service that never gets ready", nil, func(w *world, _ time.Duration) {
 			w.services[1] = manifest.Service{Name: "mqtt", State: "backoff", LastExit: "exit status 70"}
 		}, CheckServices, "mqtt is not ready (backoff, last exit: exit status 70)"},
-		{"a crash loop that is ready at every look", nil, func(w *world, after time.Duration) {
-			w.services[1].Restarts = int(after / (20 * time.Second))
-		}, CheckServices, "mqtt was restarted"},
+		{"a service that falls at times", nil, func(w *world, after time.Duration) {
+			w.services[1].Restarts = min(crashLoop-1, int(after/(50*time.Second)))
+		}, "", ""},
+		{"a driver was missing before", func(w *world) { w.missing = []string{"foo"} }, func(w *world, _ time.Duration) { w.missing = []string{"foo"} }, "", ""},
 		{"a broker that answers wrongly", nil, func(w *world, _ time.Duration) { w.canary = errors.New("offset 3 holds another") }, CheckCanary, "offset 3 holds another"},
 		{"a connector that worked", nil, func(w *world, _ time.Duration) {
 			w.reports["mqtt"] = manifest.Report{Summary: "cannot reach the broker"}
@@ -133,6 +137,46 @@ func TestGate(t *testing.T) {
 					t.Errorf("got good %v, check %q, reason %q; want check %q, reason %q", v.Good, v.Check, v.Reason, tt.check, tt.reason)
 				}
 				if v.Good && took < time.Minute || !v.Good && took < 10*time.Minute || took > 11*time.Minute {
+					t.Errorf("decided after %s", took)
+				}
+			})
+		})
+	}
+}
+
+// TestHopeless: what nothing mends ends a trial long before its limit.
+func TestHopeless(t *testing.T) {
+	tests := []struct {
+		name          string
+		now           func(w *world, after time.Duration)
+		check, reason string
+	}{
+		{"a crash loop that is ready at every look", func(w *world, after time.Duration) {
+			w.services[1] = manifest.Service{Name: "mqtt", State: "running", Ready: true, Restarts: int(after / (20 * time.Second)), LastExit: "exit status 70"}
+		}, CheckServices, "mqtt crashes again and again: restarted 5 times since the boot (last exit: exit status 70)"},
+		{"a service that has failed for good", func(w *world, _ time.Duration) {
+			w.services[1] = manifest.Service{Name: "mqtt", State: "failed", LastExit: "exit status 2"}
+		}, CheckServices, "mqtt has failed for good (last exit: exit status 2)"},
+		{"a broker that lies", func(w *world, _ time.Duration) {
+			w.canary = fmt.Errorf("%w: offset 3 holds another", ErrWrong)
+		}, CheckCanary, "the broker is wrong: offset 3 holds another"},
+		{"a driver is gone", func(w *world, _ time.Duration) { w.missing = []string{"virtio_net"} }, CheckModules, "cannot now: virtio_net"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base, err := Take(t.Context(), good())
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := good()
+				w.change = tt.now
+				g := &Gate{Probe: w, Baseline: base, Settle: time.Minute, Limit: 10 * time.Minute, Every: 3 * time.Second, Log: slog.New(slog.DiscardHandler)}
+				v, err := g.Run(t.Context())
+				if err != nil || v.Good || v.Check != tt.check || !strings.Contains(v.Reason, tt.reason) {
+					t.Errorf("got %+v, %v; want check %q, reason %q", v, err, tt.check, tt.reason)
+				}
+				if took := time.Since(w.begin); took > 2*time.Minute {
 					t.Errorf("decided after %s", took)
 				}
 			})

@@ -1,0 +1,97 @@
+package s7
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/connect/connecttest"
+	"github.com/waysideos/wayside/services/site"
+)
+
+// suiteDevice has one word, and says when it was asked for.
+type suiteDevice struct {
+	t    *testing.T
+	addr string
+
+	mu    sync.Mutex
+	d     *plc
+	value uint16
+	fault connecttest.Fault
+}
+
+func (s *suiteDevice) Start() {
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	d := serveOn(s.t, ln)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.set(func() { d.blocks[10] = []byte{byte(s.value >> 8), byte(s.value)} })
+	s.d = d
+}
+
+func (s *suiteDevice) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.d != nil {
+		s.d.stop()
+		s.d = nil
+	}
+}
+
+// Emit returns when the device was asked for the value, if it is well.
+func (s *suiteDevice) Emit(value int64) error {
+	s.mu.Lock()
+	d, well := s.d, s.fault == connecttest.Well
+	s.value = uint16(value)
+	s.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	before := 0
+	d.set(func() { d.blocks[10] = []byte{byte(value >> 8), byte(value)}; before = len(d.jobs) })
+	for end := time.Now().Add(20 * time.Second); well && d.asked() < before+2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("the value was not asked for")
+		}
+	}
+	return nil
+}
+
+func (s *suiteDevice) Do(f connecttest.Fault) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+	s.d.set(func() {
+		s.d.silent, s.d.mangle = f == connecttest.Slow, nil
+		if f == connecttest.Malformed {
+			s.d.mangle = func(b []byte) []byte { b[24] = 77; return b }
+		}
+	})
+	return true
+}
+
+func TestSuite(t *testing.T) {
+	connecttest.Run(t, connecttest.Case{
+		Protocol: "s7", Polled: true, Readings: true,
+		New: func(t *testing.T, _ string) (string, connecttest.Device) {
+			s := &suiteDevice{t: t, addr: connecttest.FreeAddress(t), value: 0xffff} // -1, which is no value of the suite
+			return fmt.Sprintf(`name: dev
+address: %s
+every: 10ms
+timeout: 1s
+points:
+  - {name: value, address: "DB10.DBW0 INT", report: {changes: true}}
+`, s.addr), s
+		},
+		Make: func(p *site.Profile) (connect.Connector, error) { return New(p.Connect.S7[0]) },
+		Cannot: map[string]string{
+			"flood": "a device that is asked cannot say more than it is asked for",
+		},
+	})
+}

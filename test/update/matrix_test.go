@@ -1,0 +1,236 @@
+package update
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/init/fat"
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/test/harness"
+)
+
+var matrix = flag.Bool("matrix", false, "all faults in virtual machines, one after the other, and not only a sample")
+
+// fault is what strikes a new version, and what must come of it.
+type fault struct {
+	name  string
+	item  string // of the hypervisor's table, for the new version alone
+	word  string
+	check string // that fails it
+	why   string // part of the reason
+	blame string // "" is the version
+}
+
+// items are for the machine's table.
+func (f fault) items(version string) map[string]string {
+	if f.item == "" {
+		return nil
+	}
+	return map[string]string{"opt/io.wayside/test." + f.item: f.word + "@" + version}
+}
+
+// early are faults that are certain before the trial's limit.
+var early = []fault{
+	{"a service crashes again and again", "service", "mqtt:crashloop", "services", "mqtt crashes again and again", ""},
+	{"the broker answers wrongly", "service", "broker:lie", "canary", "the broker is wrong", ""},
+	{"a kernel module is missing", "without", "virtio_rng", "kernel modules", "cannot now: virtio_rng", ""},
+	{"the updater crashes", "service", "updater:crashloop", "init", "the updater, which was to judge this version, does not stay up", ""},
+}
+
+// late are faults of which only the trial's limit, or the loader, makes an end.
+var late = []fault{
+	{"the network is configured wrongly", "network", "192.0.2.7/24", "update source", "10.0.2.2", ""},
+	{"PID 1 hangs", "hang", "main-loop", "boot", "its boots ended without a word", ""},
+	{"the update source is lost for the whole trial", "", "", "update source", "10.0.2.2", "world"},
+}
+
+// fails has the box try a version that a fault strikes, and waits until it is
+// back on the old one and says why.
+func (u *updates) fails(version, old string, f fault) {
+	u.t.Helper()
+	begin := time.Now()
+	u.verb("refresh")
+	u.verb("prepare")
+	u.verb("activate")
+	if f.blame == "world" {
+		u.site.as("", hangUp)
+		defer u.site.as("", nil)
+	}
+	u.verb("reboot")
+	var last manifest.Outcome
+	harness.Eventually(u.t, 3*harness.BootTime, version+" is given up", func(context.Context) error {
+		s, err := u.state()
+		switch {
+		case err != nil:
+			return err
+		case s.Last != nil && s.Last.Version == version && s.Last.Committed:
+			u.t.Fatalf("%s: the version was kept: %+v", f.name, s.Last)
+		case s.Last == nil || s.Last.Version != version || s.Running != old:
+			return fmt.Errorf("runs %s, phase %s", s.Running, s.Phase)
+		case s.Blame != cmp.Or(f.blame, "version"):
+			return fmt.Errorf("blames %q", s.Blame)
+		}
+		last = *s.Last
+		return nil
+	})
+	if last.Check != f.check || !strings.Contains(last.Reason, f.why) {
+		u.t.Errorf("%s: the box says %s: %s; want %s: %s", f.name, last.Check, last.Reason, f.check, f.why)
+	}
+	u.t.Logf("%-46s %3.0f s  %s: %s", f.name, time.Since(begin).Seconds(), last.Check, last.Reason)
+}
+
+// hangUp answers nobody.
+func hangUp(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
+
+// TestFaultMatrix strikes the new version with one fault after the other. Each
+// time the box ends on the old version, with all records, and the right reason.
+// In the end it goes to the newest release, past those in between.
+func TestFaultMatrix(t *testing.T) {
+	harness.NeedVM(t)
+	if !*matrix {
+		t.Skip("takes a quarter of an hour: run make test-updates")
+	}
+	one, two, four := build(t, "0.1.0", 10), build(t, "0.2.0", 20), build(t, "0.4.0", 40)
+	u := newUpdates(t, one)
+	u.publish(two)
+	records := 0
+	session := func(items map[string]string, do func()) {
+		t.Helper()
+		u.start(items, longAgo)
+		u.runs("0.1.0")
+		u.write(&records)
+		do()
+		u.write(&records)
+		u.PowerOff()
+		u.check()
+	}
+	free := u.fillData()
+	u.start(nil, longAgo)
+	u.runs("0.1.0")
+	u.refuses("the disk is full", "refresh", "no space left on device")
+	u.PowerOff()
+	free()
+	free = u.fillBootPartition()
+	session(nil, func() {
+		u.verb("refresh")
+		u.verb("prepare")
+		u.refuses("the boot partition is full", "activate", "boot partition full")
+	})
+	free()
+	for i, f := range slices.Concat(early, late) {
+		session(f.items("0.2.0"), func() {
+			if i > 0 {
+				u.verb("retry")
+			}
+			u.fails("0.2.0", "0.1.0", f)
+		})
+	}
+	u.start(nil, longAgo)
+	u.runs("0.1.0")
+	u.publish(build(t, "0.3.0", 30))
+	u.publish(four)
+	u.take("0.4.0")
+	u.write(&records)
+	if got := len(harness.ReadAll(t, u.Addr("kafka"), loadTopic)); got != records {
+		t.Errorf("%d records are there, %d were acknowledged", got, records)
+	}
+	u.PowerOff()
+	u.check()
+}
+
+// write produces some records and counts those that were acknowledged.
+func (u *updates) write(n *int) {
+	u.t.Helper()
+	cl := harness.Client(u.t, u.Addr("kafka"), kgo.DefaultProduceTopic(loadTopic))
+	defer cl.Close()
+	for range 20 {
+		if err := cl.ProduceSync(u.t.Context(), kgo.StringRecord("x")).FirstErr(); err != nil {
+			u.t.Fatal(err)
+		}
+		*n++
+	}
+}
+
+// refuses wants a verb to be refused, and the box to say why.
+func (u *updates) refuses(name, verb, why string) {
+	u.t.Helper()
+	out, err := harness.Command(u.t, "box", "update", verb, "--box", "http://"+u.Addr("console"), "--token-file", u.token).CombinedOutput()
+	s, statusErr := u.state()
+	if err == nil || statusErr != nil || !strings.Contains(s.Problem, why) || s.Running != "0.1.0" {
+		u.t.Errorf("%s: %s says %s and the box %+v, %v; want %q", name, verb, out, s, statusErr, why)
+	}
+	u.t.Logf("%-46s        %s", name, s.Problem)
+}
+
+// fillData has the data partition of a box that is off leave no room but to
+// root, until free.
+func (u *updates) fillData() (free func()) {
+	p := harness.OpenPartition(u.t, u.disk, layout.Data)
+	super := make([]byte, 1024)
+	if _, err := p.ReadAt(super, 1024); err != nil {
+		u.t.Fatal(err)
+	}
+	reserve := func(blocks uint32) {
+		// s_r_blocks_count_lo; s_checksum is the CRC-32C of all before it,
+		// without the final inversion.
+		binary.LittleEndian.PutUint32(super[8:], blocks)
+		sum := ^crc32.Checksum(super[:1020], crc32.MakeTable(crc32.Castagnoli))
+		binary.LittleEndian.PutUint32(super[1020:], sum)
+		if _, err := p.WriteAt(super, 1024); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+	was := binary.LittleEndian.Uint32(super[8:])
+	reserve(binary.LittleEndian.Uint32(super[4:])) // all there are
+	return func() {
+		if _, err := p.ReadAt(super, 1024); err != nil {
+			u.t.Fatal(err)
+		}
+		reserve(was)
+	}
+}
+
+// fillBootPartition leaves no room for a kernel image, until free.
+func (u *updates) fillBootPartition() (free func()) {
+	p := harness.OpenPartition(u.t, u.disk, layout.ESP)
+	open := func() *fat.Volume {
+		v, err := fat.Open(atRest{p}, p.Info.Size)
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		return v
+	}
+	const name = "holidays.avi"
+	size := open().Free() - 8<<20
+	zeros := io.LimitReader(nothing{}, size)
+	if err := open().Create("/", name, zeros, size, time.Unix(1_800_000_000, 0)); err != nil {
+		u.t.Fatal(err)
+	}
+	return func() {
+		if err := open().Remove("/", name); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
+
+// atRest is a partition of a disk that is not in use.
+type atRest struct{ harness.Partition }
+
+func (atRest) Sync() error { return nil }
+
+type nothing struct{}
+
+func (nothing) Read(p []byte) (int, error) { clear(p); return len(p), nil }
