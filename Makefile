@@ -13,7 +13,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
+VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/connect -e /test/replication)
 
 .PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates clean
 
