@@ -13,9 +13,9 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/replication)
+VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/connect -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator clients soak soak-links test-updates clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ build: $(WAYSIDE) ## build the image of the generic x86 board into out/
 
 test: $(WAYSIDE) ## unit tests, then the promises in virtual machines
 	@$(WAYSIDE) host setup --for test
-	@$(MAKE) --no-print-directory check unit clients vm
+	@$(MAKE) --no-print-directory check unit clients connectors vm
 	@$(MAKE) --no-print-directory vm-short BOARD=qemu-arm64
 
 check: ## formatting, vet, also for macOS
@@ -52,7 +52,7 @@ connectors: ## connectors against servers and clients that others wrote
 	@WAYSIDE_CONNECT=1 $(GO) test -p 1 -count 1 -timeout 10m -v ./test/connect
 
 vm: ## what an outsider may rely on, in virtual machines
-	@WAYSIDE_VM=1 $(GO) test -p 1 -count 1 -timeout 45m -v $(VM_PACKAGES)
+	@WAYSIDE_VM=1 $(GO) test -p 2 -count 1 -timeout 45m -v $(VM_PACKAGES)
 
 # What each other board shows on each run: it boots, an update that fails falls
 # back, and the broker takes and gives records.
@@ -65,6 +65,9 @@ test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board: BOARD
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)
+
+bench-connect: ## measure connectors beside their peers, writes docs/benchmarks-connect.md
+	@$(GO) test ./test/connect -run 'TestBench' -count 1 -timeout 30m -v -bench-connect
 
 bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
 	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 60m -v -bench-delta

@@ -64,6 +64,7 @@ var hostTools = []hostTool{
 	},
 	{name: "mvn", packages: []string{"maven"}, test: true},
 	{name: "python3", packages: []string{"python3-venv"}, test: true},
+	{name: "protoc", packages: []string{"protobuf-compiler"}, test: true},
 	{name: "sshd", packages: []string{"openssh-server"}, test: true},
 	{name: "rsyslogd", packages: []string{"rsyslog"}, test: true},
 	{name: "logger", packages: []string{"bsdutils"}, test: true},

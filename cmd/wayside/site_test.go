@@ -32,6 +32,7 @@ func TestSiteCheck(t *testing.T) {
 		{"gone", []string{"check", gone}, true, "", gone + ":1:1: cannot be read: no such file or directory\n"},
 		{"good json", []string{"check", "--json", good}, false, "[]\n", ""},
 		{"show bad", []string{"show", bad}, true, "", badLines},
+		{"examples", []string{"check", "--json", "../../examples/shop.yaml", "../../examples/plant.yaml"}, false, "[]\n", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

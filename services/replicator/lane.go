@@ -126,7 +126,7 @@ func (n *lane) read(ctx context.Context) {
 func (n *lane) poll(ctx context.Context, fetch func() kgo.Fetches) {
 	for ctx.Err() == nil {
 		lot := fetch()
-		if lot.Empty() {
+		if lot.Empty() && lot.Err() == nil {
 			continue
 		}
 		n.in <- lot

@@ -16,10 +16,17 @@ type rules struct {
 	hidden string   // a topic that no pattern matches
 }
 
-// match reports whether a topic is carried. A pattern matches neither the
-// broker's own topics (__consumer_offsets) nor those of links; a name may.
+// internal begin the names of topics that are nobody's records: the broker's
+// own (__consumer_offsets), those of links, and the state of connectors.
+var internal = []string{"__", ownTopics, "wayside-connect.", "wayside-mqtt"}
+
+// match reports whether a topic is carried. A pattern matches no internal
+// topic; a name may.
 func (r rules) match(topic string) bool {
-	hidden := strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ownTopics) || topic == r.hidden
+	hidden := topic == r.hidden
+	for _, prefix := range internal {
+		hidden = hidden || strings.HasPrefix(topic, prefix)
+	}
 	for _, want := range r.topics {
 		if want == topic || matches(want, topic) && !hidden {
 			return true

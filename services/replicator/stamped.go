@@ -158,9 +158,16 @@ func (s *stamper) produce(ctx context.Context, leader int32, requests [][]parcel
 			defer mu.Unlock()
 			failed = errors.Join(failed, err)
 		})
-		select {
-		case <-req.written:
-		case <-answered:
+		// A broker that knows nothing of this producer takes a batch whatever its
+		// sequence. A transaction takes back what was taken behind a refused
+		// batch; without one, nothing may be on its way behind another.
+		if s.l.ledger.exact {
+			select {
+			case <-req.written:
+			case <-answered:
+			}
+		} else {
+			<-answered
 		}
 		mu.Lock()
 		stop := failed != nil
@@ -198,7 +205,7 @@ func (s *stamper) request(parcels []parcel) *kmsg.ProduceRequest {
 }
 
 // answered notes what became of each batch. The error is about all.
-func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) error {
+func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) (refused error) {
 	type answer struct {
 		err  error
 		base int64
@@ -215,8 +222,11 @@ func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) error {
 			return fmt.Errorf("the destination says nothing of %s/%d", one.p.to, one.p.num)
 		}
 		s.l.delivered(one, a.base, a.err)
+		if a.err != nil && !s.l.ledger.exact {
+			refused = fmt.Errorf("%s/%d is refused, and nothing is sent behind it: %v", one.p.to, one.p.num, a.err)
+		}
 	}
-	return nil
+	return refused
 }
 
 // undelivered notes that what has no answer yet will have none.

@@ -2,10 +2,14 @@ package connect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,6 +35,7 @@ connect:
 			"--run-dir", t.TempDir(), "--site", profile(t, in))
 	}
 	box := serve()
+	until(t, "the box to listen", func() bool { return takesDatagrams(t, udp) })
 	socket := filepath.Join(dir, "log")
 	conf := filepath.Join(dir, "rsyslog.conf")
 	write(t, conf, fmt.Sprintf(`
@@ -45,7 +50,7 @@ action(type="omfwd" target="127.0.0.1" port="%[4]s" protocol="tcp" TCP_Framing="
 	say := func(text string) {
 		t.Helper()
 		until(t, "rsyslog to take a message", func() bool {
-			return exec.Command(logger, "-u", socket, "-p", "local4.err", "-t", "press", text).Run() == nil
+			return exec.Command(logger, "--socket-errors=on", "-u", socket, "-p", "local4.err", "-t", "press", text).Run() == nil
 		})
 	}
 	type line struct{ Facility, Severity, App, Message string }
@@ -74,4 +79,19 @@ action(type="omfwd" target="127.0.0.1" port="%[4]s" protocol="tcp" TCP_Framing="
 		output(t, logger, form, "-n", "127.0.0.1", "-P", port(t, udp), "-d", "-p", "local4.err", "-t", "press", "by logger "+form)
 		await("udp", "by logger "+form)
 	}
+}
+
+// takesDatagrams is false while nobody listens at an address of this machine:
+// an empty datagram comes back as an error.
+func takesDatagrams(t testing.TB, addr string) bool {
+	t.Helper()
+	conn, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = conn.Write(nil)
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_, err = conn.Read(make([]byte, 1))
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -77,7 +77,8 @@ func TestPlant(t *testing.T) {
 	wantAtCentre(t, kafka, "shop.press", `"value":4711`)
 	wantAtCentre(t, kafka, "shop.line", `"point":"speed","value":12.5`)
 
-	cl := kafka.Client(kgo.AllowAutoTopicCreation())
+	harness.CreateTopic(t, kafka.HostAddr, "press.commands", 1)
+	cl := kafka.Client()
 	command := &kgo.Record{Topic: "press.commands", Value: []byte(`{"id":"c1","point":"setpoint","value":250}`)}
 	harness.Eventually(t, time.Minute, "the centre takes the command", func(ctx context.Context) error {
 		return cl.ProduceSync(ctx, command).FirstErr()

@@ -68,21 +68,29 @@ type server struct {
 // Run implements connect.Connector.
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: room{max: maxBodies}}
-	var err error
-	s.kafka, err = box.Client(
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
-		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
-	if err != nil {
-		return err
+	if len(c.cfg.Topics) > 0 {
+		if err := s.open(); err != nil {
+			return err
+		}
+		defer s.kafka.Close()
 	}
-	defer s.kafka.Close()
-	s.adm = kadm.NewClient(s.kafka)
 	ln, err := box.Listen(c.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", c.cfg.Listen, err)
 	}
 	defer s.consumers.close()
 	return s.serve(ctx, ln)
+}
+
+// open makes the client of the REST interface; posts need none.
+func (s *server) open() (err error) {
+	s.kafka, err = s.box.Client(
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
+		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
+	if err == nil {
+		s.adm = kadm.NewClient(s.kafka)
+	}
+	return err
 }
 
 func (s *server) serve(ctx context.Context, ln net.Listener) error {

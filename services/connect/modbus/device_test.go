@@ -91,7 +91,7 @@ func (d *device) asked() int {
 	return len(d.requests)
 }
 
-func (d *device) exchange(conn net.Conn) error {
+func (d *device) exchange(conn io.ReadWriter) error {
 	head := make([]byte, 8) // MBAP and function, or unit, PDU's first five bytes, and CRC
 	if _, err := io.ReadFull(conn, head); err != nil {
 		return err

@@ -171,6 +171,19 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
+// TestOtherSize: a well-formed answer of another size than was asked for is
+// none.
+func TestOtherSize(t *testing.T) {
+	p := &plc{blocks: map[int][]byte{1: {1, 2, 3, 4}}}
+	asked := []item{{area: site.S7DB, db: 1, size: 4, bit: -1}}
+	for _, size := range []int{1, 2, 3} {
+		b := p.answer(readJob(7, []item{{area: site.S7DB, db: 1, size: size, bit: -1}}))
+		if rs, err := readAnswer(b, 7, asked); err == nil {
+			t.Errorf("%d bytes for 4: %v", size, rs)
+		}
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	items := []item{{area: site.S7DB, db: 1, size: 3, bit: -1}, {area: site.S7DB, db: 2, size: 2, bit: -1}, {area: site.S7DB, db: 3, size: 1, bit: -1}}
 	p := &plc{blocks: map[int][]byte{1: {1, 2, 3, 4}, 2: {5, 6}}}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	gosyslog "github.com/leodido/go-syslog/v4"
 	"github.com/leodido/go-syslog/v4/auto"
@@ -112,10 +111,16 @@ func (m *message) base(b *gosyslog.Base) {
 		}
 		return strings.ToValidUTF8(*s, "\uFFFD")
 	}
-	m.Hostname, m.App, m.Process, m.ID, m.Message = text(b.Hostname), text(b.Appname), text(b.ProcID), text(b.MsgID), text(b.Message)
+	m.Hostname, m.App, m.Process, m.ID, m.Message = text(b.Hostname), text(b.Appname), text(b.ProcID), text(b.MsgID), plain(text(b.Message))
 	if b.Priority != nil {
 		m.priority(int(*b.Priority))
 	}
+}
+
+// plain is a text without what is of the wire: the mark of UTF-8 (RFC 5424,
+// 6.4), the space that rsyslog puts before every message, and a line's end.
+func plain(s string) string {
+	return strings.TrimRight(strings.TrimPrefix(strings.TrimPrefix(s, "\ufeff"), " "), "\r\n\x00")
 }
 
 func (m *message) priority(n int) {
@@ -138,8 +143,8 @@ func (m *message) unparsed(b []byte) bool {
 		return false
 	}
 	m.priority(int(n))
-	m.Message, m.Unparsed = strings.ToValidUTF8(rest, "\uFFFD"), true
-	return utf8.ValidString(m.Message)
+	m.Message, m.Unparsed = plain(strings.ToValidUTF8(rest, "\uFFFD")), true
+	return true
 }
 
 // host is an address without its port.

@@ -28,7 +28,7 @@ func TestMessages(t *testing.T) {
 	}
 	year := time.Now().Year() // the library takes the clock's, not ours
 	tests := map[string]message{
-		`<165>1 2026-10-11T22:14:15.003Z sw1.example.com evntslog 812 ID47 [exampleSDID@32473 iut="3" eventID="1011"] link is up`: {
+		`<165>1 2026-10-11T22:14:15.003Z sw1.example.com evntslog 812 ID47 [exampleSDID@32473 iut="3" eventID="1011"] ` + "\ufeff link is up\n": {
 			Facility: "local4", Severity: "notice", Time: "2026-10-11T22:14:15.003Z", Hostname: "sw1.example.com", App: "evntslog", Process: "812", ID: "ID47",
 			StructuredData: map[string]map[string]string{"exampleSDID@32473": {"iut": "3", "eventID": "1011"}}, Message: "link is up",
 		},
