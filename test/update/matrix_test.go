@@ -29,7 +29,7 @@ type fault struct {
 	name  string
 	item  string // of the hypervisor's table, for the new version alone
 	word  string
-	check string // that fails it
+	check string // that fails it, "" for any
 	why   string // part of the reason
 	blame string // "" is the version
 }
@@ -47,7 +47,8 @@ var early = []fault{
 	{"a service crashes again and again", "service", "mqtt:crashloop", "services", "mqtt crashes again and again", ""},
 	{"the broker answers wrongly", "service", "broker:lie", "canary", "the broker is wrong", ""},
 	{"a kernel module is missing", "without", "virtio_rng", "kernel modules", "cannot now: virtio_rng", ""},
-	{"the updater crashes", "service", "updater:crashloop", "init", "the updater, which was to judge this version, does not stay up", ""},
+	// Init or the updater itself, between two crashes, is the first to say so.
+	{"the updater crashes", "service", "updater:crashloop", "", "updater", ""},
 }
 
 // late are faults of which only the trial's limit, or the loader, makes an end.
@@ -86,7 +87,7 @@ func (u *updates) fails(version, old string, f fault) {
 		last = *s.Last
 		return nil
 	})
-	if last.Check != f.check || !strings.Contains(last.Reason, f.why) {
+	if f.check != "" && last.Check != f.check || !strings.Contains(last.Reason, f.why) {
 		u.t.Errorf("%s: the box says %s: %s; want %s: %s", f.name, last.Check, last.Reason, f.check, f.why)
 	}
 	u.t.Logf("%-46s %3.0f s  %s: %s", f.name, time.Since(begin).Seconds(), last.Check, last.Reason)
