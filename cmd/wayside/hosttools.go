@@ -37,6 +37,7 @@ var hostTools = []hostTool{
 	{name: "mosquitto_sub", packages: []string{"mosquitto-clients"}, test: true},
 	{name: "mosquitto", packages: []string{"mosquitto"}, test: true},
 	{name: "mosquitto_passwd", packages: []string{"mosquitto"}, test: true},
+	{name: "curl", packages: []string{"curl"}, test: true},
 	{name: "bmaptool", packages: []string{"bmap-tools"}, test: true},
 	{name: "sgdisk", packages: []string{"gdisk"}, test: true},
 	{name: "fsck.vfat", packages: []string{"dosfstools"}, test: true},
