@@ -187,9 +187,6 @@ func (l *link) settle(ctx context.Context, ps []*partition) bool {
 			failed = append(failed, p)
 		default:
 			fatal = cmp.Or(fatal, l.ledger.why(p.lot.err))
-			if p.whole && !l.ledger.exact { // what has arrived all the same is counted when it begins anew
-				failed = append(failed, p)
-			}
 		}
 	}
 	if !l.ledger.exact || fatal == nil && len(failed)+len(refused) == 0 {

@@ -21,7 +21,10 @@ type destKey struct {
 	num   int32
 }
 
-// stamper produces whole batches as the producer that the link's client is.
+// stamper produces whole batches as the producer that the link's client is,
+// in its transactions: a broker that knows nothing of a producer takes a batch
+// whatever its sequence, and only a transaction takes back what was taken
+// behind a refused one. So profiles ask for exactly once with kept batches.
 // Nothing is sent twice: whatever fails, the transaction is given up and a new
 // producer begins, which is the link's way in any case.
 type stamper struct {
@@ -75,17 +78,15 @@ func (s *stamper) send(ctx context.Context, all []parcel) error {
 	if err := s.findLeaders(ctx, all); err != nil {
 		return err
 	}
-	if s.l.ledger.exact {
-		if err := s.join(ctx, all); err != nil {
-			return err
-		}
+	if err := s.join(ctx, all); err != nil {
+		return err
 	}
 	of := map[int32][][]parcel{} // by leader, requests of at most one batch a partition
 	depth := map[destKey]int{}
 	for _, one := range all {
 		k := destKey{one.p.to, one.p.num}
 		n := int32(one.b.Records())
-		one.b.Stamp(s.id, s.epoch, s.sequence[k], s.l.ledger.exact)
+		one.b.Stamp(s.id, s.epoch, s.sequence[k])
 		s.sequence[k] = (s.sequence[k] + n) & math.MaxInt32
 		at := s.leaders[k]
 		if depth[k] == len(of[at]) {
@@ -158,16 +159,9 @@ func (s *stamper) produce(ctx context.Context, leader int32, requests [][]parcel
 			defer mu.Unlock()
 			failed = errors.Join(failed, err)
 		})
-		// A broker that knows nothing of this producer takes a batch whatever its
-		// sequence. A transaction takes back what was taken behind a refused
-		// batch; without one, nothing may be on its way behind another.
-		if s.l.ledger.exact {
-			select {
-			case <-req.written:
-			case <-answered:
-			}
-		} else {
-			<-answered
+		select {
+		case <-req.written:
+		case <-answered:
 		}
 		mu.Lock()
 		stop := failed != nil
@@ -183,10 +177,8 @@ func (s *stamper) produce(ctx context.Context, leader int32, requests [][]parcel
 func (s *stamper) request(parcels []parcel) *kmsg.ProduceRequest {
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis = -1, 30_000
-	if s.l.ledger.exact {
-		id := s.l.txnID()
-		req.TransactionID = &id
-	}
+	id := s.l.txnID()
+	req.TransactionID = &id
 	at := map[string]int{}
 	for _, one := range parcels {
 		i, ok := at[one.p.to]
@@ -205,7 +197,7 @@ func (s *stamper) request(parcels []parcel) *kmsg.ProduceRequest {
 }
 
 // answered notes what became of each batch. The error is about all.
-func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) (refused error) {
+func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) error {
 	type answer struct {
 		err  error
 		base int64
@@ -222,11 +214,8 @@ func (s *stamper) answered(parcels []parcel, got *kmsg.ProduceResponse) (refused
 			return fmt.Errorf("the destination says nothing of %s/%d", one.p.to, one.p.num)
 		}
 		s.l.delivered(one, a.base, a.err)
-		if a.err != nil && !s.l.ledger.exact {
-			refused = fmt.Errorf("%s/%d is refused, and nothing is sent behind it: %v", one.p.to, one.p.num, a.err)
-		}
 	}
-	return refused
+	return nil
 }
 
 // undelivered notes that what has no answer yet will have none.

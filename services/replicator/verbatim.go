@@ -25,7 +25,7 @@ import (
 
 // verbatim says whether a lane carries batches.
 func (l *link) verbatim(n *lane) bool {
-	return l.cfg.Compression == site.KeepBatches && !l.down && n.rule.Plain() && n.newest == nil && n.first == nil
+	return l.cfg.Compression == site.KeepBatches && l.cfg.Guarantee == site.ExactlyOnce && !l.down && n.rule.Plain() && n.newest == nil && n.first == nil
 }
 
 // batches has a lane read whole batches. The loop changes at while the

@@ -44,7 +44,7 @@ func stored(t *testing.T, addrs []string, topic string) (all []batch.Batch) {
 
 func keep(src []string, dst ...string) Config {
 	cfg := config(src, dst...)
-	cfg.Links[0].Compression = site.KeepBatches
+	cfg.Links[0].Compression, cfg.Links[0].Guarantee = site.KeepBatches, site.ExactlyOnce
 	return cfg
 }
 
@@ -52,51 +52,43 @@ func keep(src []string, dst ...string) Config {
 // produced them; those of a transaction that was given up do not.
 func TestBatchesAreKept(t *testing.T) {
 	t.Parallel()
-	for _, promise := range []string{exactlyOnce, atLeastOnce} {
-		t.Run(promise, func(t *testing.T) {
-			t.Parallel()
-			src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
-			if promise == atLeastOnce {
-				noTransactions(dst)
-			}
-			n := 0
-			put := func(cl *kgo.Client, count int) {
-				for range count {
-					cl.Produce(t.Context(), &kgo.Record{Topic: "sensors", Key: []byte("k"), Value: []byte(strconv.Itoa(n)), Timestamp: time.UnixMilli(1_700_000_000_000 + int64(n))}, nil)
-					n++
-				}
-				if err := cl.Flush(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
-				put(client(t, src.ListenAddrs(), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(50*time.Millisecond)), 100)
-			}
-			txn := client(t, src.ListenAddrs(), kgo.TransactionalID("x"))
-			for _, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
-				if err := txn.BeginTransaction(); err != nil {
-					t.Fatal(err)
-				}
-				if put(txn, 10); end == kgo.TryAbort {
-					n -= 10
-				}
-				if err := txn.EndTransaction(t.Context(), end); err != nil {
-					t.Fatal(err)
-				}
-			}
-			start(t, keep(src.ListenAddrs(), dst.ListenAddrs()...))
-			check(t, read(t, dst.ListenAddrs(), "sensors", n), 1, n)
-			before, after := stored(t, src.ListenAddrs(), "sensors"), stored(t, dst.ListenAddrs(), "sensors")
-			if len(before) < 4 || len(before) != len(after) {
-				t.Fatalf("%d batches became %d", len(before), len(after))
-			}
-			for i := range before {
-				const records = 61
-				if !bytes.Equal(before[i][records:], after[i][records:]) || before[i].MaxTimestamp() != after[i].MaxTimestamp() {
-					t.Errorf("batch %d is not what it was", i)
-				}
-			}
-		})
+	src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
+	n := 0
+	put := func(cl *kgo.Client, count int) {
+		for range count {
+			cl.Produce(t.Context(), &kgo.Record{Topic: "sensors", Key: []byte("k"), Value: []byte(strconv.Itoa(n)), Timestamp: time.UnixMilli(1_700_000_000_000 + int64(n))}, nil)
+			n++
+		}
+		if err := cl.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+		put(client(t, src.ListenAddrs(), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(50*time.Millisecond)), 100)
+	}
+	txn := client(t, src.ListenAddrs(), kgo.TransactionalID("x"))
+	for _, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
+		if err := txn.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if put(txn, 10); end == kgo.TryAbort {
+			n -= 10
+		}
+		if err := txn.EndTransaction(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(t, keep(src.ListenAddrs(), dst.ListenAddrs()...))
+	check(t, read(t, dst.ListenAddrs(), "sensors", n), 1, n)
+	before, after := stored(t, src.ListenAddrs(), "sensors"), stored(t, dst.ListenAddrs(), "sensors")
+	if len(before) < 4 || len(before) != len(after) {
+		t.Fatalf("%d batches became %d", len(before), len(after))
+	}
+	for i := range before {
+		const records = 61
+		if !bytes.Equal(before[i][records:], after[i][records:]) || before[i].MaxTimestamp() != after[i].MaxTimestamp() {
+			t.Errorf("batch %d is not what it was", i)
+		}
 	}
 }
 
@@ -134,10 +126,5 @@ func TestBatchesAreOpenedWhereNeeded(t *testing.T) {
 // TestSoakOfBatches is TestSoak where batches are kept.
 func TestSoakOfBatches(t *testing.T) {
 	t.Parallel()
-	for _, promise := range []string{exactlyOnce, atLeastOnce} {
-		t.Run(promise, func(t *testing.T) {
-			t.Parallel()
-			soak(t, promise, keep, rand.Uint64())
-		})
-	}
+	soak(t, exactlyOnce, keep, rand.Uint64())
 }

@@ -30,6 +30,10 @@ func (c checker) kept(path string, l *Link, links []Link) {
 		c.value(path+".compression", "", "keep is for links up with a prefix: records in kept batches do not say where they have been")
 		return
 	}
+	if l.Guarantee != ExactlyOnce {
+		// Without transactions a batch that is taken behind a refused one stays.
+		c.value(path+".compression", "", "keep needs guarantee: exactly-once")
+	}
 	for _, down := range links {
 		for _, t := range down.Topics {
 			start, wild := strings.CutSuffix(t, "*")

@@ -263,7 +263,7 @@ func waysideCarrier(compression string) func(t *testing.T, from, to string) *exe
 			t.Fatal(err)
 		}
 		// A name of its own for each: what an earlier centre has is none of its business.
-		profile := fmt.Sprintf("version: 1\nsite: shop\nlinks: [{name: hq-%d, bootstrap: [%q], topics: [%s], prefix: shop., compression: %s}]\n",
+		profile := fmt.Sprintf("version: 1\nsite: shop\nlinks: [{name: hq-%d, bootstrap: [%q], topics: [%s], prefix: shop., guarantee: exactly-once, compression: %s}]\n",
 			portOf(to), to, benchTopic, compression)
 		return exec.Command(bin, "replicator", "--broker", from, "--site", writeFile(t, "site.yaml", profile))
 	}

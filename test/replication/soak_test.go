@@ -129,7 +129,7 @@ func soak(t *testing.T, up uplink, to centre, compression string) {
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
 	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
-		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop., compression: %s}]\n", up[0].Addr, compression)))
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up[0].Addr, compression)))
 	replicator.start()
 
 	length := max(*soakTime, 30*time.Second)

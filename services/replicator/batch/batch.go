@@ -107,14 +107,10 @@ func (b Batch) AsIs() bool {
 }
 
 // Stamp makes it the batch of another producer. The records stay as they are.
-func (b Batch) Stamp(producer int64, epoch int16, sequence int32, inTransaction bool) {
-	attr := b.attributes() &^ transactional
-	if inTransaction {
-		attr |= transactional
-	}
+func (b Batch) Stamp(producer int64, epoch int16, sequence int32) {
 	binary.BigEndian.PutUint64(b[atBase:], 0)
 	binary.BigEndian.PutUint32(b[atLeaderEpoch:], ^uint32(0))
-	binary.BigEndian.PutUint16(b[atAttributes:], uint16(attr))
+	binary.BigEndian.PutUint16(b[atAttributes:], uint16(b.attributes()|transactional))
 	binary.BigEndian.PutUint64(b[atProducer:], uint64(producer))
 	binary.BigEndian.PutUint16(b[atProducerEpoch:], uint16(epoch))
 	binary.BigEndian.PutUint32(b[atSequence:], uint32(sequence))

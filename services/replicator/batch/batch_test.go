@@ -46,7 +46,7 @@ func TestSplit(t *testing.T) {
 func TestStamp(t *testing.T) {
 	b := made(5, 3, 0, 1, 2)
 	records := bytes.Clone(b[atRecords:])
-	b.Stamp(77, 4, 9, true)
+	b.Stamp(77, 4, 9)
 	all, err := Split(b)
 	if err != nil || len(all) != 1 || !bytes.Equal(all[0][atRecords:], records) {
 		t.Fatalf("%d batches, %v", len(all), err)
@@ -57,9 +57,6 @@ func TestStamp(t *testing.T) {
 	}
 	if got.ProducerID != 77 || got.ProducerEpoch != 4 || got.FirstSequence != 9 || !b.Transactional() || got.FirstOffset != 0 || got.FirstTimestamp != 1000 {
 		t.Errorf("stamped: %+v", got)
-	}
-	if b.Stamp(77, 4, 9, false); b.Transactional() {
-		t.Error("a batch of no transaction says that it is of one")
 	}
 }
 
@@ -129,7 +126,7 @@ func FuzzBatch(f *testing.F) {
 			if again, err := Split(made); err != nil || len(again) != 1 || !again[0].AsIs() {
 				t.Errorf("%x made anew is %x: %v", one, made, err)
 			}
-			one.Stamp(1, 1, 1, true)
+			one.Stamp(1, 1, 1)
 		}
 	})
 }
