@@ -39,7 +39,19 @@ func startAndStop(w *world) {
 	w.want(span(0, 3))
 	w.run.Stop()
 	w.dev.Stop()
-	Until(w, "its goroutines have ended", func() bool { return runtime.NumGoroutine() <= before+2 })
+	w.noMoreThan(before + 2)
+}
+
+// noMoreThan waits until so many goroutines are left, and shows them if there
+// are more for good.
+func (w *world) noMoreThan(n int) {
+	w.Helper()
+	for end := time.Now().Add(wait); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			stacks := make([]byte, 256<<10)
+			w.Fatalf("%d goroutines are left, want %d:\n%s", runtime.NumGoroutine(), n, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
 }
 
 // restart: it goes on where it was.
