@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"time"
 
 	"github.com/jlaffaye/ftp"
 
@@ -30,12 +31,15 @@ func dialFTP(ctx context.Context, cfg site.Files, u *url.URL, box *connect.Box) 
 	if u.Port() == "" {
 		addr = net.JoinHostPort(u.Hostname(), "21")
 	}
-	opts := []ftp.DialOption{ftp.DialWithContext(ctx), ftp.DialWithTimeout(serverTimeout), ftp.DialWithShutTimeout(serverTimeout)}
+	var conf *tls.Config
 	if u.Scheme == "ftps" {
-		conf, err := ftpTLS(cfg, u.Hostname(), box)
-		if err != nil {
+		var err error
+		if conf, err = ftpTLS(cfg, u.Hostname(), box); err != nil {
 			return nil, err
 		}
+	}
+	opts := []ftp.DialOption{ftp.DialWithDialFunc(ftpDialer(ctx, conf)), ftp.DialWithShutTimeout(serverTimeout)}
+	if conf != nil {
 		opts = append(opts, ftp.DialWithExplicitTLS(conf))
 	}
 	password := ""
@@ -54,6 +58,38 @@ func dialFTP(ctx context.Context, cfg site.Files, u *url.URL, box *connect.Box) 
 		return nil, fmt.Errorf("log in at %s: %w", addr, err)
 	}
 	return &ftpStore{conn, u.Path}, nil
+}
+
+// ftpDialer bounds what the library does not: how long a server may say
+// nothing. With a dialer it encrypts only the first connection, that of the
+// commands.
+func ftpDialer(ctx context.Context, conf *tls.Config) func(network, addr string) (net.Conn, error) {
+	first := true
+	return func(network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{Timeout: serverTimeout}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		data := !first
+		first = false
+		if conf != nil && data {
+			return tls.Client(timed{conn}, conf), nil
+		}
+		return timed{conn}, nil
+	}
+}
+
+// timed is a connection that must not stand still.
+type timed struct{ net.Conn }
+
+func (c timed) Read(b []byte) (int, error) {
+	_ = c.SetReadDeadline(time.Now().Add(serverTimeout))
+	return c.Conn.Read(b)
+}
+
+func (c timed) Write(b []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(serverTimeout))
+	return c.Conn.Write(b)
 }
 
 func ftpTLS(cfg site.Files, host string, box *connect.Box) (*tls.Config, error) {
