@@ -6,11 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/u-root/u-root/pkg/dt"
 
 	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
@@ -66,9 +69,34 @@ func (p *Plan) planDeviceTrees(in *Input) error {
 			return fmt.Errorf("kernel package %s: device tree: %w", in.Board.Packages.Kernel, err)
 		}
 		p.trees = append(p.trees, tree)
+		if tree, err = cardFirst(tree); err != nil {
+			return fmt.Errorf("device tree %s: %w", name, err)
+		}
 		p.boot = append(p.boot, disk.FATFile{Path: path.Base(name), Data: tree})
 	}
 	return nil
+}
+
+// cardFirst names the controller of a Pi 4's card the first, as Raspberry Pi's
+// own trees do: else U-Boot takes that of the Wi-Fi for mmc 0, where it looks for
+// its environment, and nowhere else (bugs.debian.org on u-boot-rpi 2025.01-3).
+func cardFirst(tree []byte) ([]byte, error) {
+	const card = "/emmc2bus/mmc@7e340000"
+	if !bytes.Contains(tree, []byte(card)) { // among its symbols
+		return tree, nil
+	}
+	t, err := dt.ReadFDT(bytes.NewReader(tree))
+	if err != nil {
+		return nil, err
+	}
+	aliases, found := t.NodeByName("aliases")
+	if !found {
+		return nil, errors.New("it has no aliases")
+	}
+	aliases.Properties = append(aliases.Properties, dt.PropertyString("mmc0", card))
+	var out bytes.Buffer
+	_, err = t.Write(&out)
+	return out.Bytes(), err
 }
 
 func (p *Plan) addLicence(pkg fs.FS, name string) error {

@@ -132,6 +132,10 @@ func (o *flashOptions) run(ctx context.Context, img, device string, in io.Reader
 	if err := o.ask(d, in, log); err != nil {
 		return err
 	}
+	// Checking and asking took a while: the name may be another disk's by now.
+	if now, err := findDisk(device); err != nil || now.words() != d.words() {
+		return fmt.Errorf("%s is not what it was when you were asked (%s): nothing was written", d.Device, d.what())
+	}
 	target, err := d.open()
 	if err != nil {
 		return err

@@ -22,6 +22,9 @@ type Disk struct {
 	Name  string // of the kernel, "nvme0n1"
 	Model string
 	Size  int64 // bytes
+	// External is one that comes and goes: a stick, or a disk on USB. Only a
+	// person or its name chooses it.
+	External bool
 	// Box says that there is a Wayside box on it.
 	Box bool
 }
@@ -65,6 +68,8 @@ func List(sys, booted string) ([]Disk, error) {
 		if d.Model == "" {
 			d.Model = word("device/name") // of an eMMC
 		}
+		link, _ := filepath.EvalSymlinks(filepath.Join(sys, "block", name))
+		d.External = word("removable") == "1" || strings.Contains(link, "/usb")
 		skip := name == booted || word("ro") == "1" || word("hidden") == "1" || word("queue/logical_block_size") != "512" ||
 			strings.Contains(name, "boot") || strings.Contains(name, "rpmb") ||
 			slices.ContainsFunc(virtual, func(p string) bool { return strings.HasPrefix(name, p) })
@@ -107,6 +112,7 @@ func Fitting(all []Disk, in *site.Install) []Disk {
 		case in.Model != "" && !model,
 			d.Size < int64(in.MinGiB)<<30,
 			in.MaxGiB > 0 && d.Size > int64(in.MaxGiB)<<30,
+			d.External && (in.Disk == site.DiskOnly || in.Disk == site.DiskSmallest),
 			strings.HasPrefix(in.Disk, "/dev/") && in.Disk != d.Node():
 			continue
 		}

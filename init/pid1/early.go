@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,10 +95,33 @@ func listen(_ context.Context, m *Machine) (err error) {
 		return err
 	}
 	m.modules, err = modules.Open(m.Log())
+	there, _ := filepath.Glob("/sys/class/tty/tty*")
+	for _, dev := range there { // others come as events
+		giveSerial(dev)
+	}
 	m.Go("device events", func(ctx context.Context) error {
 		return m.listener.Run(ctx, m.onEvent)
 	})
 	return err
+}
+
+// dialout may open serial ports (overlays/base/rootfs/etc/group). The kernel
+// makes their nodes root's alone, and there is no udev.
+const dialout = 20
+
+// giveSerial lets the group dialout at a serial port that is no console.
+func giveSerial(dev string) {
+	name := filepath.Base(dev)
+	serial := func(p string) bool { return strings.HasPrefix(name, p) }
+	active, err := os.ReadFile("/sys/class/tty/console/active")
+	if !slices.ContainsFunc([]string{"ttyS", "ttyUSB", "ttyACM", "ttyAMA"}, serial) ||
+		err != nil || slices.Contains(strings.Fields(string(active)), name) {
+		return
+	}
+	node := filepath.Join("/dev", name)
+	if os.Chown(node, 0, dialout) == nil {
+		_ = os.Chmod(node, 0o660)
+	}
 }
 
 // onEvent serves devices as they appear.
@@ -109,6 +133,8 @@ func (m *Machine) onEvent(e uevent.Event) {
 		return
 	}
 	switch {
+	case e.Subsystem == "tty":
+		giveSerial(e.DevName)
 	case e.Subsystem == "watchdog":
 		_ = m.attachDog()
 	case e.Subsystem == "input" && strings.HasPrefix(e.DevName, "input/event"):

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,30 +93,42 @@ func (m *Machine) chooseTarget(ctx context.Context, people install.Person) (inst
 	return install.Confirm(ctx, people, install.Fitting(all, m.install), chosen)
 }
 
-// targets are the disks to install to. Drivers may still be looking for them.
+// quietDisks is how long no disk may have come or gone before one is chosen:
+// each driver shows its own when it is ready, and the first is rarely the
+// smallest, nor the only one.
+const quietDisks = 5 * time.Second
+
+// targets are the disks to install to, once drivers have found them all.
 func (m *Machine) targets(ctx context.Context) ([]install.Disk, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for {
-		all, err := install.List("/sys", m.disk)
+	var all []install.Disk
+	for since := time.Now(); ctx.Err() == nil && (len(all) == 0 || time.Since(since) < quietDisks); {
+		found, err := install.List("/sys", m.disk)
 		if err != nil {
 			return nil, err
 		}
-		for i := range all {
-			if f, size, err := openDisk(all[i].Name, os.O_RDONLY); err == nil {
-				all[i].Box = install.IsBox(f, size, runtime.GOARCH)
-				f.Close()
-			}
-		}
-		if len(all) > 0 {
-			return all, nil
+		if !slices.Equal(found, all) {
+			all, since = found, time.Now()
 		}
 		select {
 		case <-ctx.Done():
-			return nil, install.ErrNone
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	if len(all) == 0 {
+		return nil, install.ErrNone
+	}
+	for i := range all {
+		f, size, err := openDisk(all[i].Name, os.O_RDONLY)
+		if err != nil {
+			all[i].Box = true // nobody knows: a person decides
+			continue
+		}
+		all[i].Box = install.IsBox(f, size, runtime.GOARCH)
+		f.Close()
+	}
+	return all, nil
 }
 
 func (m *Machine) installTo(ctx context.Context, target install.Disk) error {

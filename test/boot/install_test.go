@@ -31,7 +31,7 @@ func TestInstaller(t *testing.T) {
 	dirtyDisk(t, target, 4<<30)
 
 	box := harness.Boot(t, img, rawDisk(stick), on("qemu-xhci", "usb-storage"), inside(target))
-	box.Expect(2*time.Minute, "wayside: installing: write")
+	box.Expect(harness.BootTime, "wayside: installing: write")
 	if err := box.PowerCut(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestInstaller(t *testing.T) {
 	if err := box.VM.PowerOn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	box.Expect(2*time.Minute, `wayside: installed on /dev/nvme0n1\. Remove the stick\.`)
+	box.Expect(harness.BootTime, `wayside: installed on /dev/nvme0n1\. Remove the stick\.`)
 	ctx, cancel := context.WithTimeout(t.Context(), harness.BootTime)
 	defer cancel()
 	if exit, err := box.Wait(ctx); err != nil || exit.Reason != "guest-shutdown" {

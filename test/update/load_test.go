@@ -109,7 +109,7 @@ func newUpdates(t *testing.T, old *built) *updates {
 		t.Fatal(err)
 	}
 	// 10.0.2.2 is the host on QEMU's user network.
-	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: 2\n", loadTopic, port)
+	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: 4\n", loadTopic, port)
 	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
 	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
 	for _, name := range bootLoader(t) { // one that a release may renew

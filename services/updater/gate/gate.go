@@ -48,8 +48,9 @@ type Baseline struct {
 	Services []string  `json:"services"` // that said they were well
 	Links    []string  `json:"links"`    // uplinks that were up
 	Source   bool      `json:"source"`   // an update source answered
-	// Missing are kernel modules that could not be loaded then either.
-	Missing []string `json:"missing_modules,omitempty"`
+	// Missing are kernel modules that could not be loaded then either; nil of a
+	// release that did not look.
+	Missing []string `json:"missing_modules"`
 }
 
 // Take looks at what works now.
@@ -58,7 +59,7 @@ func Take(ctx context.Context, p Probe) (Baseline, error) {
 	if err != nil {
 		return Baseline{}, err
 	}
-	b := Baseline{Version: box.Version, Time: time.Now().UTC(), Source: p.Source(ctx) == nil, Missing: box.MissingModules}
+	b := Baseline{Version: box.Version, Time: time.Now().UTC(), Source: p.Source(ctx) == nil, Missing: append([]string{}, box.MissingModules...)}
 	for _, s := range box.Services {
 		r, err := p.Report(ctx, s.Name)
 		if err != nil {
@@ -307,7 +308,7 @@ const serviceFailed = "failed"
 func (g *Gate) modules(box manifest.Box) error {
 	var lost []string
 	for _, m := range box.MissingModules {
-		if g.Baseline.Version != "" && !slices.Contains(g.Baseline.Missing, m) {
+		if g.Baseline.Missing != nil && !slices.Contains(g.Baseline.Missing, m) {
 			lost = append(lost, m)
 		}
 	}
