@@ -36,8 +36,10 @@ type Box struct {
 	reports  reporter
 	maxAge   time.Duration
 
-	mu       sync.Mutex
 	incoming chan Command
+
+	mu   sync.Mutex
+	over chan struct{} // closed when the call of Run under way has ended
 }
 
 // Name is the connector's name in the profile.
@@ -220,6 +222,12 @@ func (b *Box) SecretPath(name string) string {
 		return name
 	}
 	return filepath.Join(b.cfg.Secrets, name)
+}
+
+// Trial says that records go to a screen: nothing may be changed at the device.
+func (b *Box) Trial() bool {
+	_, trial := b.back.(*screen)
+	return trial
 }
 
 // Secret reads what is in a file that the profile names, without the line end

@@ -21,7 +21,9 @@ const linger = 2 * time.Millisecond
 type broker struct {
 	cfg     *Config
 	cl      *kgo.Client
-	mending sync.WaitGroup // records that are sent a second time
+	mending sync.WaitGroup // of mendAll
+	mendMu  sync.Mutex
+	mend    []func() // records to be sent a second time, in order
 
 	mu   sync.Mutex
 	last error // of the last record that went to the broker
@@ -83,15 +85,39 @@ func (a *account) close() {
 }
 
 func (a *account) produce(ctx context.Context, r *kgo.Record, done func(error)) {
-	r.Context = nil // of an earlier try, which has ended
+	sent := *r // the client changes it, while the queue may be writing it to disk
+	sent.Context = nil
+	r = &sent
 	a.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 		a.noted(ctx, err)
 		if !doubtful(err) || ctx.Err() != nil {
 			done(err)
 			return
 		}
-		a.mending.Go(func() { done(a.again(ctx, r, err)) })
+		a.later(func() { done(a.again(ctx, r, err)) })
 	})
+}
+
+// later has f called behind those before it: a refused batch keeps its order.
+func (k *broker) later(f func()) {
+	k.mendMu.Lock()
+	defer k.mendMu.Unlock()
+	if k.mend = append(k.mend, f); len(k.mend) == 1 {
+		k.mending.Go(k.mendAll)
+	}
+}
+
+func (k *broker) mendAll() {
+	for more := true; more; {
+		k.mendMu.Lock()
+		f := k.mend[0]
+		k.mendMu.Unlock()
+		f()
+		k.mendMu.Lock()
+		k.mend = k.mend[1:]
+		more = len(k.mend) > 0
+		k.mendMu.Unlock()
+	}
 }
 
 // noted remembers how the broker is.

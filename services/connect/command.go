@@ -164,16 +164,25 @@ func (b *Box) carryOut(ctx context.Context, cmd Command) ([]byte, error) {
 		return b.answer(cmd, fmt.Errorf("the command is older than %s", b.maxAge), nil), nil
 	default:
 	}
-	select {
-	case b.incoming <- cmd:
-	case <-old:
-		return b.answer(cmd, fmt.Errorf("the command is older than %s", b.maxAge), nil), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	over := b.runOver()
+	for given := false; !given; {
+		select {
+		case b.incoming <- cmd:
+			given = true
+		case <-over:
+			over = b.runOver()
+		case <-old:
+			return b.answer(cmd, fmt.Errorf("the command is older than %s", b.maxAge), nil), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	select {
 	case a := <-answers:
 		return a, nil
+	case <-over:
+		cmd.answer(errors.New("the device was lost before it answered, the command may have been carried out"), nil)
+		return <-answers, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

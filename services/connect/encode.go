@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -147,6 +148,9 @@ func (b *Box) expand(template string, values map[string]string) string {
 // anything else that no name has a hyphen.
 func topicName(s string) string {
 	const most = 249 // of Kafka
+	if s == "" || strings.HasPrefix(s, "__") || strings.HasPrefix(s, "wayside-") {
+		s = "-" + s // no name, or one of a topic that the box keeps for itself
+	}
 	out := []byte(s)
 	for i, c := range out {
 		switch {

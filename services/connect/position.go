@@ -78,13 +78,14 @@ func (a *account) readPosition(ctx context.Context) (last []byte, err error) {
 	return last, err
 }
 
-// tail reads the last n offsets of each partition, all for 0, up to what is
-// committed now.
+// tail reads the last n offsets of each partition, all for 0, up to the end.
+// What is committed may lie behind another's open transaction: that is waited
+// for.
 func (k *broker) tail(ctx context.Context, topic string, n int64, do func(*kgo.Record)) error {
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
 	adm := kadm.NewClient(k.cl)
-	ends, err1 := adm.ListCommittedOffsets(ctx, topic)
+	ends, err1 := adm.ListEndOffsets(ctx, topic)
 	starts, err2 := adm.ListStartOffsets(ctx, topic)
 	if err := errors.Join(err1, err2, ends.Error(), starts.Error()); err != nil {
 		return fmt.Errorf("list offsets of %s: %w", topic, err)

@@ -47,6 +47,7 @@ func (b *Box) keep(ctx context.Context, c Connector) {
 		if ctx.Err() != nil {
 			return
 		}
+		b.endRun()
 		if err == nil {
 			err = errors.New("the connector ended by itself")
 		}
@@ -57,6 +58,20 @@ func (b *Box) keep(ctx context.Context, c Connector) {
 			return
 		}
 	}
+}
+
+// endRun lets go of a command that Run has left without an answer.
+func (b *Box) endRun() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.over)
+	b.over = make(chan struct{})
+}
+
+func (b *Box) runOver() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.over
 }
 
 // guarded turns a panic into an error: one protocol's fault is not the

@@ -104,7 +104,7 @@ func newBox(cfg *Config, i Instance, back backend) (*Box, error) {
 	b := &Box{
 		cfg: cfg, name: i.Name, protocol: i.Protocol, log: cfg.Log.With("connector", i.Name),
 		records: i.Records, commands: i.Commands, headers: slices.Sorted(maps.Keys(i.Records.Headers)),
-		budget: newBudget(memory), back: back,
+		budget: newBudget(memory), back: back, over: make(chan struct{}),
 	}
 	var err error
 	if b.spool, err = site.ParseSize(i.Records.Spool); err != nil {

@@ -311,7 +311,8 @@ func TestCommands(t *testing.T) {
 	if id := <-done; id != "4" || len(done) != 0 {
 		t.Errorf("after the restart %q and %d more were carried out, want 4 only", id, len(done))
 	}
-	connecttest.Until(t, "both are counted", func() bool { return run.State("dev").Commands == 2 })
+	// The last answer may come again: Stop may be before its offset is kept.
+	connecttest.Until(t, "both are counted", func() bool { return run.State("dev").Commands >= 2 })
 }
 
 func TestRunIsCalledAgain(t *testing.T) {

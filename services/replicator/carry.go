@@ -3,10 +3,12 @@ package replicator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/site"
@@ -181,7 +183,7 @@ func (l *link) settle(ctx context.Context, ps []*partition) bool {
 	for _, p := range ps {
 		switch {
 		case p.lot.err == nil:
-		case forGood(p.lot.err):
+		case forGood(p.lot.err), p.whole && errors.Is(p.lot.err, kerr.UnsupportedCompressionType):
 			refused = append(refused, p)
 		case ofPartition(p.lot.err):
 			failed = append(failed, p)

@@ -70,8 +70,10 @@ func (l *link) placeNewest(p *partition, log sourceLog) bool {
 	}
 	at := l.candidate(p)
 	p.fresh = false
+	anew := q.anew
+	q.anew = false // said once: p may be placed again when all is well
 	switch {
-	case at == nil || at.from == 0 || at.id != p.id && at.id != (kadm.TopicID{}) || q.anew || log.diverged >= 0 && at.next > log.diverged || at.next > log.end:
+	case at == nil || at.from == 0 || at.id != p.id && at.id != (kadm.TopicID{}) || anew || log.diverged >= 0 && at.next > log.diverged || at.next > log.end:
 		p.position = idleNewest
 	case q.next >= at.from: // the first lane has got there
 		p.position = idleNewest

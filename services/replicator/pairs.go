@@ -24,6 +24,9 @@ func (ps pairs) add(p pair) pairs {
 	if n := len(ps); n > 0 && ps[n-1][0] == p[0] && ps[n-1][1] == p[1] {
 		return ps
 	}
+	if n := len(ps); n > 0 && (p[0] < ps[n-1][0] || p[1] < ps[n-1][1]) {
+		ps = nil // one end was set back: what is remembered would be ahead of it
+	}
 	ps = append(ps, p)
 	if len(ps) <= maxPairs {
 		return ps

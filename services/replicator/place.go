@@ -111,8 +111,8 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 		tell("the source was set back: it ends at %d, %d was carried; carried on from its end", log.end, p.next)
 		p.next, p.epoch = log.end, -1
 	}
-	p.anew = at == nil || at.next != p.next || at.dest != p.dest
-	if p.anew {
+	p.anew = at == nil || p.next < at.next || at.dest != p.dest
+	if p.anew || p.next != at.next {
 		p.pairs = nil
 	}
 	if p.dest >= 0 {

@@ -239,8 +239,7 @@ func (l *link) delivered(one parcel, base int64, err error) {
 		if lot.err == nil {
 			lot.err = err
 		}
-	case lot.err != nil:
-		one.p.again += n
+	case lot.err != nil: // the transaction takes it back
 	default:
 		first := one.r.Offset - n + 1
 		if first != lot.acked || base != lot.dest {

@@ -120,6 +120,15 @@ func (r *reader) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.position.forgot { // kept, or a restart would take the next file of that name for the one that went
+		data, err := r.position.marshal()
+		if err == nil {
+			err = r.box.Commit(ctx, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for _, f := range all {
 		if err := r.take(ctx, st, f, marks[f.name]); err != nil {
 			return err
@@ -157,7 +166,7 @@ func (r *reader) take(ctx context.Context, st store, f file, mark *mark) error {
 			break
 		}
 	}
-	if settled && mark.Offset >= f.size && r.cfg.After != site.AfterKeep && f.size > 0 {
+	if settled && mark.Offset >= f.size && r.cfg.After != site.AfterKeep && f.size > 0 && !r.box.Trial() {
 		if err := st.finish(f.name, r.cfg.Archive); err != nil {
 			return r.file(ctx, f, err)
 		}

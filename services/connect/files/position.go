@@ -14,6 +14,7 @@ import (
 type position struct {
 	Version int     `json:"version"`
 	Files   []*mark `json:"files"`
+	forgot  bool    // by the last match
 }
 
 // mark is how far one file was read, and how to know it again when it was
@@ -87,6 +88,7 @@ func (p *position) match(st store, all []file) (map[string]*mark, error) {
 			found[f.name] = &mark{Name: f.name}
 		}
 	}
+	p.forgot = len(claimed) < len(p.Files)
 	p.Files = p.Files[:0]
 	for _, f := range all { // what is not there any more is forgotten
 		p.Files = append(p.Files, found[f.name])

@@ -25,6 +25,10 @@ type chunk struct {
 	full   bool  // data is as long as a record may be
 }
 
+// maxLot bounds the records of a commit: short ones take far more memory than
+// their bytes.
+const maxLot = 10_000
+
 // lot is what a chunk holds.
 type lot struct {
 	records []connect.Record
@@ -104,7 +108,7 @@ func (s *splitter) split(c chunk, head func() ([]byte, error)) (lot, error) {
 			return lot{used: len(c.data), skip: !c.end}, nil
 		}
 	}
-	for l.used < len(c.data) {
+	for l.used < len(c.data) && len(l.records)+len(l.dead) < maxLot {
 		rest := c.data[l.used:]
 		n := s.cut(rest)
 		switch {

@@ -90,7 +90,7 @@ func (l local) openAt(name string, offset int64) (io.ReadCloser, error) {
 func (l local) finish(name, archive string) error {
 	from := filepath.Join(string(l), name)
 	if archive == "" {
-		return os.Remove(from)
+		return errors.Join(os.Remove(from), syncFolder(string(l)))
 	}
 	if !filepath.IsAbs(archive) {
 		archive = filepath.Join(string(l), archive)
@@ -98,7 +98,18 @@ func (l local) finish(name, archive string) error {
 	if err := os.MkdirAll(archive, 0o755); err != nil {
 		return err
 	}
-	return os.Rename(from, free(filepath.Join(archive, name), func(p string) bool { _, err := os.Lstat(p); return err == nil }))
+	to := free(filepath.Join(archive, name), func(p string) bool { _, err := os.Lstat(p); return err == nil })
+	return errors.Join(os.Rename(from, to), syncFolder(archive), syncFolder(string(l)))
+}
+
+// syncFolder has a power cut not bring back a name whose mark is forgotten.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 // free is a path where nothing is yet: the archive loses nothing to a file

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -156,6 +157,13 @@ func (r *room) give(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.used -= n
+}
+
+// maxRecords of one request: each takes far more memory than its bytes.
+const maxRecords = 10_000
+
+func tooMany(n int) *problem {
+	return &problem{http.StatusRequestEntityTooLarge, 41302, fmt.Sprintf("%d records in one request, the most is %d", n, maxRecords)}
 }
 
 // body reads a request's body, which the caller gives back by free.

@@ -103,6 +103,8 @@ func (s *server) serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	srv := &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHeaders,
+		// Also of what is read after an answer, and of who does not take it.
+		ReadTimeout: headerWait + bodyWait, WriteTimeout: idleWait,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },
 	}

@@ -55,6 +55,9 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, c *caller, p *site
 	if p.Lines {
 		values = lines(data)
 	}
+	if len(values) > maxRecords {
+		return tooMany(len(values))
+	}
 	for i, v := range values {
 		if p.JSON && !json.Valid(v) {
 			return &problem{http.StatusBadRequest, 40003, fmt.Sprintf("record %d is no JSON", i)}

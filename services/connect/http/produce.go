@@ -100,6 +100,9 @@ func (s *server) produceV2(w http.ResponseWriter, r *http.Request, c *caller, pa
 	if len(in.Records) == 0 {
 		return bad(422, "records may not be empty")
 	}
+	if len(in.Records) > maxRecords {
+		return tooMany(len(in.Records))
+	}
 	if wait := s.rates.take(c.name, len(in.Records)); wait > 0 {
 		return &later{wait}
 	}

@@ -295,6 +295,7 @@ func (s *server) postRecords(w http.ResponseWriter, r *http.Request, c *caller) 
 			w.WriteHeader(code)
 		}
 		first = false
+		_ = ctl.SetWriteDeadline(time.Now().Add(bodyWait))
 		if enc.Encode(out) != nil {
 			cancel() // the client is gone
 		}

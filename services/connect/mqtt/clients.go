@@ -81,6 +81,7 @@ func (c *Connector) begin(cl *mochi.Client, pk packets.Packet) {
 	d.s, d.user = s, string(cl.Properties.Username)
 	s.mu.Lock()
 	s.user, s.v5, s.expiry = d.user, d.v5, expiry
+	s.away = time.Time{} // neither expire nor makeRoom may end it now
 	s.mu.Unlock()
 	// The library's own expiry goes by a wall clock that may not be set.
 	if cl.Properties.Props.SessionExpiryInterval = 0; expiry > 0 {
@@ -98,8 +99,13 @@ func (c *Connector) begin(cl *mochi.Client, pk packets.Packet) {
 		// without one would be nobody's after a restart.
 		saved := make(chan error, 1)
 		s.save(func(err error) { saved <- err })
-		if err := <-saved; err != nil {
-			c.disconnect(cl, packets.ErrServerBusy)
+		select {
+		case err := <-saved:
+			if err != nil {
+				c.disconnect(cl, packets.ErrServerBusy)
+			}
+		case <-c.ctx.Done():
+			c.disconnect(cl, packets.ErrServerShuttingDown)
 		}
 	}
 }
@@ -111,6 +117,9 @@ func (c *Connector) replace(s *session) {
 	conn := s.conn
 	s.expiry = 0
 	s.mu.Unlock()
+	if cl, ok := c.server.Clients.Get(s.id); ok { // or the new session is saved with them
+		c.server.UnsubscribeClient(cl)
+	}
 	s.sendWilled()
 	s.forget()
 	if conn != nil {
@@ -196,7 +205,7 @@ func (d *connection) useFeed(ctx context.Context) error {
 		return errStopped
 	}
 	if !d.listening {
-		if err := d.c.feed.use(ctx, nil); err != nil {
+		if err := d.c.feed.use(ctx, d.c.from); err != nil {
 			return err
 		}
 		d.listening = true
@@ -217,13 +226,13 @@ func (c *Connector) end(d *connection, err error) {
 	c.mu.Unlock()
 	close(d.queue) // the reader, its only sender, has ended
 	c.detach(d)
-	s, will := d.s, d.will
+	s, will, next := d.s, d.will, c.inUse(d.s)
 	if err == nil {
 		will = nil
 	}
 	s.mu.Lock()
 	s.away = time.Now()
-	kept, taken := s.expiry > 0, s.conn != nil
+	kept, taken := s.expiry > 0, s.conn != nil || next
 	if will != nil && kept && !c.running.Load() { // for the next start to send
 		s.willed, will = storeWill(will, d.willDelay), nil
 	}
@@ -240,6 +249,18 @@ func (c *Connector) end(d *connection, err error) {
 		c.drop(s)
 		s.forget()
 	}
+}
+
+// inUse reports whether a connection has the session, or is about to.
+func (c *Connector) inUse(s *session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.connections {
+		if d.s == s {
+			return true
+		}
+	}
+	return false
 }
 
 // detach takes a connection from its session.
@@ -335,6 +356,7 @@ func (c *Connector) restore(l *loaded) {
 		s.user, s.v5, s.expiry, s.away = kept.User, kept.V5, kept.Expiry, now
 		if p, ok := l.positions[id]; ok {
 			s.out.restore(p)
+			s.out.placed = len(kept.Subs) > 0
 		}
 		for n := range l.received[id] {
 			s.received[n] = restored(s, n)
@@ -374,7 +396,7 @@ func (c *Connector) index(s *session, kept storedSession) {
 			Filter: k.Filter, Qos: min(k.QoS, 2), NoLocal: k.NoLocal,
 			RetainAsPublished: k.AsPublished, RetainHandling: k.Handling, Identifier: k.Identifier,
 		}
-		if mochi.IsValidFilter(k.Filter, false) {
+		if mochi.IsValidFilter(k.Filter, false) && strings.Count(k.Filter, "/") < maxLevels && c.access.maySubscribe(s.id, kept.User, k.Filter) {
 			c.server.Topics.Subscribe(s.id, sub)
 			cl.State.Subscriptions.Add(k.Filter, sub)
 		}
@@ -397,7 +419,7 @@ func (c *Connector) roomForSubscription(cl *mochi.Client, filter string) bool {
 	for f := range all {
 		total += len(f)
 	}
-	return len(all) < maxSubscriptions && total < maxFilterBytes && !strings.ContainsRune(filter, 0)
+	return strings.Count(filter, "/") < maxLevels && len(all) < maxSubscriptions && total < maxFilterBytes && !strings.ContainsRune(filter, 0)
 }
 
 func (c *Connector) session(id string) *session {

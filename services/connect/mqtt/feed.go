@@ -216,9 +216,13 @@ func (f *feed) share(share string, members map[string]packets.Subscription, m *m
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	last := f.turns[share]
 	for i := range ids {
-		turn := (f.turns[share] + 1 + i) % len(ids)
+		turn := (last + 1 + i) % len(ids)
 		if s := f.c.session(ids[turn]); s != nil && give(s, m, members[ids[turn]], share) {
+			if len(f.turns) > maxSessions {
+				clear(f.turns) // of groups that are gone, most likely
+			}
 			f.turns[share] = turn
 			return
 		}

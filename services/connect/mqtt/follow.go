@@ -52,7 +52,6 @@ func (s *session) catchUp() bool {
 
 // read is one turn of following.
 func (d *connection) read() error {
-	filters := d.filters()
 	cl, err := d.c.open(
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(maxFetch), kgo.FetchMaxPartitionBytes(maxFetch), kgo.MaxConcurrentFetches(1),
@@ -75,6 +74,7 @@ func (d *connection) read() error {
 		if err := fetches.Err(); err != nil {
 			return err
 		}
+		filters := d.filters() // after the poll: whoever had SUBACK before a record was stored has it
 		for it := fetches.RecordIter(); !it.Done(); {
 			if !d.s.look(d, it.Next(), filters) {
 				return nil
@@ -96,6 +96,9 @@ func (s *session) begin(ends map[part]span) map[string]map[int32]kgo.Offset {
 				s.c.log.Warn("messages for a session are gone from the log", "client", s.id, "topic", p.topic, "partition", p.n, "from", n, "to", log.start)
 			}
 			n = log.start
+		}
+		if s.out.once[p] > log.end { // made anew
+			delete(s.out.once, p)
 		}
 		s.out.next[p] = n
 		addOffset(at, p, n)
@@ -145,6 +148,11 @@ func wantedOf(ws []wanted, topic string) (sub packets.Subscription, ok bool) {
 // or that nobody is there.
 func (s *session) look(d *connection, r *kgo.Record, filters []wanted) bool {
 	at := place{part{r.Topic, r.Partition}, r.Offset}
+	var m *message
+	var pub *publication
+	if !r.Attrs.IsControl() {
+		m, pub = s.c.messageOf(r) // takes the connector's mu, which comes before s.mu
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := &s.out
@@ -154,9 +162,12 @@ func (s *session) look(d *connection, r *kgo.Record, filters []wanted) bool {
 	if r.Offset < o.next[at.part] {
 		return true
 	}
-	if q, ok := s.due(r, at, filters); ok {
-		if !s.c.takeRoom(q.m.size()) && len(o.queue) > 0 {
-			return false
+	if q, ok := s.due(m, pub, at, filters); ok {
+		if n := q.m.size(); !s.c.takeRoom(n) {
+			if len(o.queue) > 0 {
+				return false
+			}
+			s.c.giveRoom(-n) // one may always wait
 		}
 		s.push(q)
 	}
@@ -165,11 +176,7 @@ func (s *session) look(d *connection, r *kgo.Record, filters []wanted) bool {
 }
 
 // due is what the session is to be sent of a record. Called with mu held.
-func (s *session) due(r *kgo.Record, at place, filters []wanted) (q queued, ok bool) {
-	if r.Attrs.IsControl() {
-		return q, false
-	}
-	m, pub := s.c.messageOf(r)
+func (s *session) due(m *message, pub *publication, at place, filters []wanted) (q queued, ok bool) {
 	if m == nil || (m.qos == 0 && pub == nil) {
 		return q, false
 	}

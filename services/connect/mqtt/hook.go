@@ -53,6 +53,10 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) { h.c.beg
 func (h *hook) OnSessionEstablished(cl *mochi.Client, pk packets.Packet) { h.c.established(cl, pk) }
 
 func (h *hook) OnDisconnect(cl *mochi.Client, err error, _ bool) {
+	// The library says nil too when we have ended it while its reader was busy.
+	if cause := cl.StopCause(); err == nil && cause != error(packets.CodeDisconnect) {
+		err = cause
+	}
 	if d := h.c.connection(cl); d != nil {
 		d.endOnce.Do(func() { h.c.end(d, err) })
 	}
@@ -97,6 +101,10 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 			// word.
 			h.c.refuse(cl.ID, pk.TopicName, noRoute)
 			return pk, packets.ErrRejectPacket // the only error that ends the reading
+		}
+	case packets.Subscribe:
+		if len(pk.Filters) > maxSubscriptions {
+			return pk, packets.ErrRejectPacket
 		}
 	case packets.Pubrel:
 		h.c.release(d, pk)
@@ -267,8 +275,16 @@ func (h *hook) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error)
 	}
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
+	waits := map[*message]bool{} // once is enough: or a SUBSCRIBE that is repeated fills the memory
+	for _, q := range d.s.out.retained {
+		waits[q.m] = true
+	}
 	for _, w := range d.subbed {
 		for _, m := range h.c.retained.match(w.sub.Filter) {
+			if waits[m] {
+				continue
+			}
+			waits[m] = true
 			q, ok := d.s.queuedFor(m, w.sub, "")
 			if w.sub.Identifier > 0 {
 				q.ids = []int{w.sub.Identifier}

@@ -33,6 +33,7 @@ const (
 	sessionExpiry    = 7 * 24 * time.Hour // the most that a session is kept for who is away
 	maxSubscriptions = 500                // of a client
 	maxFilterBytes   = 256 << 10          // of all of these
+	maxLevels        = 64                 // of a filter: each is a node of the index, half a KiB
 	maxRetained      = 16 << 20           // bytes of retained messages
 
 	maxBuffered    = 16 << 20 // bytes waiting for Kafka, all devices

@@ -141,7 +141,14 @@ func fromRecord(r *kgo.Record) *message {
 }
 
 // size is what a message that waits costs, in bytes.
-func (m *message) size() int { return len(m.payload) + len(m.topic) + 200 }
+func (m *message) size() int {
+	p := &m.props
+	n := len(m.payload) + len(m.topic) + len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData) + 200
+	for _, u := range p.User {
+		n += len(u.Key) + len(u.Val) + 32
+	}
+	return n
+}
 
 // packet is the PUBLISH of a message for a subscriber.
 func (m *message) packet(qos byte, id uint16, retain, dup bool, subscription []int) packets.Packet {

@@ -232,6 +232,9 @@ func (c *Connector) Run(ctx context.Context) error {
 	}
 	c.running.Store(false)
 
+	// What waits for a broker that is away would hold the end up for AckTimeout.
+	giveUp := time.AfterFunc(stopGrace, func() { c.cancel(errStopped) })
+	defer giveUp.Stop()
 	_ = c.server.Close()
 	for _, l := range c.lns {
 		l.wait()

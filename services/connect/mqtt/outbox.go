@@ -22,7 +22,7 @@ type outbox struct {
 	retained []queued // retained messages for new subscriptions; before the queue
 
 	sent    map[uint16]*outgoing // by packet identifier, until their flow is complete
-	waiting int                  // of those, not acknowledged by anything yet
+	waiting int                  // how many of these
 	lastID  uint16
 	once    map[part]int64 // below it every message for QoS 2 is in sent, or done with
 	changed bool           // since the last savePosition
@@ -135,7 +135,7 @@ func (s *session) offer(m *message, sub packets.Subscription, share string) (tak
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil || !s.out.live {
+	if s.conn == nil || !s.out.live && share == "" { // who follows the log does not see shared ones
 		return false
 	}
 	if m.at.offset < s.out.next[m.at.part] {
@@ -214,9 +214,8 @@ func (s *session) attach(conn *connection) {
 	for _, g := range s.out.sent {
 		if g.released { // 4.4.0-1: sent again
 			s.out.records = append(s.out.records, g.id)
-		} else {
-			s.out.waiting++
 		}
+		s.out.waiting++
 		if m := s.c.retained.get(g.retained); m != nil && g.retained != "" {
 			s.out.retained = append(s.out.retained, queued{m: m, qos: g.qos, retain: true, kept: true, outward: g})
 		} else if g.retained != "" && !g.released {
@@ -229,9 +228,7 @@ func (s *session) attach(conn *connection) {
 func (o *outbox) drop(g *outgoing) {
 	if o.sent[g.id] == g {
 		delete(o.sent, g.id)
-		if !g.released {
-			o.waiting--
-		}
+		o.waiting--
 		o.changed = true
 	}
 }
@@ -260,7 +257,8 @@ func (s *session) detach(conn *connection) (shared []queued) {
 	s.c.giveRoom(o.bytes)
 	o.queue, o.bytes, o.retained, o.records, o.unknown = nil, 0, nil, nil, nil
 	o.live, o.next, o.changed = false, next, true
-	o.placed = len(s.c.subscriptions(s.id)) > 0
+	// While it is taken over the library has it without subscriptions for a moment.
+	o.placed = o.placed && (conn.cl.IsTakenOver() || len(s.c.subscriptions(s.id)) > 0)
 	s.conn = nil
 	return shared
 }

@@ -66,8 +66,7 @@ func (s *session) work(d *connection) (w outwork, behind bool) {
 	for _, id := range o.records {
 		if g := o.sent[id]; g != nil {
 			if !g.released {
-				g.released, g.m = true, nil
-				o.waiting--
+				g.released, g.m = true, nil // counts until PUBCOMP (3.3.4-9)
 			}
 			w.release = append(w.release, id)
 		}
@@ -205,11 +204,14 @@ func (s *session) acknowledged(d *connection, pk packets.Packet) {
 	refused := d.v5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code
 	switch {
 	case pk.FixedHeader.Type == packets.Pubrec && (g == nil || g.qos != 2):
-		if !refused {
+		if !refused && len(o.unknown) < maxInflight {
 			o.unknown = append(o.unknown, pk.PacketID)
 		}
 	case g == nil:
 	case pk.FixedHeader.Type == packets.Pubrec && !refused:
+		if len(o.records) >= 2*maxInflight {
+			break // the same ones over and over
+		}
 		o.records = append(o.records, pk.PacketID)
 	case pk.FixedHeader.Type == packets.Puback && g.qos == 1,
 		pk.FixedHeader.Type == packets.Pubrec,

@@ -29,7 +29,7 @@ func dial5(ctx context.Context, o options) (link, error) {
 	}
 	l := &link5{end: make(chan error, 1)}
 	l.cl = paho.NewClient(paho.ClientConfig{
-		Conn: packets.NewThreadSafeConn(conn), ClientID: o.id, PacketTimeout: answerTimeout,
+		Conn: packets.NewThreadSafeConn(timed{conn}), ClientID: o.id, PacketTimeout: answerTimeout,
 		EnableManualAcknowledgment: true, SendAcksInterval: ackEvery,
 		OnClientError:      l.lose,
 		OnServerDisconnect: func(d *paho.Disconnect) { l.lose(fmt.Errorf("the broker has ended it, reason %#x", d.ReasonCode)) },

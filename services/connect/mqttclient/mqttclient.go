@@ -3,6 +3,7 @@
 package mqttclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -242,6 +243,15 @@ func (c *Connector) open(ctx context.Context, box *connect.Box) (net.Conn, error
 	return conn, nil
 }
 
+// timed bounds a write, which the library for MQTT 5 does not: a broker that
+// takes nothing would hold Run for ever.
+type timed struct{ net.Conn }
+
+func (c timed) Write(b []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
+	return c.Conn.Write(b)
+}
+
 // tlsConfig reads the files anew: they may have changed.
 func (c *Connector) tlsConfig(box *connect.Box, host string) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
@@ -281,7 +291,7 @@ func (c *Connector) Browse(ctx context.Context, box *connect.Box, w io.Writer) e
 	var mu sync.Mutex
 	seen := map[string]int{}
 	own := *c
-	own.session, own.cfg.ClientID = 0, c.cfg.ClientID+"-browse"
+	own.session, own.cfg.ClientID = 0, cmp.Or(c.cfg.ClientID, "wayside-"+box.Site()+"-"+box.Name())+"-browse"
 	l, err := own.dial(ctx, box, func(m message) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 // Limits of the format. A block's shards are at most maxShards (the code
@@ -98,7 +99,7 @@ func open(b, key []byte) (h header, shard []byte, err error) {
 		length: int(binary.BigEndian.Uint32(b[24:])), first: int(binary.BigEndian.Uint32(b[28:])),
 	}
 	shard = body[headerSize:]
-	if h.k == 0 || h.k > maxData || h.k+h.m > maxShards || h.index >= h.k+h.m ||
+	if h.block > math.MaxInt64 || h.k == 0 || h.k > maxData || h.k+h.m > maxShards || h.index >= h.k+h.m ||
 		h.length == 0 || len(shard) != shardSize(h.length, h.k) || (h.first != noStart && h.first >= h.length) {
 		return h, nil, errForeign
 	}
