@@ -17,6 +17,7 @@ require (
 	github.com/google/go-tpm v0.9.8
 	github.com/google/uuid v1.6.0
 	github.com/gopcua/opcua v0.8.0
+	github.com/gosnmp/gosnmp v1.47.0
 	github.com/grid-x/modbus v0.0.0-20250714081838-3e87651ee3b0
 	github.com/grid-x/serial v0.0.0-20211107191517-583c7356b3aa
 	github.com/in-toto/attestation v1.2.0

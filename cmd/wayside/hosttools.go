@@ -69,6 +69,8 @@ var hostTools = []hostTool{
 	{name: "sshd", packages: []string{"openssh-server"}, test: true},
 	{name: "rsyslogd", packages: []string{"rsyslog"}, test: true},
 	{name: "logger", packages: []string{"bsdutils"}, test: true},
+	{name: "snmpd", packages: []string{"snmpd"}, test: true},
+	{name: "snmptrap", packages: []string{"snmp"}, test: true},
 }
 
 // backports says where a distribution of that ID and VERSION_ID

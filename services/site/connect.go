@@ -23,6 +23,9 @@ type Connect struct {
 	Modbus []Modbus `yaml:"modbus,omitempty"`
 	S7     []S7     `yaml:"s7,omitempty"`
 	Syslog []Syslog `yaml:"syslog,omitempty"`
+
+	SNMP      []SNMP      `yaml:"snmp,omitempty"`
+	SNMPTraps []SNMPTraps `yaml:"snmp_traps,omitempty"`
 }
 
 // Instance is one entry of a protocol's list, a pointer to its type.
@@ -63,6 +66,8 @@ func (c *Connect) Instances() []Located {
 	all = located(all, "modbus", c.Modbus)
 	all = located(all, "s7", c.S7)
 	all = located(all, "syslog", c.Syslog)
+	all = located(all, "snmp", c.SNMP)
+	all = located(all, "snmp_traps", c.SNMPTraps)
 	return all
 }
 

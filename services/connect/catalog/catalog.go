@@ -13,6 +13,7 @@ import (
 	"github.com/waysideos/wayside/services/connect/mqttclient"
 	"github.com/waysideos/wayside/services/connect/opcua"
 	"github.com/waysideos/wayside/services/connect/s7"
+	"github.com/waysideos/wayside/services/connect/snmp"
 	"github.com/waysideos/wayside/services/connect/syslog"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -28,6 +29,8 @@ var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"modbus":        of(modbus.New),
 	"opcua":         of(opcua.New),
 	"s7":            of(s7.New),
+	"snmp":          of(snmp.New),
+	"snmp_traps":    of(snmp.NewReceiver),
 	"syslog":        of(syslog.New),
 }
 
