@@ -178,6 +178,7 @@ func opcuaCommands(t *testing.T, broker string) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
+	readsCommands(t, broker, "line", "orders")
 	for _, c := range []string{
 		`{"id":"1","point":"setpoint","value":7}`, `{"id":"2","point":"setpoint","value":70000}`,
 		`{"id":"3","point":"multiply","args":[6,7]}`, `{"id":"4","point":"multiply","args":[6]}`, `{"id":"5","point":"nothing","value":1}`,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,9 +48,11 @@ func values(rs map[string]reading) map[string]any {
 	return out
 }
 
-// command has a connector write a point, and returns the answer.
+// command has the connector that the topic is called after write a point, and
+// returns the answer.
 func command(t testing.TB, kafka, topic, id, point string, value any) map[string]any {
 	t.Helper()
+	readsCommands(t, kafka, strings.TrimSuffix(topic, ".commands"), topic)
 	text, err := json.Marshal(map[string]any{"id": id, "point": point, "value": value})
 	if err != nil {
 		t.Fatal(err)

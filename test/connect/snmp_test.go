@@ -112,7 +112,6 @@ rwuser old priv
 		})
 	}
 	for name := range agents {
-		readsCommands(t, kafka.addr, name, name+".commands")
 		// 24 is ifType of the loopback, and the object identifier is net-snmp's of Linux.
 		seen(name, map[string]any{"object": "1.3.6.1.4.1.8072.3.2.10", "lacking": "bad", "services": 24.0, "descr.1": "lo"})
 		contact := "called by " + name
