@@ -13,7 +13,8 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -buildvcs=false
 
 WAYSIDE := out/bin/wayside
 
-VM_PACKAGES = $$($(GO) list ./test/... | grep -v -e /test/clients -e /test/connect -e /test/replication)
+# The longest first: two run at a time.
+VM_PACKAGES = ./test/update ./test/powercut $$($(GO) list ./test/... | grep -v -e /test/update -e /test/powercut -e /test/clients -e /test/connect -e /test/replication)
 
 .PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates clean
 
