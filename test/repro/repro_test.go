@@ -53,10 +53,10 @@ func TestEveryBoard(t *testing.T) {
 			second := filepath.Join(build(t, keys, "077", "Pacific/Chatham", "--board", b.Slug), image)
 			sameBytes(t, first, second)
 			attested(t, first, second)
-			foreignTools(t, first, keys, b.Arch)
+			foreignTools(t, first, keys, b)
 			if kind := b.Arch + " " + b.Boot; !seen[kind] { // boards of a kind are verified alike
 				seen[kind] = true
-				altered(t, first, keys)
+				altered(t, first, keys, b)
 			}
 		})
 	}
@@ -120,7 +120,7 @@ func open(t *testing.T, name string) *os.File {
 }
 
 // foreignTools has programs that others wrote look at an image's parts.
-func foreignTools(t *testing.T, image, keys, arch string) {
+func foreignTools(t *testing.T, image, keys string, b boards.Board) {
 	t.Helper()
 	if out := harness.Tool(t, "sgdisk", "-v", image); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk -v: %s", out)
@@ -140,17 +140,24 @@ func foreignTools(t *testing.T, image, keys, arch string) {
 		t.Fatal(err)
 	}
 	harness.Tool(t, "fsck.erofs", root)
-	for _, name := range []string{layout.ESPLoader + "/" + layout.LoaderFile(arch), uki} {
+	signed := []string{uki}
+	if b.Boot == layout.BootSystemd {
+		signed = append(signed, layout.ESPLoader+"/"+layout.LoaderFile(b.Arch))
+	}
+	for _, name := range signed {
 		file := filepath.Join(dir, filepath.Base(name))
 		harness.Tool(t, "mcopy", "-n", "-i", esp, "::"+name, file)
 		harness.Tool(t, "sbverify", "--cert", filepath.Join(keys, "db.crt"), file)
 	}
 }
 
+// loaderText is in a boot loader.
+var loaderText = map[string]string{layout.BootSystemd: "#### LoaderInfo: systemd-boot", layout.BootUBoot: "U-Boot 2025."}
+
 // altered flips one byte in each part that is promised to be protected, and
 // wants `wayside inspect --verify` to refuse the image, and to take it again
 // when the byte is back.
-func altered(t *testing.T, image, keys string) {
+func altered(t *testing.T, image, keys string, b boards.Board) {
 	t.Helper()
 	verify := func() (string, error) {
 		out, err := harness.Command(t, "inspect", "--verify", "--cert", filepath.Join(keys, "db.crt"), image).CombinedOutput()
@@ -171,7 +178,7 @@ func altered(t *testing.T, image, keys string) {
 		at   int64
 	}{
 		{"kernel image", esp, harness.Find(t, esp, []byte(layout.CmdRootHash+"="))},
-		{"boot loader", esp, harness.Find(t, esp, []byte("#### LoaderInfo: systemd-boot"))},
+		{"boot loader", esp, harness.Find(t, esp, []byte(loaderText[b.Boot]))},
 		{"root, first block", root, 1024},
 		{"root, in the middle", root, blocks / 2 * layout.VerityBlock},
 		{"hash tree", root, (blocks + 2) * layout.VerityBlock},
