@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 20, "power cuts of each kind")
+	rounds = flag.Int("rounds", 12, "power cuts of each kind")
 	seed   = flag.Uint64("seed", uint64(time.Now().UnixNano()), "decides when power is cut and what a cut leaves")
 )
 

@@ -15,7 +15,7 @@ import (
 
 var (
 	liveCuts = flag.Int("live-cuts", 1, "power cuts of a real update")
-	cycles   = flag.Int("cycles", 50, "rapid power cycles of a committed system")
+	cycles   = flag.Int("cycles", 25, "rapid power cycles of a committed system")
 )
 
 // TestLivePowerCuts is a sample of what the model tries thousands of times, on
