@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
+	"github.com/waysideos/wayside/services/secret"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -217,12 +215,7 @@ func (b *Box) Position(ctx context.Context) ([]byte, error) { return b.back.posi
 func (b *Box) Commands() <-chan Command { return b.incoming }
 
 // SecretPath is where a file lies that the profile names.
-func (b *Box) SecretPath(name string) string {
-	if name == "" || filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(b.cfg.Secrets, name)
-}
+func (b *Box) SecretPath(name string) string { return secret.Path(b.cfg.Secrets, name) }
 
 // Trial says that records go to a screen: nothing may be changed at the device.
 func (b *Box) Trial() bool {
@@ -233,15 +226,7 @@ func (b *Box) Trial() bool {
 // Secret reads what is in a file that the profile names, without the line end
 // that editors leave. Read it when it is needed: it may change.
 func (b *Box) Secret(name string) (string, error) {
-	data, err := os.ReadFile(b.SecretPath(name))
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
-	}
-	text := strings.TrimRight(string(data), "\r\n")
-	if text == "" {
-		return "", fmt.Errorf("read secret: %s is empty", name)
-	}
-	return text, nil
+	return secret.Read(b.cfg.Secrets, name)
 }
 
 // Listen is net.Listen for TCP; it takes the supervisor's socket of that

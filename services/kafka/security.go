@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
+	"github.com/waysideos/wayside/services/secret"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -31,13 +29,6 @@ type Security struct {
 	Secrets string
 }
 
-func (s Security) file(name string) string {
-	if filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(s.Secrets, name)
-}
-
 // dial wraps d so that a connection is encrypted when it is returned: what
 // is wrong with certificates is an error of the connection, and can be told.
 func (s Security) dial(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
@@ -45,7 +36,7 @@ func (s Security) dial(d *net.Dialer) func(context.Context, string, string) (net
 		return d.DialContext
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conf, err := s.tlsConfig()
+		conf, err := secret.ClientTLS(s.Secrets, s.TLS, "")
 		if err != nil {
 			return nil, err
 		}
@@ -76,40 +67,18 @@ func explain(err error) error {
 	return err
 }
 
-func (s Security) tlsConfig() (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.TLS.ServerName}
-	if s.TLS.CA != "" {
-		pem, err := os.ReadFile(s.file(s.TLS.CA))
-		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: %s holds no certificate in PEM form", s.TLS.CA)
-		}
-	}
-	if s.TLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(s.file(s.TLS.Cert), s.file(s.TLS.Key))
-		if err != nil {
-			return nil, fmt.Errorf("read client certificate: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
-}
-
 // login is the mechanism that clients log in with.
 func (s Security) login() (sasl.Mechanism, error) {
 	user := s.SASL.User
 	switch s.SASL.Mechanism {
 	case "PLAIN":
 		return plain.Plain(func(context.Context) (plain.Auth, error) {
-			pass, err := s.secret(s.SASL.Password)
+			pass, err := secret.Read(s.Secrets, s.SASL.Password)
 			return plain.Auth{User: user, Pass: pass}, err
 		}), nil
 	case "SCRAM-SHA-256", "SCRAM-SHA-512":
 		auth := func(context.Context) (scram.Auth, error) {
-			pass, err := s.secret(s.SASL.Password)
+			pass, err := secret.Read(s.Secrets, s.SASL.Password)
 			return scram.Auth{User: user, Pass: pass}, err
 		}
 		if s.SASL.Mechanism == "SCRAM-SHA-256" {
@@ -123,19 +92,6 @@ func (s Security) login() (sasl.Mechanism, error) {
 		}), nil
 	}
 	return nil, fmt.Errorf("login mechanism %q is unknown", s.SASL.Mechanism)
-}
-
-// secret reads what is in a file, without the line end that editors leave.
-func (s Security) secret(name string) (string, error) {
-	b, err := os.ReadFile(s.file(name))
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
-	}
-	text := strings.TrimRight(string(b), "\r\n")
-	if text == "" {
-		return "", fmt.Errorf("read secret: %s is empty", name)
-	}
-	return text, nil
 }
 
 // options are those that a client needs for the security; the dialer's own.

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/waysideos/wayside/services/secret"
 )
 
 // tokenWait is how long an issuer may take to answer.
@@ -19,10 +21,10 @@ const tokenWait = 20 * time.Second
 // ends with its connection, and connections are few.
 func (s Security) token(ctx context.Context) (string, error) {
 	if s.SASL.Token != "" {
-		return s.secret(s.SASL.Token)
+		return secret.Read(s.Secrets, s.SASL.Token)
 	}
 	o := s.SASL.OAuth
-	secret, err := s.secret(o.ClientSecret)
+	password, err := secret.Read(s.Secrets, o.ClientSecret)
 	if err != nil {
 		return "", err
 	}
@@ -37,10 +39,10 @@ func (s Security) token(ctx context.Context) (string, error) {
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.SetBasicAuth(url.QueryEscape(o.ClientID), url.QueryEscape(secret)) // section 2.3.1
+	req.SetBasicAuth(url.QueryEscape(o.ClientID), url.QueryEscape(password)) // section 2.3.1
 	transport := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
 	if s.TLS != nil {
-		if transport.TLSClientConfig, err = s.tlsConfig(); err != nil {
+		if transport.TLSClientConfig, err = secret.ClientTLS(s.Secrets, s.TLS, ""); err != nil {
 			return "", err
 		}
 		transport.TLSClientConfig.ServerName = "" // that of the brokers

@@ -48,14 +48,15 @@ var allowed = map[string][]string{
 	// A disk is written in one way, by the tool and by the installer.
 	"init": {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
 	// The suite of connectors runs the box's broker.
-	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/broker"},
+	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/secret", "services/broker"},
 	"services/manifest":            {},
 	"services/site":                {"services/manifest"},
 	"services/vfs":                 {},
-	"services/kafka":               {"services/manifest", "services/site"},
+	"services/secret":              {"services/site"},
+	"services/kafka":               {"services/manifest", "services/site", "services/secret"},
 	// What a slot holds is one format, written by the build and by the updater.
-	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "image/layout", "image/release", "image/delta", "image/verity"},
-	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka"},
+	"services/updater": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/secret", "image/layout", "image/release", "image/delta", "image/verity"},
+	"services":         {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/secret"},
 	"qemu":             {"boards", "image/layout", "image/disk", "qemu", "qemu/"},
 	"test":             {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/", "init/", "test/"},
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/waysideos/wayside/services/secret"
 )
 
 // OAuthFiles say which tokens are taken.
@@ -25,7 +27,7 @@ type OAuthFiles struct {
 // OAuth verifies tokens (RFC 7628, KIP-255).
 type OAuth struct {
 	files OAuthFiles
-	keys  *reloaded[jose.JSONWebKeySet]
+	keys  *secret.Reloaded[jose.JSONWebKeySet]
 	now   func() time.Time
 }
 
@@ -52,7 +54,7 @@ func OpenOAuth(f OAuthFiles, log *slog.Logger) (*OAuth, error) {
 	if f.Claim == "" {
 		f.Claim = "sub"
 	}
-	keys, err := newReloaded(log, f.load, f.JWKS)
+	keys, err := secret.Reload(log, f.load, f.JWKS)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,7 @@ func (o *OAuth) verify(token string) (*Identity, error) {
 // claims verifies a token's signature and reads it. A token that names no key
 // may be of any.
 func (o *OAuth) claims(t *jwt.JSONWebToken, dest ...any) error {
-	keys := o.keys.get()
+	keys := o.keys.Get()
 	kid := ""
 	if len(t.Headers) > 0 {
 		kid = t.Headers[0].KeyID

@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/waysideos/wayside/services/secret"
 )
 
 func newKey(t testing.TB, id string) jose.JSONWebKey {
@@ -33,7 +35,7 @@ func jwksText(t testing.TB, keys ...jose.JSONWebKey) string {
 	return string(text)
 }
 
-func keysOf(t testing.TB, keys ...jose.JSONWebKey) *reloaded[jose.JSONWebKeySet] {
+func keysOf(t testing.TB, keys ...jose.JSONWebKey) *secret.Reloaded[jose.JSONWebKeySet] {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "jwks.json")
 	must(t, os.WriteFile(path, []byte(jwksText(t, keys...)), 0o600))

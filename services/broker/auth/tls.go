@@ -2,11 +2,12 @@ package auth
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
+
+	"github.com/waysideos/wayside/services/secret"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // TLSFiles say how a listener encrypts and what certificates it asks for.
@@ -31,7 +32,7 @@ var clientAuth = map[string]tls.ClientAuthType{
 // handshake: new ones count from the next connection on, and broken ones
 // leave those before in force.
 type TLS struct {
-	config *reloaded[tls.Config]
+	config *secret.Reloaded[tls.Config]
 	rules  []rule
 }
 
@@ -48,44 +49,22 @@ func OpenTLS(f TLSFiles, log *slog.Logger) (*TLS, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths := []string{f.Cert, f.Key}
+	paths, files := []string{f.Cert, f.Key}, &site.ServerTLS{Cert: f.Cert, Key: f.Key, ClientAuth: f.ClientAuth}
 	if auth != tls.NoClientCert {
-		paths = append(paths, f.ClientCA)
+		paths, files.ClientCA = append(paths, f.ClientCA), f.ClientCA
 	}
-	config, err := newReloaded(log, func() (*tls.Config, error) { return f.load(auth) }, paths...)
+	config, err := secret.Reload(log, func() (*tls.Config, error) { return secret.ServerTLS("", files) }, paths...)
 	if err != nil {
 		return nil, err
 	}
 	return &TLS{config, rules}, nil
 }
 
-// load makes a configuration of its own each time: tickets given out under
-// one set of files are worth nothing under the next.
-func (f TLSFiles) load(auth tls.ClientAuthType) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("load certificate %s with key %s: %v", f.Cert, f.Key, err)
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: auth}
-	if auth == tls.NoClientCert {
-		return c, nil
-	}
-	text, err := os.ReadFile(f.ClientCA)
-	if err != nil {
-		return nil, fmt.Errorf("read client authorities: %v", err)
-	}
-	c.ClientCAs = x509.NewCertPool()
-	if !c.ClientCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("read client authorities: %s holds no certificate", f.ClientCA)
-	}
-	return c, nil
-}
-
 // Server wraps a connection; the handshake is the caller's to make.
 func (t *TLS) Server(nc net.Conn) *tls.Conn {
 	return tls.Server(nc, &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.config.get(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.config.Get(), nil },
 	})
 }
 

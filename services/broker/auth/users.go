@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/waysideos/wayside/services/broker/meta"
+	"github.com/waysideos/wayside/services/secret"
 )
 
 // Users are the users of a file, which is read again when it changes. A line
@@ -18,12 +19,12 @@ import (
 // user may have one line for each of the two mechanisms. Empty lines and
 // those that begin with # mean nothing.
 type Users struct {
-	file *reloaded[userFile]
+	file *secret.Reloaded[userFile]
 }
 
 // OpenUsers reads a file of users.
 func OpenUsers(path string, log *slog.Logger) (*Users, error) {
-	f, err := newReloaded(log, func() (*userFile, error) {
+	f, err := secret.Reload(log, func() (*userFile, error) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read users: %v", err)
@@ -41,12 +42,12 @@ func OpenUsers(path string, log *slog.Logger) (*Users, error) {
 }
 
 func (u *Users) find(user string, mechanism int8) (meta.Scram, bool) {
-	return u.file.get().find(user, mechanism)
+	return u.file.Get().find(user, mechanism)
 }
 
 // knows reports whether the file has a user, by whatever secret.
 func (u *Users) knows(user string) bool {
-	f := u.file.get()
+	f := u.file.Get()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.passwords[user]; ok {

@@ -3,16 +3,13 @@ package files
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/textproto"
 	"net/url"
-	"os"
 	"path"
-	"time"
 
 	"github.com/jlaffaye/ftp"
 
@@ -34,9 +31,10 @@ func dialFTP(ctx context.Context, cfg site.Files, u *url.URL, box *connect.Box) 
 	var conf *tls.Config
 	if u.Scheme == "ftps" {
 		var err error
-		if conf, err = ftpTLS(cfg, u.Hostname(), box); err != nil {
+		if conf, err = box.ClientTLS(&site.ClientTLS{CA: cfg.CA}, u.Hostname()); err != nil {
 			return nil, err
 		}
+		conf.ClientSessionCache = tls.NewLRUClientSessionCache(4) // servers want the data connections to be of the session
 	}
 	opts := []ftp.DialOption{ftp.DialWithDialFunc(ftpDialer(ctx, conf)), ftp.DialWithShutTimeout(serverTimeout)}
 	if conf != nil {
@@ -70,41 +68,14 @@ func ftpDialer(ctx context.Context, conf *tls.Config) func(network, addr string)
 		if err != nil {
 			return nil, err
 		}
+		conn = connect.Timed{Conn: conn, ReadWait: serverTimeout, WriteWait: serverTimeout}
 		data := !first
 		first = false
 		if conf != nil && data {
-			return tls.Client(timed{conn}, conf), nil
+			return tls.Client(conn, conf), nil
 		}
-		return timed{conn}, nil
+		return conn, nil
 	}
-}
-
-// timed is a connection that must not stand still.
-type timed struct{ net.Conn }
-
-func (c timed) Read(b []byte) (int, error) {
-	_ = c.SetReadDeadline(time.Now().Add(serverTimeout))
-	return c.Conn.Read(b)
-}
-
-func (c timed) Write(b []byte) (int, error) {
-	_ = c.SetWriteDeadline(time.Now().Add(serverTimeout))
-	return c.Conn.Write(b)
-}
-
-func ftpTLS(cfg site.Files, host string, box *connect.Box) (*tls.Config, error) {
-	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-	if cfg.CA != "" {
-		data, err := os.ReadFile(box.SecretPath(cfg.CA))
-		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("%s holds no certificate", cfg.CA)
-		}
-	}
-	return conf, nil
 }
 
 // ftpLost tells a broken connection from a server's answer.

@@ -27,7 +27,7 @@ func (c *Connector) login(cl *mochi.Client, pk packets.Packet) (user string, ok 
 		return "", p.at.anonymous // whoever says a name that nobody can check is nobody
 	}
 	name := string(pk.Connect.Username)
-	return name, c.users.get().check(name, pk.Connect.Password)
+	return name, c.users.Get().check(name, pk.Connect.Password)
 }
 
 // admit makes or finds the session of a client that may come in. A session is

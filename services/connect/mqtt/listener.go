@@ -13,6 +13,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waysideos/wayside/services/secret"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -22,8 +23,8 @@ import (
 type listener struct {
 	net.Listener
 	name      string
-	tls       *reloaded[tls.Config] // nil: plain text
-	anonymous bool                  // clients need no name
+	tls       *secret.Reloaded[tls.Config] // nil: plain text
+	anonymous bool                         // clients need no name
 
 	log        *slog.Logger
 	open       <-chan struct{} // closed when clients may be served
@@ -58,13 +59,17 @@ func listenTLS(l *site.MQTTListener, secrets string, anonymous bool, log *slog.L
 	if l.Anonymous != nil {
 		out.anonymous = *l.Anonymous
 	}
-	if t := l.TLS; t != nil {
-		paths := []string{secretPath(secrets, t.Cert), secretPath(secrets, t.Key)}
+	if l.TLS != nil {
+		t := *l.TLS
+		if t.ClientAuth == "" || t.ClientAuth == "none" {
+			t.ClientCA = "" // nobody is asked: not read
+		}
+		paths := []string{secret.Path(secrets, t.Cert), secret.Path(secrets, t.Key)}
 		if t.ClientCA != "" {
-			paths = append(paths, secretPath(secrets, t.ClientCA))
+			paths = append(paths, secret.Path(secrets, t.ClientCA))
 		}
 		var err error
-		if out.tls, err = newReloaded(log, func() (*tls.Config, error) { return loadTLS(t, secrets) }, paths...); err != nil {
+		if out.tls, err = secret.Reload(log, func() (*tls.Config, error) { return secret.ServerTLS(secrets, &t) }, paths...); err != nil {
 			return nil, err
 		}
 	}
@@ -118,7 +123,7 @@ func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) error {
 	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout)) // replaced once it is connected
 	p := &peer{Conn: conn, at: l}
 	if l.tls != nil {
-		t := tls.Server(conn, l.tls.get())
+		t := tls.Server(conn, l.tls.Get())
 		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 		defer cancel()
 		if err := t.HandshakeContext(ctx); err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/waysideos/wayside/services/kafka"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/secret"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -47,7 +48,7 @@ type Connector struct {
 	routes       []route
 	publications []publication
 	access       access
-	users        *reloaded[users]
+	users        *secret.Reloaded[users]
 	problems     []manifest.Fact // what of the profile is not in force
 	log          *slog.Logger
 	metrics      *metrics
@@ -163,9 +164,9 @@ func (c *Connector) transactional() (*kgo.Client, error) {
 func (c *Connector) openListeners() error {
 	anonymous := c.cfg.Users == ""
 	if c.cfg.Users != "" {
-		file := secretPath(c.cfg.Secrets, c.cfg.Users)
+		file := secret.Path(c.cfg.Secrets, c.cfg.Users)
 		var err error
-		if c.users, err = newReloaded(c.log, func() (*users, error) { return readUsers(file) }, file); err != nil {
+		if c.users, err = secret.Reload(c.log, func() (*users, error) { return readUsers(file) }, file); err != nil {
 			c.notInForce("users are not known", err)
 		}
 	}

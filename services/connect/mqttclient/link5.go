@@ -27,9 +27,11 @@ func dial5(ctx context.Context, o options) (link, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A broker that takes nothing would hold Run for ever: the library sets no limit.
+	timed := connect.Timed{Conn: conn, WriteWait: answerTimeout}
 	l := &link5{end: make(chan error, 1)}
 	l.cl = paho.NewClient(paho.ClientConfig{
-		Conn: packets.NewThreadSafeConn(timed{conn}), ClientID: o.id, PacketTimeout: answerTimeout,
+		Conn: packets.NewThreadSafeConn(timed), ClientID: o.id, PacketTimeout: answerTimeout,
 		EnableManualAcknowledgment: true, SendAcksInterval: ackEvery,
 		OnClientError:      l.lose,
 		OnServerDisconnect: func(d *paho.Disconnect) { l.lose(fmt.Errorf("the broker has ended it, reason %#x", d.ReasonCode)) },

@@ -6,13 +6,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -230,7 +228,7 @@ func (c *Connector) open(ctx context.Context, box *connect.Box) (net.Conn, error
 	if err != nil || u.Scheme != "mqtts" {
 		return raw, err
 	}
-	conf, err := c.tlsConfig(box, u.Hostname())
+	conf, err := box.ClientTLS(c.cfg.TLS, u.Hostname())
 	if err != nil {
 		raw.Close()
 		return nil, err
@@ -241,45 +239,6 @@ func (c *Connector) open(ctx context.Context, box *connect.Box) (net.Conn, error
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
 	return conn, nil
-}
-
-// timed bounds a write, which the library for MQTT 5 does not: a broker that
-// takes nothing would hold Run for ever.
-type timed struct{ net.Conn }
-
-func (c timed) Write(b []byte) (int, error) {
-	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
-	return c.Conn.Write(b)
-}
-
-// tlsConfig reads the files anew: they may have changed.
-func (c *Connector) tlsConfig(box *connect.Box, host string) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	t := c.cfg.TLS
-	if t == nil {
-		return conf, nil
-	}
-	if t.ServerName != "" {
-		conf.ServerName = t.ServerName
-	}
-	if t.CA != "" {
-		pem, err := os.ReadFile(box.SecretPath(t.CA))
-		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: %s holds no certificate in PEM form", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(box.SecretPath(t.Cert), box.SecretPath(t.Key))
-		if err != nil {
-			return nil, fmt.Errorf("read client certificate: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
 }
 
 // listenFor is how long Browse listens.

@@ -1,4 +1,4 @@
-package auth
+package secret
 
 import (
 	"log/slog"
@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// reloaded is what some files say, read again when they change. Files that
-// are wrong leave what was read before, and are complained of once.
-type reloaded[T any] struct {
+// Reloaded is what some files say, read again when they change. Files that are
+// wrong leave what was read before, and are complained of once.
+type Reloaded[T any] struct {
 	paths []string
 	load  func() (*T, error)
 	log   *slog.Logger
@@ -19,18 +19,19 @@ type reloaded[T any] struct {
 	value *T
 }
 
-// newReloaded reads the files the first time.
-func newReloaded[T any](log *slog.Logger, load func() (*T, error), paths ...string) (*reloaded[T], error) {
-	r := &reloaded[T]{paths: paths, load: load, log: log, seen: infos(paths)}
+// Reload reads the files the first time. With an error it still returns a
+// Reloaded, whose value is the zero one until the files are right.
+func Reload[T any](log *slog.Logger, load func() (*T, error), paths ...string) (*Reloaded[T], error) {
+	r := &Reloaded[T]{paths: paths, load: load, log: log, seen: infos(paths)}
 	var err error
 	if r.value, err = load(); err != nil {
-		return nil, err
+		r.value = new(T)
 	}
-	return r, nil
+	return r, err
 }
 
-// get returns what the files say now.
-func (r *reloaded[T]) get() *T {
+// Get returns what the files say now.
+func (r *Reloaded[T]) Get() *T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := infos(r.paths)
@@ -65,7 +66,7 @@ func same(a, b []os.FileInfo) bool {
 		case a[i] == nil && b[i] == nil:
 		case a[i] == nil || b[i] == nil:
 			return false
-		case !os.SameFile(a[i], b[i]) || !a[i].ModTime().Equal(b[i].ModTime()) || a[i].Size() != b[i].Size():
+		case !os.SameFile(a[i], b[i]) || !a[i].ModTime().Equal(b[i].ModTime()) || a[i].Size() != b[i].Size() || a[i].Mode() != b[i].Mode():
 			return false
 		}
 	}
