@@ -8,12 +8,10 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,33 +31,7 @@ func need(t *testing.T) {
 	t.Parallel()
 }
 
-// waysided is the daemon's path, built once per test process.
-var waysided = sync.OnceValues(func() (string, error) {
-	if bin := os.Getenv("WAYSIDE_CLIENTS_WAYSIDED"); bin != "" {
-		return bin, nil // one that was built before
-	}
-	bin := filepath.Join(built, "waysided")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/waysideos/wayside/cmd/waysided").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build waysided: %v\n%s", err, out)
-	}
-	return bin, nil
-})
-
-// built is a folder for what all tests share.
-var built string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "wayside-clients-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "make a folder for the daemon:", err)
-		os.Exit(1)
-	}
-	built = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // broker is `waysided broker` on a folder of the test. With
 // WAYSIDE_CLIENTS_CONTROL=1 it is Apache Kafka instead: what fails there too
@@ -97,11 +69,7 @@ func startBroker(t *testing.T, flags ...string) *broker {
 // start returns when the broker has said where it listens.
 func (b *broker) start() {
 	b.t.Helper()
-	bin, err := waysided()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.cmd = exec.Command(bin, b.args...)
+	b.cmd = exec.Command(harness.Waysided(b.t), b.args...)
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

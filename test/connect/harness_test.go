@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -26,6 +25,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // most is how long anything may take before a test gives up.
@@ -53,32 +54,7 @@ func tool(t testing.TB, name string) string {
 	return ""
 }
 
-var build = sync.OnceValues(func() (string, error) {
-	if bin := os.Getenv("WAYSIDE_CONNECT_WAYSIDED"); bin != "" {
-		return bin, nil // one that was built before
-	}
-	bin := filepath.Join(built, "waysided")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/waysideos/wayside/cmd/waysided").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build waysided: %v\n%s", err, out)
-	}
-	return bin, nil
-})
-
-// built is a folder for what all tests share.
-var built string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "wayside-connect-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "make a folder for the daemon:", err)
-		os.Exit(1)
-	}
-	built = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // process is a program that runs beside the test.
 type process struct {
@@ -130,11 +106,7 @@ func start(t testing.TB, path string, args ...string) *process {
 // daemon starts a service of the box and waits until it serves.
 func daemon(t testing.TB, args ...string) *process {
 	t.Helper()
-	bin, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := start(t, bin, args...)
+	p := start(t, harness.Waysided(t), args...)
 	until(t, "waysided "+args[0]+" to serve", func() bool {
 		for line := range strings.Lines(p.out.String()) {
 			if at, ok := strings.CutPrefix(line, "listening on "); ok && strings.HasSuffix(line, "\n") {
@@ -176,6 +148,12 @@ func (p *process) stop() {
 		p.t.Errorf("%s does not end", p.cmd.Path)
 		p.kill()
 	}
+}
+
+// connectors starts the service that runs them; it may listen nowhere.
+func connectors(t testing.TB, args ...string) *process {
+	t.Helper()
+	return start(t, harness.Waysided(t), append([]string{"connect"}, args...)...)
 }
 
 // edge starts the Kafka broker of the box on a folder of its own.
@@ -278,12 +256,7 @@ func certificates(t testing.TB, clients ...string) (dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-		write(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
+		keep(t, dir, name, der, key)
 		parsed, err := x509.ParseCertificate(der)
 		if err != nil {
 			t.Fatal(err)
@@ -295,6 +268,17 @@ func certificates(t testing.TB, clients ...string) (dir string) {
 		make(name, int64(i+2), ca, key)
 	}
 	return dir
+}
+
+// keep writes a certificate and its key into NAME.pem and NAME.key.
+func keep(t testing.TB, dir, name string, der []byte, key any) {
+	t.Helper()
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	write(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
 }
 
 // python is an interpreter with packages of exact versions, such as

@@ -23,11 +23,7 @@ func TestREST(t *testing.T) {
 	secrets, data := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(secrets, "word"), "till-pass-word\n")
 	run := func() *process {
-		bin, err := build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := start(t, bin, "connect", "--site", site, "--broker", broker.addr, "--data", data, "--secrets", secrets)
+		p := connectors(t, "--site", site, "--broker", broker.addr, "--data", data, "--secrets", secrets)
 		until(t, "the connector to listen", func() bool {
 			c, err := net.DialTimeout("tcp", addr, time.Second)
 			if err == nil {

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
@@ -60,16 +59,6 @@ func asyncua(t *testing.T, port, dir string) (stop func()) {
 	}
 }
 
-// connectors starts the service that runs them; it may listen nowhere.
-func connectors(t testing.TB, args ...string) *process {
-	t.Helper()
-	bin, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return start(t, bin, append([]string{"connect"}, args...)...)
-}
-
 // opcuaCertificates are of RSA, with the application's URI.
 func opcuaCertificates(t *testing.T, names ...string) string {
 	t.Helper()
@@ -90,12 +79,7 @@ func opcuaCertificates(t *testing.T, names ...string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-		write(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
+		keep(t, dir, name, der, key)
 	}
 	return dir
 }

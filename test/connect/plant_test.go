@@ -81,17 +81,8 @@ func command(t testing.TB, kafka, topic, id, point string, value any) map[string
 // plant is waysided connect with a profile.
 func plant(t testing.TB, kafka *process, text string) *process {
 	t.Helper()
-	return start(t, waysided(t), "connect", "--broker", kafka.addr, "--data", t.TempDir(), "--secrets", t.TempDir(),
+	return connectors(t, "--broker", kafka.addr, "--data", t.TempDir(), "--secrets", t.TempDir(),
 		"--run-dir", t.TempDir(), "--site", profile(t, text))
-}
-
-func waysided(t testing.TB) string {
-	t.Helper()
-	bin, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bin
 }
 
 func port(t testing.TB, addr string) string {

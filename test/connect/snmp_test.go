@@ -30,7 +30,7 @@ func snmpBox(t testing.TB, kafka *process, text string) *process {
 	for name, text := range map[string]string{"word": "hidden-word", "auth": "twelve monkeys", "priv": "seven samurai"} {
 		write(t, filepath.Join(secrets, name), text+"\n")
 	}
-	return start(t, waysided(t), "connect", "--broker", kafka.addr, "--data", t.TempDir(), "--secrets", secrets,
+	return connectors(t, "--broker", kafka.addr, "--data", t.TempDir(), "--secrets", secrets,
 		"--run-dir", t.TempDir(), "--site", profile(t, text))
 }
 

@@ -31,7 +31,7 @@ connect:
 `, udp, tcp)
 	data := t.TempDir()
 	serve := func() *process {
-		return start(t, waysided(t), "connect", "--broker", kafka.addr, "--data", data, "--secrets", dir,
+		return connectors(t, "--broker", kafka.addr, "--data", data, "--secrets", dir,
 			"--run-dir", t.TempDir(), "--site", profile(t, in))
 	}
 	box := serve()

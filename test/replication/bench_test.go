@@ -258,10 +258,7 @@ func used(pid int) (cpu float64, peak int64) {
 
 func waysideCarrier(compression string) func(t *testing.T, from, to string) *exec.Cmd {
 	return func(t *testing.T, from, to string) *exec.Cmd {
-		bin, err := waysided()
-		if err != nil {
-			t.Fatal(err)
-		}
+		bin := harness.Waysided(t)
 		// A name of its own for each: what an earlier centre has is none of its business.
 		profile := fmt.Sprintf("version: 1\nsite: shop\nlinks: [{name: hq-%d, bootstrap: [%q], topics: [%s], prefix: shop., guarantee: exactly-once, compression: %s}]\n",
 			portOf(to), to, benchTopic, compression)

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,27 +22,7 @@ import (
 	"github.com/waysideos/wayside/test/harness"
 )
 
-// waysided builds the daemon once for all tests.
-var waysided = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "replication")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "waysided")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/waysideos/wayside/cmd/waysided").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build waysided: %v\n%s", err, out)
-	}
-	return bin, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := waysided(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // service is one service of waysided as a process.
 type service struct {
@@ -75,11 +54,7 @@ func (s *service) log() string { return filepath.Join(s.dir, "log") }
 // start starts the service; a broker is waited for until it listens.
 func (s *service) start() {
 	s.t.Helper()
-	bin, err := waysided()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.cmd = exec.Command(bin, s.args...)
+	s.cmd = exec.Command(harness.Waysided(s.t), s.args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -37,7 +37,7 @@ const (
 // behaves is served all the time.
 func TestAttack(t *testing.T) {
 	dir := t.TempDir()
-	p := startProcess(t, build(t), dir, filepath.Join(dir, "data"))
+	p := startProcess(t, harness.Waysided(t), dir, filepath.Join(dir, "data"))
 	if p.confine(boxMemory) {
 		t.Log("in a control group of 192 MB")
 	} else {

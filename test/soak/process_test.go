@@ -36,16 +36,7 @@ type process struct {
 	cmd  *exec.Cmd
 }
 
-// build makes the daemon's binary.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "waysided")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/waysideos/wayside/cmd/waysided").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build waysided: %v\n%s", err, out)
-	}
-	return bin
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // startProcess starts a broker on a folder, and stops it when the test ends.
 func startProcess(t *testing.T, bin, dir, data string) *process {

@@ -38,7 +38,7 @@ const (
 // what it held. Afterwards the fuzzers and the model checker have their share.
 // The clock is left alone here: the model checker sets it.
 func TestSoak(t *testing.T) {
-	bin := build(t)
+	bin := harness.Waysided(t)
 	brokers := *soakTime * 7 / 10
 	begin := time.Now()
 	s := &soak{t: t, until: begin.Add(brokers), round: longRound}
