@@ -95,3 +95,11 @@ func (c *Command) Answer(err error) { c.answer(err, nil) }
 
 // AnswerValue is Answer with what the device gave back.
 func (c *Command) AnswerValue(value any) { c.answer(nil, value) }
+
+// Result is AnswerValue, or Answer where there is an error.
+func (c *Command) Result(value any, err error) {
+	if err != nil {
+		value = nil
+	}
+	c.answer(err, value)
+}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/waysideos/wayside/services/site"
 )
 
 // GroupOffset is what a consumer group of the box has committed, and what
@@ -89,7 +91,7 @@ func (l *link) groupsHere(ctx context.Context) (kadm.FetchOffsetsResponses, erro
 		return nil, fmt.Errorf("list groups of the box: %w", err)
 	}
 	names := slices.DeleteFunc(listed.Groups(), func(g string) bool {
-		return strings.HasPrefix(g, groupPrefix) || !slices.ContainsFunc(l.cfg.Groups, func(want string) bool { return matches(want, g) })
+		return strings.HasPrefix(g, groupPrefix) || !slices.ContainsFunc(l.cfg.Groups, func(want string) bool { return site.Matches(want, g) })
 	})
 	if len(names) == 0 {
 		return nil, nil

@@ -1,6 +1,10 @@
 package replicator
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/waysideos/wayside/services/site"
+)
 
 // Words of a rule's topic name at the destination.
 const (
@@ -28,17 +32,11 @@ func (r rules) match(topic string) bool {
 		hidden = hidden || strings.HasPrefix(topic, prefix)
 	}
 	for _, want := range r.topics {
-		if want == topic || matches(want, topic) && !hidden {
+		if want == topic || site.Matches(want, topic) && !hidden {
 			return true
 		}
 	}
 	return false
-}
-
-// matches: a pattern is a name, or begins one and ends in *.
-func matches(pattern, name string) bool {
-	start, wild := strings.CutSuffix(pattern, "*")
-	return pattern == name || wild && strings.HasPrefix(name, start)
 }
 
 func isPattern(topic string) bool { return strings.HasSuffix(topic, "*") }

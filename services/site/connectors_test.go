@@ -123,17 +123,8 @@ func exemplar(typ reflect.Type) reflect.Value {
 func rowsBelow(path string, v reflect.Value) []row {
 	var rows []row
 	for name, f := range fieldsOf(v.Type()) {
-		at, field := join(path, name), v.Field(f.index)
-		r := row{Path: at, Type: typeWord(field.Type())}
-		for field.Kind() == reflect.Pointer && !field.IsNil() {
-			field = field.Elem()
-		}
-		switch {
-		case f.needed:
-			r.Default = "required"
-		case field.Kind() < reflect.Array && !field.IsZero(), field.Kind() == reflect.String && !field.IsZero():
-			r.Default = fmt.Sprintf("`%v`", field)
-		}
+		at := join(path, name)
+		r, field := rowOf(at, v.Field(f.index), f.needed)
 		rows = append(rows, r)
 		if _, ok := shared[field.Type()]; ok {
 			continue

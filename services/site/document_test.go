@@ -70,22 +70,28 @@ func TestDocumentFields(t *testing.T) {
 	}
 }
 
+// rowOf is the row of one field, and the value behind its pointers.
+func rowOf(at string, field reflect.Value, needed bool) (row, reflect.Value) {
+	r := row{Path: at, Type: typeWord(field.Type())}
+	for field.Kind() == reflect.Pointer && !field.IsNil() {
+		field = field.Elem()
+	}
+	switch {
+	case needed:
+		r.Default = "required"
+	case field.Kind() < reflect.Array && !field.IsZero(), field.Kind() == reflect.String && !field.IsZero():
+		r.Default = fmt.Sprintf("`%v`", field)
+	}
+	return r, field
+}
+
 // rowsOf lists the fields of a struct. Sections that are always there are
 // headings of the page and have no row.
 func rowsOf(path string, v reflect.Value) []row {
 	var rows []row
 	for name, f := range fieldsOf(v.Type()) {
-		at, field := join(path, name), v.Field(f.index)
-		r := row{Path: at, Type: typeWord(field.Type())}
-		for field.Kind() == reflect.Pointer && !field.IsNil() {
-			field = field.Elem()
-		}
-		switch {
-		case f.needed:
-			r.Default = "required"
-		case field.Kind() < reflect.Array && !field.IsZero(), field.Kind() == reflect.String && !field.IsZero():
-			r.Default = fmt.Sprintf("`%v`", field)
-		}
+		at := join(path, name)
+		r, field := rowOf(at, v.Field(f.index), f.needed)
 		if v.Field(f.index).Kind() != reflect.Struct {
 			rows = append(rows, r)
 		}

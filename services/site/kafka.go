@@ -29,6 +29,13 @@ func topicName(s string) fault {
 	return fault{}
 }
 
+// Matches says whether a pattern of a profile, a name or the start of one
+// before a *, takes a name: of a topic, or of a group.
+func Matches(pattern, name string) bool {
+	start, wild := strings.CutSuffix(pattern, "*")
+	return pattern == name || wild && strings.HasPrefix(name, start)
+}
+
 // topicMatch is a topic's name, or the start of one before a *.
 func topicMatch(s string) fault {
 	start, wild := strings.CutSuffix(s, "*")

@@ -153,6 +153,14 @@ func (w *world) start(change string) {
 	w.logs = append(w.logs, w.run.Log)
 }
 
+// begin has the device and the connector live.
+func (w *world) begin() {
+	w.Helper()
+	w.dev.Start()
+	w.start("")
+	w.up()
+}
+
 func (w *world) up() {
 	w.Helper()
 	Until(w, "the connector is up", func() bool { return w.run.State("dev").State == connect.Running })

@@ -32,9 +32,7 @@ var tests = map[string]func(w *world){
 // startAndStop: nothing of a connector runs after it was stopped.
 func startAndStop(w *world) {
 	before := runtime.NumGoroutine()
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 3)
 	w.want(span(0, 3))
 	w.run.Stop()
@@ -76,9 +74,7 @@ func awayAtStart(w *world) {
 }
 
 func lostMidway(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 3)
 	w.dev.Stop()
 	_ = w.dev.Emit(3) // nobody hears it, or later
@@ -89,9 +85,7 @@ func lostMidway(w *world) {
 
 // malformed: a bad answer costs at most itself.
 func malformed(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 3)
 	if !w.dev.Do(Malformed) {
 		w.Fatal("the device sends nothing malformed: say so in Cannot")
@@ -109,9 +103,7 @@ func malformed(w *world) {
 // slow: a device that does not answer holds up nothing but itself, and the box
 // stops all the same.
 func slow(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	if !w.dev.Do(Slow) {
 		w.Fatal("the device is never slow: say so in Cannot")
 	}
@@ -128,9 +120,7 @@ func slow(w *world) {
 // takes it; memory is bounded either way.
 func flood(w *world) {
 	const devices, each = 4, 5000
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	var before, during runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -183,9 +173,7 @@ func (w *world) few(n int64) int64 {
 // brokerAway: what the device cannot be told is spooled, in order; what it can
 // be told is not acknowledged.
 func brokerAway(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 5)
 	w.want(span(0, 5))
 	w.b.Stop()
@@ -205,9 +193,7 @@ func brokerAway(w *world) {
 }
 
 func brokerPower(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 10)
 	if !w.c.Acknowledged {
 		w.want(span(0, 10))
@@ -221,9 +207,7 @@ func brokerPower(w *world) {
 // boxPower: the power goes while the broker is away. What was acknowledged is
 // there; what waited on disk is too.
 func boxPower(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 5)
 	if !w.c.Acknowledged {
 		w.want(span(0, 5))
@@ -249,9 +233,7 @@ func boxPower(w *world) {
 
 // reconfiguration: a connector with other settings and the same name goes on.
 func reconfiguration(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(0, 5)
 	w.run.Stop()
 	w.start(w.c.Change)
@@ -261,9 +243,7 @@ func reconfiguration(w *world) {
 }
 
 func timesAndQuality(w *world) {
-	w.dev.Start()
-	w.start("")
-	w.up()
+	w.begin()
 	w.emitAll(1, 2)
 	r := w.b.Read(w.c.Topic, 1)[0]
 	have := map[string]string{}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/vfs"
 )
 
 // store is where files lie.
@@ -103,14 +104,7 @@ func (l local) finish(name, archive string) error {
 }
 
 // syncFolder has a power cut not bring back a name whose mark is forgotten.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func syncFolder(dir string) error { return vfs.OS(dir).SyncDir(".") }
 
 // free is a path where nothing is yet: the archive loses nothing to a file
 // that has the name of an earlier one.

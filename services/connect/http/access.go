@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,12 +72,7 @@ func (c *caller) may(topic string) bool {
 	if strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "wayside-") {
 		return false
 	}
-	for _, p := range c.topics {
-		if start, wild := strings.CutSuffix(p, "*"); topic == p || wild && strings.HasPrefix(topic, start) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.topics, func(p string) bool { return site.Matches(p, topic) })
 }
 
 // handle is a route of the REST interface.

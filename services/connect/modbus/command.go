@@ -22,16 +22,7 @@ func splittable(code byte) bool {
 	return false
 }
 
-// command writes a point and answers with what it holds then.
-func (s *session) command(ctx context.Context, cmd connect.Command) {
-	v, err := s.write(ctx, cmd)
-	if err != nil {
-		cmd.Answer(err)
-		return
-	}
-	cmd.AnswerValue(v)
-}
-
+// write writes a point and returns what it holds then.
 func (s *session) write(ctx context.Context, cmd connect.Command) (any, error) {
 	p := s.find(cmd.Point)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -91,7 +92,7 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 		case <-ctx.Done():
 			return nil
 		case cmd := <-box.Commands():
-			s.command(ctx, cmd)
+			cmd.Result(s.write(ctx, cmd))
 		case <-timer.C:
 			if err := s.poll(ctx, next); err != nil {
 				return s.away(ctx, err)
@@ -117,7 +118,7 @@ type session struct {
 func (s *session) poll(ctx context.Context, sp *span) error {
 	answer, err := s.link.read(ctx, sp)
 	now := time.Now()
-	sp.next(now)
+	sp.due = connect.NextDue(sp.due, now, sp.every)
 	code := exception(err)
 	if err != nil && code == 0 {
 		return s.missed(ctx, sp, now, err)
@@ -126,7 +127,7 @@ func (s *session) poll(ctx context.Context, sp *span) error {
 	switch {
 	case err == nil:
 		delete(s.faults, sp.key())
-		s.told(s.readings(sp, answer, now))
+		s.box.Tell(s.readings(sp, answer, now)...)
 	case splittable(code) && len(sp.points) > 1:
 		at := slices.Index(s.spans, sp)
 		delete(s.faults, sp.key())
@@ -140,7 +141,7 @@ func (s *session) poll(ctx context.Context, sp *span) error {
 			sp.due = now.Add(max(sp.every, refusedRetry))
 		}
 		s.faults[sp.key()] = fmt.Errorf("%s: %v", sp.points[0].name, err)
-		s.told(bad(sp.points, now, err.Error()))
+		s.box.Tell(connect.BadReadings(sp.points, now, err.Error())...)
 	}
 	s.status()
 	return nil
@@ -170,7 +171,7 @@ func (s *session) missed(ctx context.Context, sp *span, now time.Time, err error
 	if s.misses >= 2+len(units) {
 		return err
 	}
-	s.told(bad(points, now, err.Error()))
+	s.box.Tell(connect.BadReadings(points, now, err.Error())...)
 	s.status()
 	return nil
 }
@@ -181,7 +182,7 @@ func (s *session) away(ctx context.Context, err error) error {
 		return nil
 	}
 	if !s.lost {
-		s.told(bad(s.points, time.Now(), err.Error()))
+		s.box.Tell(connect.BadReadings(s.points, time.Now(), err.Error())...)
 		s.lost = true
 	}
 	return fmt.Errorf("talk to %s: %v", s.cfg.Address, err)
@@ -193,20 +194,8 @@ func (s *session) status() {
 		s.up = true // once in any case: the device answers
 		s.box.Up(fmt.Sprintf("%d points in %d requests", len(s.points), len(s.spans)))
 	}
-	first := ""
-	for key := range s.faults {
-		if first == "" || key < first {
-			first = key
-		}
-	}
-	if first != "" {
-		s.box.Trouble(s.faults[first])
-	}
-}
-
-func (s *session) told(rs []connect.Reading) {
-	if err := s.box.Readings(rs...); err != nil {
-		s.box.Trouble(err)
+	if len(s.faults) > 0 {
+		s.box.Trouble(s.faults[slices.Min(slices.Collect(maps.Keys(s.faults)))])
 	}
 }
 
@@ -218,46 +207,27 @@ func (s *session) readings(sp *span, answer []byte, now time.Time) []connect.Rea
 	for _, p := range sp.points {
 		raw, ok := sp.cut(p, answer)
 		if !ok {
-			rs = append(rs, bad([]*point{p}, now, "the answer is too short")...)
+			rs = append(rs, connect.BadReadings([]*point{p}, now, "the answer is too short")...)
 			continue
 		}
 		v, err := p.decode(raw)
 		if err != nil {
 			s.box.Dead(fmt.Sprintf("%s is no %s: %v", p.name, p.Type, err), raw, p.address.String())
-			rs = append(rs, bad([]*point{p}, now, err.Error())...)
+			rs = append(rs, connect.BadReadings([]*point{p}, now, err.Error())...)
 			continue
 		}
-		r := p.reading(now)
+		r := p.Reading(now)
 		r.Value = v
 		rs = append(rs, r)
 	}
 	return rs
 }
 
-func bad(points []*point, now time.Time, detail string) []connect.Reading {
-	rs := make([]connect.Reading, len(points))
-	for i, p := range points {
-		rs[i] = p.reading(now)
-		rs[i].Quality, rs[i].Detail = connect.Bad, detail
-	}
-	return rs
-}
-
-func (p *point) reading(now time.Time) connect.Reading {
+// Reading implements connect.Point.
+func (p *point) Reading(now time.Time) connect.Reading {
 	return connect.Reading{
 		Point: p.name, Address: p.address.String(), Unit: p.measure, BoxTime: now, Exception: p.report,
 		Values: map[string]string{"unit_id": strconv.Itoa(int(p.unit))},
-	}
-}
-
-// next sets when the span is due again; what was missed is not made up for.
-func (s *span) next(now time.Time) {
-	if s.due.IsZero() {
-		s.due = now
-	}
-	s.due = s.due.Add(s.every)
-	if late := now.Sub(s.due); late > 0 {
-		s.due = s.due.Add((late/s.every + 1) * s.every)
 	}
 }
 

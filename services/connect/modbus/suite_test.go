@@ -55,12 +55,7 @@ func (s *suiteDevice) Emit(value int64) error {
 	}
 	before := 0
 	d.set(func() { d.registers[100] = uint16(value); before = len(d.requests) })
-	for end := time.Now().Add(20 * time.Second); well && d.asked() < before+2; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("the value was not asked for")
-		}
-	}
-	return nil
+	return connecttest.Asked(well, before, d.asked)
 }
 
 func (s *suiteDevice) Do(f connecttest.Fault) bool {

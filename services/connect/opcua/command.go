@@ -19,23 +19,13 @@ func (s *session) command(ctx context.Context, cmd connect.Command) {
 	defer cancel()
 	for _, m := range s.cfg.Methods {
 		if m.Name == cmd.Point {
-			out, err := s.call(ctx, m.Object, m.Method, cmd)
-			if err != nil {
-				cmd.Answer(err)
-				return
-			}
-			cmd.AnswerValue(out)
+			cmd.Result(s.call(ctx, m.Object, m.Method, cmd))
 			return
 		}
 	}
 	for _, p := range s.points {
 		if p.Name == cmd.Point {
-			now, err := s.write(ctx, p, cmd.Value)
-			if err != nil {
-				cmd.Answer(err)
-				return
-			}
-			cmd.AnswerValue(now)
+			cmd.Result(s.write(ctx, p, cmd.Value))
 			return
 		}
 	}

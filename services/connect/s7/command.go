@@ -7,16 +7,7 @@ import (
 	"github.com/waysideos/wayside/services/connect"
 )
 
-// command writes a point and answers with what the PLC holds then.
-func (s *session) command(cmd connect.Command) {
-	v, err := s.write(cmd)
-	if err != nil {
-		cmd.Answer(err)
-		return
-	}
-	cmd.AnswerValue(v)
-}
-
+// write writes a point and returns what the PLC holds then.
 func (s *session) write(cmd connect.Command) (any, error) {
 	at := slices.IndexFunc(s.points, func(p *point) bool { return p.name == cmd.Point })
 	if at < 0 {

@@ -106,14 +106,3 @@ func (c *piece) cut(p *point, data []byte) []byte {
 	from := min(p.Start-c.start, len(data))
 	return data[from:min(from+p.Size, len(data))]
 }
-
-// next sets when the piece is due again; what was missed is not made up for.
-func (c *piece) next(now time.Time) {
-	if c.due.IsZero() {
-		c.due = now
-	}
-	c.due = c.due.Add(c.every)
-	if late := now.Sub(c.due); late > 0 {
-		c.due = c.due.Add((late/c.every + 1) * c.every)
-	}
-}

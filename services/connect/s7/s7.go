@@ -67,7 +67,7 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 		case <-ctx.Done():
 			return nil
 		case cmd := <-box.Commands():
-			s.command(cmd)
+			cmd.Result(s.write(cmd))
 		case <-timer.C:
 			if err := s.poll(s.due(time.Now())); err != nil {
 				return s.away(ctx, err)
@@ -154,13 +154,13 @@ func (s *session) poll(pieces []*piece) error {
 	results, err := s.link.read(items)
 	now := time.Now()
 	for _, c := range pieces {
-		c.next(now)
+		c.due = connect.NextDue(c.due, now, c.every)
 	}
 	var refused jobError
 	if errors.As(err, &refused) {
 		for _, c := range pieces {
 			c.fault = err
-			s.told(bad(c.points, now, err.Error()))
+			s.box.Tell(connect.BadReadings(c.points, now, err.Error())...)
 		}
 		s.status()
 		return nil
@@ -178,7 +178,7 @@ func (s *session) poll(pieces []*piece) error {
 func (s *session) result(c *piece, r result, now time.Time) {
 	c.fault = itemError(r.code)
 	if c.fault == nil {
-		s.told(s.readings(c, r.data, now))
+		s.box.Tell(s.readings(c, r.data, now)...)
 		return
 	}
 	if halves := c.split(mostOf(s.link.pdu())); halves != nil {
@@ -190,7 +190,7 @@ func (s *session) result(c *piece, r result, now time.Time) {
 		return
 	}
 	c.due = now.Add(max(c.every, refusedRetry))
-	s.told(bad(c.points, now, c.fault.Error()))
+	s.box.Tell(connect.BadReadings(c.points, now, c.fault.Error())...)
 }
 
 // readings decodes a piece. What is no value of its type is a bad reading
@@ -203,26 +203,18 @@ func (s *session) readings(c *piece, data []byte, now time.Time) []connect.Readi
 		v, err := p.decode(raw)
 		if err != nil {
 			s.box.Dead(fmt.Sprintf("%s is no %s: %v", p.name, p.Type, err), raw, p.S7Address.String())
-			rs = append(rs, bad([]*point{p}, now, err.Error())...)
+			rs = append(rs, connect.BadReadings([]*point{p}, now, err.Error())...)
 			continue
 		}
-		r := p.reading(now)
+		r := p.Reading(now)
 		r.Value = v
 		rs = append(rs, r)
 	}
 	return rs
 }
 
-func bad(points []*point, now time.Time, detail string) []connect.Reading {
-	rs := make([]connect.Reading, len(points))
-	for i, p := range points {
-		rs[i] = p.reading(now)
-		rs[i].Quality, rs[i].Detail = connect.Bad, detail
-	}
-	return rs
-}
-
-func (p *point) reading(now time.Time) connect.Reading {
+// Reading implements connect.Point.
+func (p *point) Reading(now time.Time) connect.Reading {
 	return connect.Reading{Point: p.name, Address: p.S7Address.String(), Unit: p.measure, BoxTime: now, Exception: p.report}
 }
 
@@ -244,14 +236,8 @@ func (s *session) away(ctx context.Context, err error) error {
 		return nil
 	}
 	if !s.lost {
-		s.told(bad(s.points, time.Now(), err.Error()))
+		s.box.Tell(connect.BadReadings(s.points, time.Now(), err.Error())...)
 		s.lost = true
 	}
 	return fmt.Errorf("talk to %s: %v", s.cfg.Address, err)
-}
-
-func (s *session) told(rs []connect.Reading) {
-	if err := s.box.Readings(rs...); err != nil {
-		s.box.Trouble(err)
-	}
 }

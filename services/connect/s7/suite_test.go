@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/connecttest"
@@ -55,12 +54,7 @@ func (s *suiteDevice) Emit(value int64) error {
 	}
 	before := 0
 	d.set(func() { d.blocks[10] = []byte{byte(value >> 8), byte(value)}; before = len(d.jobs) })
-	for end := time.Now().Add(20 * time.Second); well && d.asked() < before+2; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("the value was not asked for")
-		}
-	}
-	return nil
+	return connecttest.Asked(well, before, d.asked)
 }
 
 func (s *suiteDevice) Do(f connecttest.Fault) bool {

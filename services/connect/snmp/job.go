@@ -21,7 +21,8 @@ type point struct {
 	report   *connect.Exception
 }
 
-func (p *point) reading(now time.Time) connect.Reading {
+// Reading implements connect.Point.
+func (p *point) Reading(now time.Time) connect.Reading {
 	return connect.Reading{Point: p.name, Address: strings.TrimPrefix(p.oid, "."), Unit: p.unit, BoxTime: now, Exception: p.report}
 }
 
@@ -37,7 +38,7 @@ type walk struct {
 
 // row is a reading of one object below the walk.
 func (w *walk) row(index string, now time.Time) connect.Reading {
-	r := w.reading(now)
+	r := w.Reading(now)
 	r.Point += index
 	r.Address += index
 	if len(w.known) < w.maxRows {
@@ -106,15 +107,4 @@ func (j *job) name() string {
 		return j.walk.name
 	}
 	return j.points[0].name
-}
-
-// next sets when the job is due again; what was missed is not made up for.
-func (j *job) next(now time.Time) {
-	if j.due.IsZero() {
-		j.due = now
-	}
-	j.due = j.due.Add(j.every)
-	if late := now.Sub(j.due); late > 0 {
-		j.due = j.due.Add((late/j.every + 1) * j.every)
-	}
 }

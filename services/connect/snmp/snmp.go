@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -87,7 +88,7 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 		case <-ctx.Done():
 			return nil
 		case cmd := <-box.Commands():
-			s.command(cmd)
+			cmd.Result(s.write(cmd))
 		case <-timer.C:
 			if err := s.poll(next); err != nil {
 				return c.away(ctx, box, err)
@@ -103,11 +104,11 @@ func (c *Connector) away(ctx context.Context, box *connect.Box, err error) error
 	}
 	if !c.lost {
 		now := time.Now()
-		rs := bad(c.points, now, err.Error())
+		rs := connect.BadReadings(c.points, now, err.Error())
 		for _, w := range c.walks {
 			rs = append(rs, w.bad(w.rows, now, err.Error())...)
 		}
-		tell(box, rs)
+		box.Tell(rs...)
 		c.lost = true
 	}
 	return fmt.Errorf("talk to %s: %v", c.cfg.Address, err)
@@ -126,7 +127,7 @@ type session struct {
 // poll does one job and tells what it brought. An error is an agent that is
 // lost.
 func (s *session) poll(j *job) error {
-	j.next(time.Now())
+	j.due = connect.NextDue(j.due, time.Now(), j.every)
 	delete(s.faults, j.name())
 	var err error
 	if j.walk != nil {
@@ -166,7 +167,7 @@ func (s *session) get(j *job) error {
 	now := time.Now()
 	rs := make([]connect.Reading, len(j.points))
 	for i, p := range j.points {
-		rs[i] = p.reading(now)
+		rs[i] = p.Reading(now)
 		switch {
 		case i >= len(pdus) || pdus[i].Name != p.oid:
 			err = errors.New("the agent's answer does not have it")
@@ -178,7 +179,7 @@ func (s *session) get(j *job) error {
 		}
 	}
 	s.lost = false
-	tell(s.box, rs)
+	s.box.Tell(rs...)
 	return nil
 }
 
@@ -198,11 +199,11 @@ func (s *session) refused(j *job, no refusal) {
 func (s *session) fault(j *job, err error) {
 	s.faults[j.name()] = fmt.Errorf("%s: %v", j.name(), err)
 	now := time.Now()
-	rs := bad(j.points, now, err.Error())
+	rs := connect.BadReadings(j.points, now, err.Error())
 	if j.walk != nil {
 		rs = j.walk.bad(j.walk.rows, now, err.Error())
 	}
-	tell(s.box, rs)
+	s.box.Tell(rs...)
 }
 
 // status tells the worst there is to tell.
@@ -211,28 +212,7 @@ func (s *session) status() {
 		s.up = true // once in any case: the agent answers
 		s.box.Up(fmt.Sprintf("%d points and %d walks in %d requests", len(s.points), len(s.walks), len(s.jobs)))
 	}
-	first := ""
-	for name := range s.faults {
-		if first == "" || name < first {
-			first = name
-		}
+	if len(s.faults) > 0 {
+		s.box.Trouble(s.faults[slices.Min(slices.Collect(maps.Keys(s.faults)))])
 	}
-	if first != "" {
-		s.box.Trouble(s.faults[first])
-	}
-}
-
-func tell(box *connect.Box, rs []connect.Reading) {
-	if err := box.Readings(rs...); err != nil {
-		box.Trouble(err)
-	}
-}
-
-func bad(points []*point, now time.Time, detail string) []connect.Reading {
-	rs := make([]connect.Reading, len(points))
-	for i, p := range points {
-		rs[i] = p.reading(now)
-		rs[i].Quality, rs[i].Detail = connect.Bad, detail
-	}
-	return rs
 }

@@ -62,12 +62,7 @@ func (s *suiteAgent) Emit(value int64) error {
 	}
 	before := 0
 	a.set(func() { a.objects[suiteObject] = number(suiteObject, int(value)); before = len(a.requests) })
-	for end := time.Now().Add(20 * time.Second); well && len(a.asked()) < before+2; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("the value was not asked for")
-		}
-	}
-	return nil
+	return connecttest.Asked(well, before, func() int { return len(a.asked()) })
 }
 
 func (s *suiteAgent) Do(f connecttest.Fault) bool {

@@ -38,7 +38,7 @@ func (s *session) walk(w *walk) error {
 	gone := slices.DeleteFunc(w.rows, func(index string) bool { return have[index] })
 	rs = append(rs, w.bad(gone, now, "the agent does not have it any more")...)
 	w.rows, s.lost = rows, false
-	tell(s.box, rs)
+	s.box.Tell(rs...)
 	if cut {
 		s.faults[w.name] = fmt.Errorf("%s: there is more below %s than max_rows, %d", w.name, w.oid[1:], w.maxRows)
 	}
