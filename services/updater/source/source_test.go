@@ -233,6 +233,15 @@ func TestFolder(t *testing.T) {
 	if _, err := ReadAll(t.Context(), got[0], "short", 0); KindOf(err) != Misbehaves {
 		t.Errorf("longer than may be: got %v", err)
 	}
+	// A disk that fails while it is read, as one that is pulled out does.
+	r, err := got[0].Open(t.Context(), "short", 0, Rest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if _, err := r.Read(make([]byte, 1)); KindOf(err) != NotThere || !strings.Contains(err.Error(), "wayside-repo: read short") {
+		t.Errorf("a disk that fails: got %v, want the source blamed", err)
+	}
 }
 
 func FuzzContentRange(f *testing.F) {
