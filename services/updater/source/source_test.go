@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -162,6 +163,23 @@ func TestSteady(t *testing.T) {
 	s.Source = serve(t, func(w http.ResponseWriter, _ *http.Request) { requests.Add(1); w.WriteHeader(403) })
 	if _, err := read(t.Context(), s, 0, Rest); KindOf(err) != Refused || requests.Load() != 4 {
 		t.Errorf("403: got %v after %d requests, want it given up after 4", err, requests.Load())
+	}
+
+	// A few bytes each time are no progress: they would hold up an update for
+	// ever, and other sources with it.
+	requests.Store(0)
+	s.Source = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		rec := httptest.NewRecorder()
+		good(rec, r)
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Next(100))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if _, err := read(t.Context(), s, 0, Rest); KindOf(err) != Unreachable || requests.Load() != 4 {
+		t.Errorf("a few bytes at a time: got %v after %d requests, want it given up after 4", err, requests.Load())
 	}
 
 	requests.Store(0)
