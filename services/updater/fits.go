@@ -15,7 +15,7 @@ func (u *Updater) fits(t release.Target) error {
 	if u.cfg.Lost == nil {
 		return nil
 	}
-	slot, err := stage.OpenSlot(u.cfg.Dev, node(u.slots.Other))
+	slot, err := stage.ReadSlot(u.cfg.Dev, node(u.slots.Other))
 	if err != nil {
 		return err
 	}
