@@ -33,7 +33,8 @@ type ledger struct {
 
 	last time.Time // when a transaction was committed
 
-	unsaved   int // records acknowledged since the last commit on the box
+	met       map[string]bool // topics that the producer has sent something to, see rounds
+	unsaved   int             // records acknowledged since the last commit on the box
 	unsavedAt time.Time
 }
 
@@ -55,6 +56,7 @@ func (d *ledger) start(ctx context.Context) error {
 			return err
 		}
 		l.setDst(cl)
+		d.met = map[string]bool{}
 		return l.learnDest(ctx)
 	}
 	if d.timeout == 0 {
