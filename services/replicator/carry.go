@@ -247,6 +247,7 @@ func (l *link) moved(ps []*partition) {
 			p.grow()
 		}
 		l.count(p)
+		l.countLate(p)
 		run := p.lot.run
 		if p.lot.acked != p.lot.next {
 			run = 0
@@ -276,6 +277,15 @@ func (l *link) count(p *partition) {
 		p.again -= n
 		l.countResent(n)
 	}
+}
+
+// countLate tells of records that came after their window had closed, under l.mu.
+func (l *link) countLate(p *partition) {
+	if p.lot.win == nil || p.lot.err != nil || p.lot.win.Late() == p.win.Late() {
+		return
+	}
+	l.metrics.late.Add(float64(p.lot.win.Late() - p.win.Late()))
+	l.notes["late "+p.topic] = fmt.Sprintf("%s/%d: %d records came later than the grace of rule %s, and are in no summary", p.topic, p.num, p.lot.win.Late(), p.lane.name)
 }
 
 // adapt makes lots as large as the uplink carries in lotTime.
