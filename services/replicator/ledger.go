@@ -182,7 +182,7 @@ func (d *ledger) save(ctx context.Context, now bool) {
 		return
 	}
 	after := l.pace.save
-	if d.exact {
+	if d.exact && l.source != l.dest { // a link from the box to itself: a full disk waits for its group (drop-read)
 		after = mirrorAfter
 	}
 	if !now && d.unsaved < saveRecords && time.Since(d.unsavedAt) < after {
