@@ -25,7 +25,7 @@ type cost struct {
 	// The same with a patch for the pair of releases, itself included.
 	patched       int64
 	patchRequests int
-	binary   int64 // zstd -9 --patch-from, root and UKI
+	binary        int64 // zstd -9 --patch-from, root and UKI
 }
 
 // sides are the two releases of a measurement, as folders with root and UKI.
@@ -165,6 +165,6 @@ func (c cost) row(full int64) string {
 	share := func(n int64) string {
 		return fmt.Sprintf("%.3f MB, %.2f %%", float64(n)/1e6, 100*float64(n)/float64(full))
 	}
-	return fmt.Sprintf("| %s | %.2f MB | %.2f MB | **%s** | %d | %s | %s |", c.name,
-		float64(full)/1e6, float64(c.pack)/1e6, share(c.delta), c.requests, share(c.patched), share(c.binary))
+	return fmt.Sprintf("| %s | %.2f MB | %.2f MB | **%s** | %d | %s | %d | %s |", c.name,
+		float64(full)/1e6, float64(c.pack)/1e6, share(c.patched), c.patchRequests, share(c.delta), c.requests, share(c.binary))
 }
