@@ -140,6 +140,8 @@ func (k *broker) problem() error {
 // topic may be another than it was.
 func doubtful(err error) bool { return missing(err) || permanent(err) }
 
+func ownDeadLetters(topic string) bool { return strings.HasPrefix(topic, "dead-letters.") }
+
 func missing(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }
@@ -150,7 +152,7 @@ func missing(err error) bool {
 // letters still need one.
 func (k *broker) again(ctx context.Context, r *kgo.Record, err error) error {
 	if missing(err) {
-		if strings.HasPrefix(r.Topic, "dead-letters.") {
+		if ownDeadLetters(r.Topic) {
 			_ = k.ensure(ctx, r.Topic, nil)
 		}
 		k.cl.PurgeTopicsFromProducing(r.Topic)
