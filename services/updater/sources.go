@@ -90,7 +90,7 @@ func (u *Updater) content(s named, t release.Target, uki trust.File, have []delt
 // running opens the slot that runs, for what the next release shares with it.
 // Without it more is fetched, and that is all.
 func (u *Updater) running() (have []delta.Source, done func()) {
-	slot, err := stage.OpenSlot(u.cfg.Dev, node(u.slots.Running))
+	slot, err := stage.ReadSlot(u.cfg.Dev, node(u.slots.Running))
 	if err != nil {
 		u.log.Warn("what the running slot holds cannot be used", "error", err)
 		return nil, func() {}

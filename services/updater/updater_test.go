@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/updater/gate"
 	"github.com/waysideos/wayside/services/updater/source"
+	"github.com/waysideos/wayside/services/updater/updatertest"
 )
 
 // TestFourVerbs: one update, step by step, with a restart of the service
@@ -294,6 +295,26 @@ func TestNoKeys(t *testing.T) {
 		if err := verb(t.Context()); !errors.Is(err, errNoRoot) {
 			t.Errorf("got %v, want %v", err, errNoRoot)
 		}
+	}
+}
+
+// TestOnlyWhatIsNew: what the running slot holds, which the updater may only
+// read, is not fetched.
+func TestOnlyWhatIsNew(t *testing.T) {
+	b := newBox(t, nil)
+	b.ranges = true
+	r := b.publish("2.0", 2)
+	for _, step := range []func(context.Context) error{b.refresh, b.prepare, b.activate, b.reboot} {
+		b.do("2.0", step)
+	}
+	b.init.slots.Trial = nil
+	updatertest.Change(t, r, "3.0", 3, 5).AddTo(b.repo)
+	b.repo.Publish()
+	b.do("refresh", b.refresh)
+	before := b.Update().Fetched
+	b.do("prepare", b.prepare)
+	if got, most := b.Update().Fetched-before, r.Target.PackBytes/4; got > most {
+		t.Errorf("fetched %d bytes for a block and the end of a kernel image, want at most %d of %d", got, most, r.Target.PackBytes)
 	}
 }
 
