@@ -84,7 +84,11 @@ func (u *Updater) content(s named, t release.Target, uki trust.File, have []delt
 	if !okPack || !okIndex {
 		return nil, fmt.Errorf("release %s lacks %s or %s in the signed metadata", t.Version, release.TargetPack, release.TargetIndex)
 	}
-	return stage.Delta{Source: steady, Index: index, Pack: pack.Name, Have: have}, nil
+	d := stage.Delta{Source: steady, Index: index, Pack: pack.Name, Have: have}
+	if patch, ok := u.catalog.File(t, release.TargetPatch(u.slots.Running.RootHash)); ok && have != nil {
+		d.Patch = &patch
+	}
+	return d, nil
 }
 
 // running opens the slot that runs, for what the next release shares with it.

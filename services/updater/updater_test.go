@@ -10,11 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/updater/gate"
 	"github.com/waysideos/wayside/services/updater/source"
+	"github.com/waysideos/wayside/services/updater/stage"
+	"github.com/waysideos/wayside/services/updater/trust"
 	"github.com/waysideos/wayside/services/updater/updatertest"
 )
 
@@ -342,4 +345,32 @@ func FuzzDecodeState(f *testing.F) {
 			t.Errorf("got version %d", s.Version)
 		}
 	})
+}
+
+// TestPatchOfTheRunningRelease: it is asked for by what runs, and for nothing else.
+func TestPatchOfTheRunningRelease(t *testing.T) {
+	b := newBox(t, nil)
+	old := updatertest.NewProgram(t, "1.0", 1, 20, 4000)
+	r := updatertest.Move(t, old, "2.0", 2)
+	r.AddTo(b.repo)
+	r.AddPatch(b.repo, old)
+	b.repo.Publish()
+	b.serve()
+	b.do("refresh", b.refresh)
+	for _, tt := range []struct {
+		runs string
+		have []delta.Source
+		want bool
+	}{
+		{old.Target.RootHash, []delta.Source{{}}, true},
+		{r.Target.RootHash, []delta.Source{{}}, false},
+		{"", []delta.Source{{}}, false},
+		{old.Target.RootHash, nil, false},
+	} {
+		b.slots.Running.RootHash = tt.runs
+		c, err := b.content(b.http[0], r.Target, trust.File{}, tt.have)
+		if d, ok := c.(stage.Delta); err != nil || !ok || (d.Patch != nil) != tt.want {
+			t.Errorf("running %.8s: got %+v, %v, want a patch: %t", tt.runs, c, err, tt.want)
+		}
+	}
 }

@@ -133,9 +133,7 @@ func (r Release) seal(t testing.TB, version string, counter uint64) Release {
 func (r Release) AddTo(repo *Repo) {
 	repo.t.Helper()
 	var index, pack bytes.Buffer
-	_, err := delta.Write(context.Background(), &index, &pack,
-		delta.Content{Name: delta.Root, Data: bytes.NewReader(r.Content), Size: int64(len(r.Content))},
-		delta.Content{Name: delta.UKI, Data: bytes.NewReader(r.UKI), Size: int64(len(r.UKI))})
+	_, err := delta.Write(context.Background(), &index, &pack, r.contents()...)
 	repo.must(err)
 	repo.Add(r.Target.Path(release.TargetUKI), r.UKI, &r.Target)
 	repo.Add(r.Target.Path(release.TargetIndex), index.Bytes(), nil)
