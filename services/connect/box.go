@@ -181,7 +181,10 @@ func (b *Box) Commit(ctx context.Context, position []byte, rs ...Record) error {
 		refused++
 	}
 	for i, r := range rs {
-		if all[i] = b.finish(r); tooLarge(all[i]) != nil {
+		switch all[i] = b.finish(r); {
+		case r.dead != nil:
+			refused++
+		case tooLarge(all[i]) != nil:
 			refuse(i, errTooLarge)
 		}
 	}

@@ -91,7 +91,7 @@ func (p *Producer) mendAll() {
 // letters still need one.
 func (p *Producer) again(ctx context.Context, r *kgo.Record, err error) error {
 	if missing(err) {
-		if strings.HasPrefix(r.Topic, "dead-letters.") {
+		if ownDeadLetters(r.Topic) {
 			_ = p.ensure(ctx, r.Topic, nil)
 		}
 		p.cl.PurgeTopicsFromProducing(r.Topic)
@@ -107,6 +107,8 @@ func (p *Producer) again(ctx context.Context, r *kgo.Record, err error) error {
 // doubtful errors may be another's: a broker refuses whole batches, and a
 // topic may be another than it was.
 func doubtful(err error) bool { return missing(err) || permanent(err) }
+
+func ownDeadLetters(topic string) bool { return strings.HasPrefix(topic, "dead-letters.") }
 
 func missing(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
