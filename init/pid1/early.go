@@ -136,7 +136,7 @@ func (m *Machine) onEvent(e uevent.Event) {
 	case e.Subsystem == "tty":
 		giveSerial(e.DevName)
 	case e.Subsystem == "watchdog":
-		_ = m.attachDog()
+		_ = m.attachDog(false)
 	case e.Subsystem == "input" && strings.HasPrefix(e.DevName, "input/event"):
 		if b := m.buttons.Load(); b != nil {
 			b.watch(e.DevName)
@@ -163,14 +163,16 @@ func loadModules(ctx context.Context, m *Machine) error {
 	return err
 }
 
-// attachDog arms the hardware watchdog as soon as its driver is there.
-func (m *Machine) attachDog() error {
+// attachDog arms the hardware watchdog as soon as its driver is there: that
+// which the board declares, or any, where it declares none or nothing more is
+// to come.
+func (m *Machine) attachDog(any bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout))
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), any)
 	if err != nil {
 		return err
 	}
@@ -201,7 +203,7 @@ func (m *Machine) watched() *watchdog.Device {
 
 // needDog is the last word on the watchdog after all modules are loaded.
 func needDog(_ context.Context, m *Machine) error {
-	err := m.attachDog()
+	err := m.attachDog(true)
 	if errors.Is(err, watchdog.ErrNone) {
 		return fmt.Errorf("%w: a hung system stays hung", err)
 	}
