@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -105,29 +104,13 @@ func listen(_ context.Context, m *Machine) (err error) {
 	return err
 }
 
-// dialout may open serial ports (overlays/base/rootfs/etc/group). The kernel
-// makes their nodes root's alone, and there is no udev.
-const dialout = 20
-
-// giveSerial lets the group dialout at a serial port that is no console.
-func giveSerial(dev string) {
-	name := filepath.Base(dev)
-	serial := func(p string) bool { return strings.HasPrefix(name, p) }
-	active, err := os.ReadFile("/sys/class/tty/console/active")
-	if !slices.ContainsFunc([]string{"ttyS", "ttyUSB", "ttyACM", "ttyAMA"}, serial) ||
-		err != nil || slices.Contains(strings.Fields(string(active)), name) {
-		return
-	}
-	node := filepath.Join("/dev", name)
-	if os.Chown(node, 0, dialout) == nil {
-		_ = os.Chmod(node, 0o660)
-	}
-}
-
 // onEvent serves devices as they appear.
 func (m *Machine) onEvent(e uevent.Event) {
 	if e.Subsystem == "block" {
 		m.onBlock(e)
+	}
+	if e.Action == "remove" && e.Subsystem == "tty" {
+		unlinkSerial(serialLinks, filepath.Base(e.DevName))
 	}
 	if e.Action != "add" {
 		return
