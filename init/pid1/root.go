@@ -49,6 +49,7 @@ var Root = append(early[:len(early):len(early)],
 	// Before anything that may write what the version before cannot read.
 	Step{"trial", openTrial, true, 60 * time.Second},
 	Step{"site profile", loadProfile, false, 30 * time.Second},
+	Step{"hardware clock", addClock, false, 10 * time.Second},
 	Step{"site secrets", loadSecrets, false, 30 * time.Second},
 	Step{"network", startNetwork, false, 10 * time.Second},
 	Step{"removable disks", watchRemovable, false, 5 * time.Second},
@@ -215,6 +216,19 @@ func (m *Machine) api() status.Config {
 
 func startClock(_ context.Context, m *Machine) error {
 	m.clock = clock.New(clock.Config{FS: m.stateFS(), Epoch: m.cmd.epoch(), Servers: m.timeServers, Log: m.Log(), Guard: m.lastly})
+	return m.clock.Floor()
+}
+
+// addClock finds the clock that the profile tells of.
+func addClock(ctx context.Context, m *Machine) error {
+	if m.profile == nil || m.profile.Profile.Hardware.Clock == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := clock.AddChip(ctx, "/sys", *m.profile.Profile.Hardware.Clock); err != nil {
+		return err
+	}
 	return m.clock.Floor()
 }
 
