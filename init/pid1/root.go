@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -275,6 +276,12 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	return sockets
 }
 
+// wanted leaves out the services that the profile gives nothing to do, where
+// they would cost memory for nothing.
+func wanted(units []manifest.Unit, p *site.Profile) []manifest.Unit {
+	return slices.DeleteFunc(units, func(u manifest.Unit) bool { return u.Name == "wifi" && p.Network.Wifi == nil })
+}
+
 // serviceEnv is the environment of every service.
 var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
 
@@ -285,6 +292,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	if m.profile != nil {
 		sockets = listenAt(sockets, m.profile.Profile)
+		units = wanted(units, m.profile.Profile)
 	}
 	cgroups := ""
 	if mount.Is(mount.Cgroups) {
