@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -41,6 +42,16 @@ type Device interface {
 	Do(Fault) bool
 }
 
+// Far is the Device of a sink: Emit puts a value into a topic of the broker,
+// and what arrives at the device is asked of it.
+type Far interface {
+	Device
+	// Join is called once, before all else.
+	Join(b *Broker)
+	// Arrived waits until the device has n values, or for a time.
+	Arrived(n int, most time.Duration) []int64
+}
+
 // Case is a connector as the suite tries it.
 type Case struct {
 	Protocol string
@@ -50,6 +61,13 @@ type Case struct {
 	New func(t *testing.T, secrets string) (profile string, d Device)
 	// Make makes the connector of the profile's first entry.
 	Make func(p *site.Profile) (connect.Connector, error)
+	// Service makes, instead of Make, the connector of what is a service of
+	// its own and no entry of a list: from its section of the profile, with
+	// the address of the box's broker. Its state is not the frame's, and its
+	// records have not the frame's headers.
+	Service func(profile, broker, secrets string) connect.Connector
+	// Variant tells the cases of one protocol apart, such as "TCP".
+	Variant string
 	// Topic that records go to; default "dev".
 	Topic string
 	// Value finds in a record what was given to Emit; default: field "value"
@@ -65,6 +83,9 @@ type Case struct {
 	Once bool
 	// Readings: records carry quality and times of readings.
 	Readings bool
+	// Senders of the flood, each of which waits for the answer to one value
+	// before it sends the next; default 4.
+	Senders int
 	// Change is put below the entry for the reconfiguration, such as
 	// "records: {headers: {line: a}}"; default: that.
 	Change string
@@ -101,7 +122,7 @@ func Run(t *testing.T, c Case) {
 			t.Errorf("Cannot names %q, which is no test", name)
 		}
 	}
-	for _, name := range order {
+	for _, name := range Names() {
 		t.Run(name, func(t *testing.T) {
 			if why := c.Cannot[name]; why != "" {
 				t.Logf("%s cannot have this: %s", c.Protocol, why)
@@ -109,6 +130,9 @@ func Run(t *testing.T, c Case) {
 			}
 			w := &world{T: t, c: c, b: NewBroker(t), disk: vfs.NewCrashable(7), secrets: t.TempDir()}
 			w.profile, w.dev = c.New(t, w.secrets)
+			if far, sink := w.dev.(Far); sink {
+				far.Join(w.b)
+			}
 			t.Cleanup(w.dev.Stop)
 			tests[name](w)
 			if w.run != nil {
@@ -131,6 +155,11 @@ func jsonValue(r *kgo.Record) (int64, bool) {
 // instance reads the entry as the box would.
 func (w *world) instance(change string) connect.Instance {
 	w.Helper()
+	if w.c.Service != nil {
+		return connect.Instance{
+			Connector: w.c.Service(w.profile+change, w.b.Addr, w.secrets), Name: "dev", Protocol: w.c.Protocol, Records: site.DefaultRecords("dev"),
+		}
+	}
 	text := "version: 1\nsite: box\nconnect:\n  " + w.c.Protocol + ":\n    -\n"
 	for line := range strings.Lines(strings.TrimRight(w.profile, "\n") + "\n" + change) {
 		text += "      " + line
@@ -201,14 +230,7 @@ func (w *world) want(values []int64) {
 	var missing []int64
 	var got []int64
 	for n := max(1, len(values)); ; n = len(got) + 1 {
-		got = got[:0]
-		for _, r := range w.b.ReadFor(w.c.Topic, n, wait/3) {
-			if v, ok := w.c.Value(r); ok {
-				got = append(got, v)
-			} else {
-				got = append(got, -1)
-			}
-		}
+		got = w.arrived(n, wait/3)
 		if missing = without(values, got); len(missing) == 0 || len(got) < n {
 			break
 		}
@@ -217,6 +239,21 @@ func (w *world) want(values []int64) {
 		w.Fatalf("%d of %d values are not in the topic, the first is %d; the topic has %d records", len(missing), len(values), missing[0], len(got))
 	}
 	w.inOrder(values, got)
+}
+
+// arrived are the first n values that the connector has brought; -1 is none.
+func (w *world) arrived(n int, most time.Duration) (got []int64) {
+	if far, sink := w.dev.(Far); sink {
+		return far.Arrived(n, most)
+	}
+	for _, r := range w.b.ReadFor(w.c.Topic, n, most) {
+		v, ok := w.c.Value(r)
+		if !ok {
+			v = -1
+		}
+		got = append(got, v)
+	}
+	return got
 }
 
 func (w *world) inOrder(values, got []int64) {
