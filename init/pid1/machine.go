@@ -68,8 +68,9 @@ type Machine struct {
 	esp     sync.Mutex // the boot partition is mounted, or changed
 	trial   atomic.Pointer[trial.Keeper]
 
-	removable atomic.Bool // removable disks are looked at
-	mounting  sync.Mutex  // of removable disks, one after the other
+	turned    atomic.Int64 // when the main loop last made progress, as time after booted
+	removable atomic.Bool  // removable disks are looked at
+	mounting  sync.Mutex   // of removable disks, one after the other
 
 	secureBoot string         // see readTrust
 	pcrs       map[int]string // likewise; never changed once set

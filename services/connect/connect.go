@@ -69,6 +69,17 @@ type Record struct {
 	Headers    []Header
 	Time       time.Time         // zero: now
 	Values     map[string]string // of words in templates
+
+	dead *dead // it is none, see Dead
+}
+
+// dead is why something cannot be a record, and from where it came.
+type dead struct{ reason, source string }
+
+// Dead is what cannot be a record, among those for Box.Commit: there it
+// becomes a dead letter, in the same transaction.
+func Dead(reason string, original []byte, source string) Record {
+	return Record{Value: original, dead: &dead{reason, source}}
 }
 
 // Header is one header of a Record.

@@ -56,11 +56,7 @@ func (b *Box) Consume(ctx context.Context, topics []string, take func(context.Co
 }
 
 func (b *Box) consumer(topics []string) (*kgo.Client, error) {
-	opts := []kgo.Opt{
-		kgo.ConsumerGroup(consumerGroup(b.name)), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.FetchMaxBytes(consumeBytes), kgo.FetchMaxPartitionBytes(consumeBytes), kgo.MaxConcurrentFetches(1),
-	}
+	opts := append(reading(), kgo.ConsumerGroup(consumerGroup(b.name)), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll())
 	if patterns, any := topicPatterns(topics); any {
 		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(patterns...), kgo.ConsumeExcludeTopics(`^__`, `^wayside-`))
 	} else {

@@ -110,6 +110,9 @@ func encodeRaw(r Reading, _ time.Time) ([]byte, error) { return []byte(text(r.Va
 
 // finish puts what the profile says to a record.
 func (b *Box) finish(r Record) *kgo.Record {
+	if r.dead != nil {
+		return b.deadLetter(r.dead.reason, r.Value, r.dead.source)
+	}
 	out := &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Timestamp: r.Time}
 	if out.Timestamp.IsZero() {
 		out.Timestamp = b.cfg.now()

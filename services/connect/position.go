@@ -164,11 +164,25 @@ func (a *account) commit(ctx context.Context, position []byte, rs []*kgo.Record)
 	ctx, cancel := context.WithTimeout(ctx, 2*txnTimeout)
 	defer cancel()
 	err := a.transact(ctx, position, rs, false)
+	if missing(err) && a.makeDeadLetters(ctx, rs) {
+		err = a.transact(ctx, position, rs, false)
+	}
 	if permanent(err) && len(rs) > 1 {
 		// The broker refuses whole batches: find out whose fault it is.
 		err = a.transact(ctx, position, rs, true)
 	}
 	return err
+}
+
+// makeDeadLetters makes the topics of dead letters, where the broker makes none
+// on demand.
+func (a *account) makeDeadLetters(ctx context.Context, rs []*kgo.Record) (made bool) {
+	for _, r := range rs {
+		if ownDeadLetters(r.Topic) && a.ensure(ctx, r.Topic, nil) == nil {
+			made = true
+		}
+	}
+	return made
 }
 
 // transact is one transaction; with alone every record is a batch of its own.
@@ -225,14 +239,14 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 }
 
 // ensure makes a topic of ours if it is absent.
-func (k *broker) ensure(ctx context.Context, topic string, config map[string]string) error {
+func (p *Producer) ensure(ctx context.Context, topic string, config map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
 	values := map[string]*string{}
 	for key, v := range config {
 		values[key] = &v
 	}
-	if _, err := kadm.NewClient(k.cl).CreateTopic(ctx, 1, -1, values, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	if _, err := kadm.NewClient(p.cl).CreateTopic(ctx, 1, -1, values, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return nil

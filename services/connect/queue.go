@@ -20,6 +20,7 @@ const (
 	spillAfter = time.Second // a record that the broker has not taken by then goes to disk
 	lotBytes   = 1 << 20     // given to the broker at once
 	stopGrace  = 2 * time.Second
+	readAgain  = time.Second // after a spool could not be read
 )
 
 // queue holds spooled records until the broker has them, in order: what is on
@@ -212,9 +213,15 @@ func (q *queue) watch(quit <-chan struct{}) {
 
 func (q *queue) drain(ctx context.Context, b *Box) {
 	for ctx.Err() == nil {
-		if !q.take() {
+		got, err := q.take()
+		if !got {
+			var again <-chan time.Time // nil: never
+			if err != nil {
+				again = time.After(readAgain)
+			}
 			select {
 			case <-q.wake:
+			case <-again:
 			case <-ctx.Done():
 			}
 			continue
@@ -226,8 +233,9 @@ func (q *queue) drain(ctx context.Context, b *Box) {
 	}
 }
 
-// take makes a lot of what is oldest; false when nothing waits.
-func (q *queue) take() bool {
+// take makes a lot of what is oldest; false when nothing waits, or with an
+// error when it cannot be read now: nothing may overtake it.
+func (q *queue) take() (bool, error) {
 	q.diskMu.Lock()
 	defer q.diskMu.Unlock()
 	for q.disk != nil && q.disk.Len() > 0 {
@@ -236,7 +244,11 @@ func (q *queue) take() bool {
 			q.mu.Lock()
 			q.flight = flight{recs: rs, disk: true, first: first}
 			q.mu.Unlock()
-			return true
+			return true, nil
+		}
+		if err != nil && !spool.Damaged(err) {
+			q.lost(0, err)
+			return false, err
 		}
 		n, err2 := q.disk.Skip()
 		q.lost(n, fmt.Errorf("spool cannot be read: %w", errors.Join(err, err2)))
@@ -254,7 +266,7 @@ func (q *queue) take() bool {
 	}
 	q.flight = flight{recs: q.mem[:n:n]}
 	q.mem, q.bytes = q.mem[n:], q.bytes-bytes
-	return n > 0
+	return n > 0, nil
 }
 
 // landed: the broker has the lot.

@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,6 +164,46 @@ func TestSpoolOverPowerCut(t *testing.T) {
 	}
 }
 
+// A spool that cannot be opened, for want of file descriptors, is read later
+// and not given up.
+func TestSpoolThatCannotBeOpened(t *testing.T) {
+	b, disk := connecttest.NewBroker(t), vfs.NewCrashable(9)
+	boxes := make(chan *connect.Box, 1)
+	run := connecttest.Start(t, b.Addr, disk, "", instance(forever(boxes)))
+	box := <-boxes
+	b.Stop()
+	for _, v := range numbers(0, 100) {
+		if err := box.Spool(connect.Record{Value: []byte(v)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connecttest.Until(t, "records on disk", func() bool { return run.State("dev").OnDisk >= 100 })
+	run.Stop()
+	refused := make(chan struct{})
+	run = connecttest.Start(t, b.Addr, disk, "", instance(forever(boxes)))
+	box = <-boxes
+	var once sync.Once
+	disk.SetHook(func(op vfs.Op, name string) error {
+		if op != vfs.OpOpen || !strings.HasSuffix(name, ".spool") {
+			return nil
+		}
+		once.Do(func() { close(refused) })
+		return syscall.EMFILE
+	})
+	b.Start()
+	if err := box.Spool(connect.Record{Value: []byte("100")}); err != nil { // it must not overtake
+		t.Fatal(err)
+	}
+	<-refused
+	disk.SetHook(nil)
+	if diff := cmp.Diff(numbers(0, 101), dedupe(values(b.Read("dev", 101)))); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	if s := run.State("dev"); s.Dropped != 0 {
+		t.Errorf("%d records were dropped", s.Dropped)
+	}
+}
+
 func TestPostIsDurableAndRefusalsAreDeadLetters(t *testing.T) {
 	b := connecttest.NewBroker(t, site.Topic{Name: "small", Partitions: 1, Config: map[string]string{"max.message.bytes": "1000"}})
 	boxes := make(chan *connect.Box, 1)
@@ -233,7 +276,7 @@ func TestCommitIsExactlyOnce(t *testing.T) {
 		t.Fatalf("first position is %q, %v; want none", at, err)
 	}
 	for i := range 3 {
-		if err := box.Commit(ctx, fmt.Appendf(nil, "at %d", i), connect.Record{Value: fmt.Appendf(nil, "%d", i)}, connect.Record{Topic: "x y", Value: []byte("bad")}); err != nil {
+		if err := box.Commit(ctx, fmt.Appendf(nil, "at %d", i), connect.Record{Value: fmt.Appendf(nil, "%d", i)}, connect.Record{Topic: "x y", Value: []byte("bad")}, connect.Dead("why", []byte("broken"), "there")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -252,7 +295,10 @@ func TestCommitIsExactlyOnce(t *testing.T) {
 	if got := values(b.Read("dev", 4)); !cmp.Equal(got, numbers(0, 4)) {
 		t.Errorf("got %q, want 0 to 3 once each", got)
 	}
-	b.Read("dead-letters.dev", 3)
+	letters := b.Read("dead-letters.dev", 6)
+	if got := values(letters); !slices.Equal(got[:2], []string{"bad", "broken"}) || header(letters[1], "reason") != "why" || header(letters[1], "source") != "there" {
+		t.Errorf("dead letters %q, headers %v", got, letters[1].Headers)
+	}
 }
 
 func TestCommands(t *testing.T) {
@@ -313,6 +359,31 @@ func TestCommands(t *testing.T) {
 	}
 	// The last answer may come again: Stop may be before its offset is kept.
 	connecttest.Until(t, "both are counted", func() bool { return run.State("dev").Commands >= 2 })
+}
+
+// An answer that the broker will never take is a dead letter, and the next
+// command is carried out.
+func TestRefusedAnswer(t *testing.T) {
+	b := connecttest.NewBroker(t)
+	device := script(func(ctx context.Context, box *connect.Box) error {
+		for {
+			select {
+			case c := <-box.Commands():
+				c.AnswerValue(map[string]string{"big": strings.Repeat("x", 2<<20), "small": "x"}[c.Point])
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	run := connecttest.Start(t, b.Addr, nil, "", instance(device, func(i *connect.Instance) { i.Commands = &site.Commands{Topic: "cmd", Answers: "ans"} }))
+	connecttest.Until(t, "the group is there", func() bool { return strings.Contains(run.Log.String(), "commands are read") })
+	b.Write(&kgo.Record{Topic: "cmd", Value: []byte(`{"id":"1","point":"big"}`)}, &kgo.Record{Topic: "cmd", Value: []byte(`{"id":"2","point":"small"}`)})
+	if r := b.Read("ans", 1)[0]; !strings.Contains(string(r.Value), `"id":"2"`) {
+		t.Errorf("answer is %.60q, want that of command 2", r.Value)
+	}
+	if r := b.Read("dead-letters.dev", 1)[0]; !strings.HasPrefix(string(r.Value), `{"id":"1"`) || !strings.HasPrefix(header(r, "reason"), "answer: ") {
+		t.Errorf("dead letter %.60q, reason %q", r.Value, header(r, "reason"))
+	}
 }
 
 func TestRunIsCalledAgain(t *testing.T) {

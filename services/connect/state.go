@@ -89,3 +89,9 @@ func (s *state) waits(spooled, kept, dropped int64) {
 	s.s.Waiting, s.s.OnDisk = spooled, kept
 	s.s.Dropped += dropped
 }
+
+func (s *state) lost(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Dropped += n
+}

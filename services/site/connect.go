@@ -15,6 +15,7 @@ type Connect struct {
 	HTTP []HTTP `yaml:"http,omitempty"`
 
 	Files        []Files        `yaml:"files,omitempty"`
+	FileSink     []FileSink     `yaml:"file_sink,omitempty"`
 	DiodeSend    []DiodeSend    `yaml:"diode_send,omitempty"`
 	DiodeReceive []DiodeReceive `yaml:"diode_receive,omitempty"`
 	OPCUA        []OPCUA        `yaml:"opcua,omitempty"`
@@ -59,6 +60,7 @@ func (c *Connect) Instances() []Located {
 	var all []Located
 	all = located(all, "http", c.HTTP)
 	all = located(all, "files", c.Files)
+	all = located(all, "file_sink", c.FileSink)
 	all = located(all, "diode_send", c.DiodeSend)
 	all = located(all, "diode_receive", c.DiodeReceive)
 	all = located(all, "opcua", c.OPCUA)

@@ -8,6 +8,7 @@ import (
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/diode"
 	"github.com/waysideos/wayside/services/connect/files"
+	"github.com/waysideos/wayside/services/connect/filesink"
 	"github.com/waysideos/wayside/services/connect/http"
 	"github.com/waysideos/wayside/services/connect/modbus"
 	"github.com/waysideos/wayside/services/connect/mqttclient"
@@ -23,6 +24,7 @@ import (
 var protocols = map[string]func(site.Instance) (connect.Connector, error){
 	"diode_receive": of(diode.NewReceiver),
 	"diode_send":    of(diode.NewSender),
+	"file_sink":     of(filesink.New),
 	"files":         of(files.New),
 	"http":          of(http.New),
 	"mqtt_client":   of(mqttclient.New),

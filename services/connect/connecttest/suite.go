@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -39,6 +40,16 @@ type Device interface {
 	Emit(value int64) error
 	// Do has it behave from now on; false if it cannot.
 	Do(Fault) bool
+}
+
+// Far is the Device of a sink: Emit puts a value into a topic of the broker,
+// and what arrives at the device is asked of it.
+type Far interface {
+	Device
+	// Join is called once, before all else.
+	Join(b *Broker)
+	// Arrived waits until the device has n values, or for a time.
+	Arrived(n int, most time.Duration) []int64
 }
 
 // Case is a connector as the suite tries it.
@@ -109,6 +120,9 @@ func Run(t *testing.T, c Case) {
 			}
 			w := &world{T: t, c: c, b: NewBroker(t), disk: vfs.NewCrashable(7), secrets: t.TempDir()}
 			w.profile, w.dev = c.New(t, w.secrets)
+			if far, sink := w.dev.(Far); sink {
+				far.Join(w.b)
+			}
 			t.Cleanup(w.dev.Stop)
 			tests[name](w)
 			if w.run != nil {
@@ -201,14 +215,7 @@ func (w *world) want(values []int64) {
 	var missing []int64
 	var got []int64
 	for n := max(1, len(values)); ; n = len(got) + 1 {
-		got = got[:0]
-		for _, r := range w.b.ReadFor(w.c.Topic, n, wait/3) {
-			if v, ok := w.c.Value(r); ok {
-				got = append(got, v)
-			} else {
-				got = append(got, -1)
-			}
-		}
+		got = w.arrived(n, wait/3)
 		if missing = without(values, got); len(missing) == 0 || len(got) < n {
 			break
 		}
@@ -217,6 +224,21 @@ func (w *world) want(values []int64) {
 		w.Fatalf("%d of %d values are not in the topic, the first is %d; the topic has %d records", len(missing), len(values), missing[0], len(got))
 	}
 	w.inOrder(values, got)
+}
+
+// arrived are the first n values that the connector has brought; -1 is none.
+func (w *world) arrived(n int, most time.Duration) (got []int64) {
+	if far, sink := w.dev.(Far); sink {
+		return far.Arrived(n, most)
+	}
+	for _, r := range w.b.ReadFor(w.c.Topic, n, most) {
+		v, ok := w.c.Value(r)
+		if !ok {
+			v = -1
+		}
+		got = append(got, v)
+	}
+	return got
 }
 
 func (w *world) inOrder(values, got []int64) {

@@ -149,10 +149,8 @@ func flood(w *world) {
 		return
 	}
 	have := map[int64]bool{}
-	for _, r := range w.b.Read(w.c.Topic, len(sure)) {
-		if v, ok := w.c.Value(r); ok {
-			have[v] = true
-		}
+	for _, v := range w.arrived(len(sure), wait) {
+		have[v] = true
 	}
 	for _, v := range sure {
 		if !have[v] {

@@ -228,11 +228,12 @@ func (r *reader) commit(ctx context.Context, st store, f file, mark *mark, lot l
 	if err != nil {
 		return err
 	}
-	if err := r.box.Commit(ctx, data, lot.records...); err != nil {
-		return brokerError{err}
+	all := slices.Clip(lot.records)
+	for _, d := range lot.dead {
+		all = append(all, connect.Dead(d.reason, d.data, f.name))
 	}
-	for _, d := range lot.dead { // after the commit, or a retry would say it twice
-		r.box.Dead(d.reason, d.data, f.name)
+	if err := r.box.Commit(ctx, data, all...); err != nil {
+		return brokerError{err}
 	}
 	r.read += int64(len(lot.records))
 	return nil

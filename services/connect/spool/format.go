@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,6 +33,18 @@ var table = crc32.MakeTable(castagnoli)
 
 // errDamaged is where a power cut, or a bad disk, has left no whole record.
 var errDamaged = errors.New("no whole record")
+
+// Damaged tells what of a Read's errors reading again cannot mend: the rest of
+// the segment is lost, and may be skipped. Any other, such as too many open
+// files, says nothing about what is on the disk.
+func Damaged(err error) bool {
+	for _, lost := range []error{errDamaged, io.EOF, fs.ErrNotExist, syscall.EIO} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return false
+}
 
 func header(first uint64) []byte { return stamp(magic, first) }
 
