@@ -109,7 +109,7 @@ func (p *Plan) resolve(ctx context.Context, b *Builder) error {
 		})
 	}
 	g.Go(func() error {
-		for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware} {
+		for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planPrograms} {
 			if err := step(beside, in); err != nil {
 				return err
 			}
@@ -279,6 +279,9 @@ func cmdline(in *Input, r release.Release, rootHash string, dataBlocks int64) []
 	}
 	if in.Board.Boot != layout.BootSystemd {
 		words = append(words, layout.CmdBoot+"="+in.Board.Boot)
+	}
+	if len(in.Board.Watchdogs) > 0 {
+		words = append(words, layout.CmdWatchdogs+"="+strings.Join(in.Board.Watchdogs, ","))
 	}
 	if in.Encrypt {
 		words = append(words, layout.CmdEncrypt+"=tpm")

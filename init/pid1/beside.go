@@ -12,6 +12,7 @@ import (
 	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/init/modules"
 	"github.com/waysideos/wayside/init/mount"
+	"github.com/waysideos/wayside/init/watchdog"
 )
 
 // What goes on beside the two sequences, on other processors. Its steps are
@@ -54,7 +55,11 @@ var rootBeside = []beside{
 }
 
 func besideInitramfs(_ context.Context, m *Machine) error { return m.besides(earlyBeside) }
-func besideRoot(_ context.Context, m *Machine) error      { return m.besides(rootBeside) }
+
+func besideRoot(_ context.Context, m *Machine) error {
+	giveSerials() // one may have come while /sys moved into the root
+	return m.besides(rootBeside)
+}
 
 // besides does the steps one after the other while the sequence goes on.
 func (m *Machine) besides(steps []beside) error {
@@ -99,6 +104,9 @@ func loadEarly(_ context.Context, m *Machine) error {
 		return errors.New("there is no module index")
 	}
 	_, err := l.Scan("/sys", modules.Devices)
+	if dogErr := m.attachDog(true); !errors.Is(dogErr, watchdog.ErrNone) {
+		err = errors.Join(err, dogErr)
+	}
 	m.Log().Info("kernel modules loaded", "count", l.Count())
 	return err
 }
@@ -147,6 +155,9 @@ func loadLast(ctx context.Context, m *Machine) error {
 // so it comes last, but for a box with an encrypted disk: what does its ciphers
 // when it is opened does them ever after.
 func (m *Machine) loadProcessors(ctx context.Context) error {
+	if err := m.devices.wait(ctx); err != nil { // before that, nobody knows the root's modules
+		return err
+	}
 	l := m.modules.Load()
 	if l == nil {
 		return nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -78,32 +77,18 @@ func listen(_ context.Context, m *Machine) (err error) {
 	}
 	l, err := modules.Open(m.Log())
 	m.modules.Store(l)
-	there, _ := filepath.Glob("/sys/class/tty/tty*")
-	for _, dev := range there { // others come as events
-		giveSerial(dev)
-	}
+	giveSerials()
 	m.Go("device events", func(ctx context.Context) error {
 		return m.listener.Run(ctx, m.onEvent)
 	})
 	return err
 }
 
-// dialout may open serial ports (overlays/base/rootfs/etc/group). The kernel
-// makes their nodes root's alone, and there is no udev.
-const dialout = 20
-
-// giveSerial lets the group dialout at a serial port that is no console.
-func giveSerial(dev string) {
-	name := filepath.Base(dev)
-	serial := func(p string) bool { return strings.HasPrefix(name, p) }
-	active, err := os.ReadFile("/sys/class/tty/console/active")
-	if !slices.ContainsFunc([]string{"ttyS", "ttyUSB", "ttyACM", "ttyAMA"}, serial) ||
-		err != nil || slices.Contains(strings.Fields(string(active)), name) {
-		return
-	}
-	node := filepath.Join("/dev", name)
-	if os.Chown(node, 0, dialout) == nil {
-		_ = os.Chmod(node, 0o660)
+// giveSerials serves the serial ports that are there; others come as events.
+func giveSerials() {
+	there, _ := filepath.Glob("/sys/class/tty/tty*")
+	for _, dev := range there {
+		giveSerial(dev)
 	}
 }
 
@@ -112,6 +97,9 @@ func (m *Machine) onEvent(e uevent.Event) {
 	if e.Subsystem == "block" {
 		m.onBlock(e)
 	}
+	if e.Action == "remove" && e.Subsystem == "tty" {
+		unlinkSerial(serialLinks, filepath.Base(e.DevName))
+	}
 	if e.Action != "add" {
 		return
 	}
@@ -119,7 +107,7 @@ func (m *Machine) onEvent(e uevent.Event) {
 	case e.Subsystem == "tty":
 		giveSerial(e.DevName)
 	case e.Subsystem == "watchdog":
-		_ = m.attachDog()
+		_ = m.attachDog(false)
 	case e.Subsystem == "input" && strings.HasPrefix(e.DevName, "input/event"):
 		if b := m.buttons.Load(); b != nil {
 			b.watch(e.DevName)
@@ -131,14 +119,16 @@ func (m *Machine) onEvent(e uevent.Event) {
 	}
 }
 
-// attachDog arms the hardware watchdog as soon as its driver is there.
-func (m *Machine) attachDog() error {
+// attachDog arms the hardware watchdog as soon as its driver is there: that
+// which the board declares, or any, where it declares none or nothing more is
+// to come.
+func (m *Machine) attachDog(any bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout))
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), any)
 	if err != nil {
 		return err
 	}
@@ -170,7 +160,7 @@ func (m *Machine) watched() *watchdog.Device {
 // armBuiltIn arms a watchdog whose driver is part of the kernel. Others follow
 // as they appear.
 func armBuiltIn(_ context.Context, m *Machine) error {
-	if err := m.attachDog(); !errors.Is(err, watchdog.ErrNone) {
+	if err := m.attachDog(false); !errors.Is(err, watchdog.ErrNone) {
 		return err
 	}
 	return nil
@@ -178,7 +168,7 @@ func armBuiltIn(_ context.Context, m *Machine) error {
 
 // needDog is the last word on the watchdog after all modules are loaded.
 func needDog(_ context.Context, m *Machine) error {
-	err := m.attachDog()
+	err := m.attachDog(true)
 	if errors.Is(err, watchdog.ErrNone) {
 		return fmt.Errorf("%w: a hung system stays hung", err)
 	}
