@@ -33,6 +33,8 @@ type Input struct {
 	Loader fs.FS
 	// Firmware are the unpacked packages that Board.Firmware names, in its order.
 	Firmware []fs.FS
+	// Programs are the unpacked packages that Board.Programs names, in its order.
+	Programs []fs.FS
 	// Boot are the unpacked packages that Board.BootPackages names, in order.
 	Boot []fs.FS
 	// Packages are the Debian packages in the image, for its package list.

@@ -88,7 +88,7 @@ func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	if in.Encrypt && in.PolicyKey == nil {
 		return nil, errors.New("encryption by the TPM: needs a policy key, none is given")
 	}
-	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planRoot} {
+	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planPrograms, p.planRoot} {
 		if err := step(ctx, in); err != nil {
 			return nil, err
 		}
@@ -254,6 +254,9 @@ func cmdline(in *Input, r release.Release, rootHash string, dataBlocks int64) []
 	}
 	if in.Board.Boot != layout.BootSystemd {
 		words = append(words, layout.CmdBoot+"="+in.Board.Boot)
+	}
+	if len(in.Board.Watchdogs) > 0 {
+		words = append(words, layout.CmdWatchdogs+"="+strings.Join(in.Board.Watchdogs, ","))
 	}
 	if in.Encrypt {
 		words = append(words, layout.CmdEncrypt+"=tpm")

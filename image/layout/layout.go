@@ -142,10 +142,11 @@ const (
 	CmdDataBlocks = "wayside.datablocks" // EROFS size in VerityBlock blocks, decimal
 	CmdVersion    = "wayside.version"
 	CmdBoard      = "wayside.board"
-	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
-	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
-	CmdBoot       = "wayside.boot"    // boot back end; absent means systemd-boot
-	CmdEncrypt    = "wayside.encrypt" // "tpm": state and data are made encrypted
+	CmdEpoch      = "wayside.epoch"     // build epoch, Unix seconds: lowest trusted time
+	CmdCounter    = "wayside.counter"   // release counter, decimal; absent in images older than updates
+	CmdBoot       = "wayside.boot"      // boot back end; absent means systemd-boot
+	CmdWatchdogs  = "wayside.watchdogs" // modules of hardware watchdogs, the preferred one first, with commas
+	CmdEncrypt    = "wayside.encrypt"   // "tpm": state and data are made encrypted
 )
 
 // Paths inside the root file system.

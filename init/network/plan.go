@@ -24,6 +24,7 @@ type LinkPlan struct {
 	Index     int
 	Name      string
 	MTU       int  // bytes; 0 leaves it
+	Metric    int  // of its routes; 0: by kind and order of interfaces
 	DHCP4     bool // ask for an IPv4 address
 	RA        bool // let the kernel accept IPv6 router advertisements
 	Addresses []netip.Prefix
@@ -62,7 +63,7 @@ func match(profile site.Network, name string) (site.Interface, bool) {
 }
 
 func (p LinkPlan) fill(entry site.Interface) LinkPlan {
-	p.MTU, p.RA, p.DHCP4 = entry.MTU, true, true
+	p.MTU, p.Metric, p.RA, p.DHCP4 = entry.MTU, entry.Metric, true, true
 	for _, a := range entry.Addresses {
 		if prefix, err := netip.ParsePrefix(a); err == nil {
 			p.Addresses = append(p.Addresses, prefix)
@@ -81,4 +82,31 @@ func (p LinkPlan) fill(entry site.Interface) LinkPlan {
 		p.RA = *entry.RA
 	}
 	return p
+}
+
+// Metrics of routes: what the profile says goes before what DHCP says, and
+// interfaces of a kind go in the order of the kernel.
+const (
+	staticMetric = 100
+	dhcpMetric   = 1000
+)
+
+// kinds of interfaces that come after cables, by the kernel's names: what the
+// air carries is slower, and what a modem carries costs money.
+var kinds = []struct {
+	name   string
+	metric int
+}{{"wlan*", 2000}, {"wwan*", 4000}, {"usb*", 4000}}
+
+// metric is that of routes from a source with the given one.
+func (p LinkPlan) metric(source int) int {
+	if p.Metric != 0 {
+		return p.Metric
+	}
+	for _, k := range kinds {
+		if ok, _ := path.Match(k.name, p.Name); ok {
+			source += k.metric
+		}
+	}
+	return source + p.Index
 }

@@ -63,3 +63,22 @@ func TestResolvConf(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestMetric(t *testing.T) {
+	for _, c := range []struct {
+		plan   LinkPlan
+		source int
+		want   int
+	}{
+		{LinkPlan{Index: 2, Name: "eth0"}, dhcpMetric, 1002},
+		{LinkPlan{Index: 9, Name: "eth0"}, staticMetric, 109},
+		{LinkPlan{Index: 1, Name: "wlan0"}, staticMetric, 2101},
+		{LinkPlan{Index: 4, Name: "usb0"}, dhcpMetric, 5004},
+		{LinkPlan{Index: 4, Name: "wwan0"}, dhcpMetric, 5004},
+		{LinkPlan{Index: 4, Name: "wwan0", Metric: 50}, dhcpMetric, 50},
+	} {
+		if got := c.plan.metric(c.source); got != c.want {
+			t.Errorf("%+v: got metric %d, want %d", c.plan, got, c.want)
+		}
+	}
+}

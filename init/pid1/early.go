@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -105,29 +104,13 @@ func listen(_ context.Context, m *Machine) (err error) {
 	return err
 }
 
-// dialout may open serial ports (overlays/base/rootfs/etc/group). The kernel
-// makes their nodes root's alone, and there is no udev.
-const dialout = 20
-
-// giveSerial lets the group dialout at a serial port that is no console.
-func giveSerial(dev string) {
-	name := filepath.Base(dev)
-	serial := func(p string) bool { return strings.HasPrefix(name, p) }
-	active, err := os.ReadFile("/sys/class/tty/console/active")
-	if !slices.ContainsFunc([]string{"ttyS", "ttyUSB", "ttyACM", "ttyAMA"}, serial) ||
-		err != nil || slices.Contains(strings.Fields(string(active)), name) {
-		return
-	}
-	node := filepath.Join("/dev", name)
-	if os.Chown(node, 0, dialout) == nil {
-		_ = os.Chmod(node, 0o660)
-	}
-}
-
 // onEvent serves devices as they appear.
 func (m *Machine) onEvent(e uevent.Event) {
 	if e.Subsystem == "block" {
 		m.onBlock(e)
+	}
+	if e.Action == "remove" && e.Subsystem == "tty" {
+		unlinkSerial(serialLinks, filepath.Base(e.DevName))
 	}
 	if e.Action != "add" {
 		return
@@ -136,7 +119,7 @@ func (m *Machine) onEvent(e uevent.Event) {
 	case e.Subsystem == "tty":
 		giveSerial(e.DevName)
 	case e.Subsystem == "watchdog":
-		_ = m.attachDog()
+		_ = m.attachDog(false)
 	case e.Subsystem == "input" && strings.HasPrefix(e.DevName, "input/event"):
 		if b := m.buttons.Load(); b != nil {
 			b.watch(e.DevName)
@@ -163,14 +146,16 @@ func loadModules(ctx context.Context, m *Machine) error {
 	return err
 }
 
-// attachDog arms the hardware watchdog as soon as its driver is there.
-func (m *Machine) attachDog() error {
+// attachDog arms the hardware watchdog as soon as its driver is there: that
+// which the board declares, or any, where it declares none or nothing more is
+// to come.
+func (m *Machine) attachDog(any bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout))
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), any)
 	if err != nil {
 		return err
 	}
@@ -201,7 +186,7 @@ func (m *Machine) watched() *watchdog.Device {
 
 // needDog is the last word on the watchdog after all modules are loaded.
 func needDog(_ context.Context, m *Machine) error {
-	err := m.attachDog()
+	err := m.attachDog(true)
 	if errors.Is(err, watchdog.ErrNone) {
 		return fmt.Errorf("%w: a hung system stays hung", err)
 	}

@@ -126,7 +126,7 @@ func switchRoot(_ context.Context, m *Machine) error {
 func inheritDog(_ context.Context, m *Machine) error {
 	given := os.Getenv(envWatchdog)
 	if given == "" {
-		_ = m.attachDog()
+		_ = m.attachDog(false)
 		return nil
 	}
 	number, name, _ := strings.Cut(given, ":")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ var Root = append(early[:len(early):len(early)],
 	// Before anything that may write what the version before cannot read.
 	Step{"trial", openTrial, true, 60 * time.Second},
 	Step{"site profile", loadProfile, false, 30 * time.Second},
+	Step{"hardware clock", addClock, false, 10 * time.Second},
 	Step{"site secrets", loadSecrets, false, 30 * time.Second},
 	Step{"network", startNetwork, false, 10 * time.Second},
 	Step{"removable disks", watchRemovable, false, 5 * time.Second},
@@ -218,6 +220,19 @@ func startClock(_ context.Context, m *Machine) error {
 	return m.clock.Floor()
 }
 
+// addClock finds the clock that the profile tells of.
+func addClock(ctx context.Context, m *Machine) error {
+	if m.profile == nil || m.profile.Profile.Hardware.Clock == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := clock.AddChip(ctx, "/sys", *m.profile.Profile.Hardware.Clock); err != nil {
+		return err
+	}
+	return m.clock.Floor()
+}
+
 func (m *Machine) timeServers() []string {
 	if m.network == nil {
 		return nil
@@ -261,6 +276,12 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	return sockets
 }
 
+// wanted leaves out the services that the profile gives nothing to do, where
+// they would cost memory for nothing.
+func wanted(units []manifest.Unit, p *site.Profile) []manifest.Unit {
+	return slices.DeleteFunc(units, func(u manifest.Unit) bool { return u.Name == "wifi" && p.Network.Wifi == nil })
+}
+
 // serviceEnv is the environment of every service.
 var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
 
@@ -271,6 +292,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	if m.profile != nil {
 		sockets = listenAt(sockets, m.profile.Profile)
+		units = wanted(units, m.profile.Profile)
 	}
 	cgroups := ""
 	if mount.Is(mount.Cgroups) {

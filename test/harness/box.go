@@ -273,9 +273,13 @@ func (b *Box) PowerOff() {
 
 // get reads a path of the status server; any answer but 200 is an error.
 func (b *Box) get(ctx context.Context, path string) ([]byte, error) {
+	return get(ctx, b.Addr("console"), path)
+}
+
+func get(ctx context.Context, addr, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+b.Addr("console")+path, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -309,8 +313,13 @@ type Status struct {
 
 // Status reads the box's own word on itself.
 func (b *Box) Status(ctx context.Context) (Status, error) {
+	return b.StatusAt(ctx, b.Addr("console"))
+}
+
+// StatusAt is Status by way of another address of the status server.
+func (b *Box) StatusAt(ctx context.Context, addr string) (Status, error) {
 	var s Status
-	body, err := b.get(ctx, "/status")
+	body, err := get(ctx, addr, "/status")
 	if err == nil {
 		err = json.Unmarshal(body, &s)
 	}
