@@ -141,12 +141,7 @@ func (p *place) until(what string, ok func(harness.Status) error) {
 func (p *place) radio(want, address string) {
 	p.t.Helper()
 	p.until(want, func(s harness.Status) error {
-		var said string
-		for _, r := range s.Reports {
-			if r.Name == "wifi" {
-				said = r.Summary
-			}
-		}
+		said := s.Report("wifi").Summary
 		got := strings.Join(iface(s, "wlan0").Addresses, " ")
 		if !strings.Contains(said, want) || address != "" && !strings.Contains(got, address) {
 			return fmt.Errorf("wifi says %q, wlan0 has %q; want %q and %q", said, got, want, address)
@@ -193,6 +188,9 @@ func (p *place) uplink(network string) {
 
 func TestDevices(t *testing.T) {
 	harness.NeedVM(t)
+	if !harness.Long() {
+		t.Skip("an image and some minutes of its own: run make test-all, or make devices")
+	}
 	if harness.Arch(t) != "amd64" {
 		t.Skip("its board is for x86: run it without WAYSIDE_BOARD")
 	}
@@ -220,14 +218,12 @@ func TestDevices(t *testing.T) {
 	p.uplink("10.0.2.")
 
 	p.until("the meter behind the serial line is read", func(s harness.Status) error {
-		for _, r := range s.Reports {
-			for _, d := range r.Devices {
-				if d.Name == "meter" && d.State == "up" && d.Records > 0 {
-					return nil
-				}
+		for _, d := range s.Report("connect").Devices {
+			if d.Name == "meter" && d.State == "up" && d.Records > 0 {
+				return nil
 			}
 		}
-		return fmt.Errorf("no word of it in %+v", s.Reports)
+		return fmt.Errorf("connect says %+v", s.Report("connect"))
 	})
 }
 
