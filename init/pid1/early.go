@@ -149,13 +149,13 @@ func loadModules(ctx context.Context, m *Machine) error {
 // attachDog arms the hardware watchdog as soon as its driver is there: that
 // which the board declares, or any, where it declares none or nothing more is
 // to come.
-func (m *Machine) attachDog(any bool) error {
+func (m *Machine) attachDog(others bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), any)
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), others)
 	if err != nil {
 		return err
 	}
