@@ -64,7 +64,9 @@ type Machine struct {
 	esp     sync.Mutex // the boot partition is mounted, or changed
 	trial   atomic.Pointer[trial.Keeper]
 
-	removable atomic.Bool // removable disks are looked at
+	repos     bool        // sticks with a repository count
+	sticks    []string    // folders of sticks that connectors write to
+	removable atomic.Bool // removable disks are looked at, the two before it are set
 	mounting  sync.Mutex  // of removable disks, one after the other
 
 	secureBoot string         // see readTrust
