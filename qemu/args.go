@@ -164,6 +164,9 @@ func (c Config) diskArgs() []string {
 // the network for 100 s when the disk does not boot.
 func (c Config) networkArgs() ([]string, error) {
 	netdev := "user,id=net"
+	if c.Isolated {
+		netdev += ",restrict=on"
+	}
 	for _, f := range c.Forwards {
 		host, port, err := net.SplitHostPort(f.Host)
 		if err != nil {

@@ -68,7 +68,7 @@ func TestArgs(t *testing.T) {
 			board := *c.Board.QEMU
 			board.Watchdog, board.Extra = "", []string{"-boot", "menu=on,splash-time=0"}
 			c.Board.QEMU = &board
-			c.Extra = []string{"-no-reboot"}
+			c.Extra, c.Isolated = []string{"-no-reboot"}, true
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

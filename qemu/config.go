@@ -83,6 +83,7 @@ type Config struct {
 	SMP       int // 0: the board's
 
 	Forwards []Forward
+	Isolated bool // nothing outside answers the guest; forwards to it still do
 	// Advertised names the forward whose host address the broker in the guest
 	// is told to give its clients; "" tells it nothing. A Raspberry Pi cannot be
 	// told.

@@ -61,6 +61,39 @@ func TestBoxUpdate(t *testing.T) {
 	}
 }
 
+// TestBoxToken: it is said when the token can be read on its way, and it goes
+// nowhere but to who was named.
+func TestBoxToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "api.token")
+	if err := os.WriteFile(file, []byte("0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for address, warns := range map[string]bool{
+		"192.0.2.10": true, "http://box.example.com:8080": true, "https://box.example.com": false,
+		"localhost": false, "http://127.0.0.1:8080": false, "http://[::1]:8080": false,
+	} {
+		var said bytes.Buffer
+		for _, needed := range []bool{false, true} {
+			f := boxFlags{box: address, tokenFile: file, warn: func() io.Writer { return &said }}
+			if _, err := f.open(needed); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(said.String(), "unencrypted"); got != (warns && needed) {
+				t.Errorf("%s, token needed %v: says %q", address, needed, &said)
+			}
+		}
+	}
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	defer other.Close()
+	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		s := httptest.NewServer(http.RedirectHandler(other.URL+"/update/refresh", code))
+		if _, err := box(t, "refresh", "--box", s.URL, "--token-file", file); err == nil || !strings.Contains(err.Error(), other.URL) {
+			t.Errorf("%d: got %v, want it said where the box sends to", code, err)
+		}
+		s.Close()
+	}
+}
+
 func box(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,9 +19,13 @@ import (
 )
 
 // boxFlags say which box, and prove that one may steer it.
-type boxFlags struct{ box, tokenFile string }
+type boxFlags struct {
+	box, tokenFile string
+	warn           func() io.Writer
+}
 
 func (f *boxFlags) bind(cmd *cobra.Command) {
+	f.warn = cmd.ErrOrStderr
 	cmd.Flags().StringVar(&f.box, "box", "", "address of the box's status page: `HOST`, HOST:PORT or a URL")
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the box's token")
 }
@@ -40,7 +45,10 @@ func (f *boxFlags) open(needToken bool) (*boxClient, error) {
 	if u.Port() == "" && u.Scheme == "http" {
 		u.Host += site.DefaultConsoleListen
 	}
-	b := &boxClient{base: strings.TrimSuffix(u.String(), "/"), http: &http.Client{Timeout: 6 * time.Minute}}
+	b := &boxClient{base: strings.TrimSuffix(u.String(), "/"), http: &http.Client{Timeout: 6 * time.Minute,
+		// The token is for who was named, and for how they were named.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	if f.tokenFile != "" {
 		text, err := os.ReadFile(f.tokenFile)
 		if err != nil {
@@ -51,7 +59,16 @@ func (f *boxFlags) open(needToken bool) (*boxClient, error) {
 	if needToken && b.token == "" {
 		return nil, errors.New("the box acts only for who has its token: give --token-file FILE (the file api.token of the secrets folder on its boot partition)")
 	}
+	if needToken && u.Scheme == "http" && !local(u.Hostname()) {
+		fmt.Fprintf(f.warn(), "warning: the token goes to %s unencrypted: who listens on that network can use it\n", u.Host)
+	}
 	return b, nil
+}
+
+// local says whether a host is this machine, where a tunnel may end.
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // boxClient speaks to one box's status page.
@@ -92,6 +109,8 @@ func (b *boxClient) do(ctx context.Context, method, path string, v any) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("ask the box: %s: %w", path, err)
+	case resp.StatusCode/100 == 3:
+		return fmt.Errorf("the box at %s sends to %q: give that address to --box if it is the box's", b.base, resp.Header.Get("Location"))
 	case resp.StatusCode == http.StatusNotFound && strings.HasPrefix(string(body), "404 page"): // nobody's answer but the router's
 		return fmt.Errorf("the box at %s knows no %s: it is older than this tool, or no box", b.base, path)
 	case resp.StatusCode/100 != 2:

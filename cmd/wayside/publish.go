@@ -27,6 +27,7 @@ type publishOptions struct {
 	repo, board, notes, notesFile, remove string
 	imager, url, icon                     string // a list for Raspberry Pi Imager
 	minCounter                            uint64
+	patches                               int
 	downgrade, list, refresh, asJSON      bool
 	bootLoader                            bool
 	keys                                  keyFlags
@@ -65,6 +66,7 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 	fl.StringVar(&o.notes, "notes", "", "`text` that tells the owner of a box what changed")
 	fl.StringVar(&o.notesFile, "notes-file", "", "`FILE` with that text")
 	fl.Uint64Var(&o.minCounter, "min-counter", 0, "`counter` of the oldest release that this may be installed from")
+	fl.IntVar(&o.patches, "patches", 10, "make patches from so many releases before, which spare boxes most of a download; 0 for none")
 	fl.BoolVar(&o.bootLoader, "boot-loader", false, "have boxes that keep this release install its boot loader as well")
 	fl.BoolVar(&o.downgrade, "downgrade", false, "permit boxes to go back to this release from one with a higher counter")
 	fl.BoolVar(&o.list, "list", false, "list what is published, and until when it is good")
@@ -87,6 +89,9 @@ func (o *publishOptions) check(cmd *cobra.Command, images []string) error {
 	}
 	if o.repo == "" {
 		return usageError(cmd, errors.New("want --repo DIR"))
+	}
+	if o.patches < 0 {
+		return usageError(cmd, errors.New("--patches wants 0 or more"))
 	}
 	things := 0
 	for _, asked := range []bool{len(images) > 0, o.list, o.refresh, o.remove != ""} {
@@ -137,6 +142,7 @@ func (o *publishOptions) run(ctx context.Context, images []string, out, log io.W
 	defer repo.Close()
 	var res published
 	p := newProgress(log)
+	repo.WithPatches(o.patches, func(format string, args ...any) { p.done("patch", format, args...) })
 	for _, img := range images {
 		if err := o.add(ctx, repo, img, &res, p); err != nil {
 			return err

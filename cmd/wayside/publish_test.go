@@ -12,6 +12,7 @@ import (
 	"github.com/waysideos/wayside/image/imagetest"
 	"github.com/waysideos/wayside/image/keys"
 	"github.com/waysideos/wayside/image/publish"
+	"github.com/waysideos/wayside/image/release"
 )
 
 // testImage builds a small image that takes updates by the keys in a folder.
@@ -84,6 +85,9 @@ func TestPublishCommand(t *testing.T) {
 	if res = run(two); len(res.Releases) != 2 || res.Releases[0].Version != "1.1" {
 		t.Errorf("second release: %+v", res)
 	}
+	if patch := release.TargetPatch(first.RootHash); res.Releases[0].Files[patch] == 0 {
+		t.Errorf("%s is not published: %v", patch, res.Releases[0].Files)
+	}
 	if _, err := keysFolder(t, keyDir).Rotate("timestamp", "", res.Expires["timestamp"].AddDate(0, 0, -30)); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +131,7 @@ func TestPublishCommandRefuses(t *testing.T) {
 		"no keys":               {[]string{"--repo", repo, "--keys", t.TempDir(), img}, "keys init"},
 		"no such image":         {[]string{"--repo", repo, "--keys", keyDir, "gone.img"}, "gone.img"},
 		"list of no repository": {[]string{"--repo", filepath.Join(repo, "gone"), "--keys", keyDir, "--list"}, "gone"},
+		"fewer patches than 0":  {[]string{"--repo", repo, "--keys", keyDir, "--patches=-1", img}, "--patches"},
 		"nothing to remove":     {[]string{"--repo", repo, "--keys", keyDir, "--remove", "3.0"}, "no such release"},
 	} {
 		if _, err := wayside(t, append([]string{"publish"}, c.args...)...); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -18,7 +18,7 @@ import (
 
 type brokerFlags struct {
 	common
-	data, listen, advertised, secrets string
+	data, listen, advertised, secrets, formatLevel string
 }
 
 func newBrokerCmd(env environment) *cobra.Command {
@@ -37,6 +37,7 @@ that was acknowledged with acks=all survives the plug being pulled.`,
 	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder for the records (needed unless STATE_DIRECTORY is set)")
 	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's listeners name: certificates, keys, users")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for clients (default: the profile's)")
+	cmd.Flags().StringVar(&f.formatLevel, "format-level", "", "file with the newest format level that may be written, which the box's init keeps (default: the newest there is)")
 	cmd.Flags().StringVar(&f.advertised, "advertised", "", "host:port that clients are told (default: the profile's, else the address they dialled)")
 	return cmd
 }
@@ -68,14 +69,16 @@ func runBroker(cmd *cobra.Command, env environment, f brokerFlags) error {
 	}
 	reg := newRegistry()
 	cfg := broker.Config{
-		FS:          vfs.OS(f.data),
-		Listeners:   socks.listeners,
-		Topics:      profile.Broker.Topics,
-		AutoCreate:  *profile.Broker.AutoCreate,
-		DiskShare:   profile.Broker.DiskShare,
-		FormatLevel: func() int { return manifest.ReadFormatLevel(manifest.FormatLevelFile) },
-		Registerer:  reg,
-		Log:         log,
+		FS:         vfs.OS(f.data),
+		Listeners:  socks.listeners,
+		Topics:     profile.Broker.Topics,
+		AutoCreate: *profile.Broker.AutoCreate,
+		DiskShare:  profile.Broker.DiskShare,
+		Registerer: reg,
+		Log:        log,
+	}
+	if f.formatLevel != "" {
+		cfg.FormatLevel = func() int { return manifest.ReadFormatLevel(f.formatLevel) }
 	}
 	if fixed != nil {
 		cfg.Advertise = fixed.tell

@@ -2,20 +2,24 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/services/console"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 type consoleFlags struct {
 	common
+	broker                      []string
 	listen, initSocket, secrets string
 }
 
@@ -26,7 +30,8 @@ func newConsoleCmd(env environment) *cobra.Command {
 		Short: "The status page of the box",
 		Long: `console shows one page that says whether all is well and what flows, /healthz
 for machines, /metrics of all services for Prometheus and /status as JSON. It
-asks init and the status sockets of the services.`,
+asks init and the status sockets of the services. With telemetry in the profile
+it writes what it learns to a topic of the broker as well.`,
 		Example: `  waysided console --listen 127.0.0.1:8080 --run-dir /tmp/run
   waysided broker --data /tmp/data --run-dir /tmp/run       # shown on that page`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runConsole(cmd, env, f) },
@@ -36,6 +41,7 @@ asks init and the status sockets of the services.`,
 		initSocket = manifest.InitSocket
 	}
 	f.bind(cmd, manifest.StatusEntry)
+	bindBroker(cmd, &f.broker)
 	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for browsers (default: the profile's)")
 	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket of the box's init; none on a laptop")
 	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder with "+tokenFile+", which update verbs over the network need; without one they are off")
@@ -69,8 +75,24 @@ func apiToken(dir string, log *slog.Logger) string {
 	return token
 }
 
+// telemetryOf is what the profile says of it, nil if nothing.
+func telemetryOf(profile *site.Profile, broker []string) (*console.Telemetry, error) {
+	if profile.Telemetry == nil {
+		return nil, nil
+	}
+	every, err := time.ParseDuration(profile.Telemetry.Every)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: every: %w", err)
+	}
+	return &console.Telemetry{Broker: boxBroker(broker, profile), Topic: profile.Telemetry.Topic, Every: every, Site: profile.Site}, nil
+}
+
 func runConsole(cmd *cobra.Command, env environment, f consoleFlags) error {
 	profile, err := f.profile()
+	if err != nil {
+		return err
+	}
+	telemetry, err := telemetryOf(profile, f.broker)
 	if err != nil {
 		return err
 	}
@@ -89,6 +111,7 @@ func runConsole(cmd *cobra.Command, env environment, f consoleFlags) error {
 		RunDir:     f.runDir,
 		Services:   serviceNames,
 		Token:      apiToken(f.secrets, log),
+		Telemetry:  telemetry,
 		Registerer: reg,
 		Log:        log,
 	})

@@ -67,7 +67,6 @@ func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error
 		Site:       profile.Site,
 		Source:     boxBroker(f.broker, profile),
 		Secrets:    f.secrets,
-		Telemetry:  profile.Telemetry,
 		Registerer: reg,
 		Log:        log,
 	})

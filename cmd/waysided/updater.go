@@ -14,6 +14,7 @@ import (
 
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/updater"
+	"github.com/waysideos/wayside/services/updater/drivers"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -84,6 +85,7 @@ func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
 	}
 	if f.initSocket != "" {
 		cfg.Init = updater.InitSocket(f.initSocket)
+		cfg.Lost = drivers.Machine{Sys: "/sys", Root: os.DirFS("/")}.Lost
 	}
 	u, err := updater.New(cfg)
 	if err != nil {

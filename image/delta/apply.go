@@ -151,7 +151,7 @@ func (a *applier) planned(ctx context.Context, n int) ([]byte, error) {
 			return data, err
 		}
 	case patched:
-		if data, err := a.Patch.part(a.z, n, a.buf[:x.size], a.readPlace); err == nil && x.is(data) {
+		if data, err := a.plan.patch.part(a.z, n, a.buf[:x.size], a.readPlace); err == nil && x.is(data) {
 			return data, nil
 		}
 	}

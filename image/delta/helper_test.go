@@ -50,6 +50,7 @@ type box struct {
 	have   []delta.Source
 	target map[string]*memory
 	pack   delta.Pack // if not the release's own
+	patch  *delta.PatchFile
 }
 
 // newBox runs the release given; a box that holds nothing runs published{}.
@@ -75,7 +76,7 @@ func (b *box) take(t testing.TB, r published) (result, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &delta.Patcher{Index: index, Pack: b.pack, Have: b.have, Target: map[string]delta.File{}}
+	p := &delta.Patcher{Index: index, Pack: b.pack, Have: b.have, Patch: b.patch, Target: map[string]delta.File{}}
 	if p.Pack == nil {
 		p.Pack = delta.FilePack(bytes.NewReader(r.pack))
 	}

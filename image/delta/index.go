@@ -31,6 +31,7 @@ type Index struct {
 	grain   int // bytes
 	piece   int // bytes of a piece in the fine area, before compression
 	parts   []part
+	sum     digest // of its stored form, if it was read
 	// The areas of the pack: whole segments, hashes of grains, pieces. Each
 	// begins where the one before ends.
 	wholeEnd, hashEnd, packEnd int64
@@ -115,6 +116,7 @@ func (p *part) encode(b []byte) []byte {
 func ReadIndex(data []byte) (*Index, error) {
 	d := &decoder{data: data}
 	x := d.index()
+	x.sum = digestOf(data)
 	if d.err == nil && len(d.data) != 0 {
 		d.fail("%d bytes follow the last object", len(d.data))
 	}

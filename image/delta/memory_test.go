@@ -2,6 +2,7 @@ package delta_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,9 @@ import (
 // files.
 const memoryDir = "WAYSIDE_DELTA_MEMORY_DIR"
 
+// memoryPatch names the file of a patch that is made use of, if any.
+const memoryPatch = "WAYSIDE_DELTA_MEMORY_PATCH"
+
 // A box has 128 MiB for the whole of the updater. The release is one of
 // which every segment is changed a little, which takes the most.
 func TestMemory(t *testing.T) {
@@ -25,13 +29,15 @@ func TestMemory(t *testing.T) {
 	}
 	dir := t.TempDir()
 	makeFiles(t, dir)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$", "-test.v")
-	cmd.Env = append(os.Environ(), memoryDir+"="+dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	for _, patch := range []string{"", "patch"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), memoryDir+"="+dir, memoryPatch+"="+patch)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Logf("%s", out)
 	}
-	t.Logf("%s", out)
 }
 
 const memorySize = 64 << 20
@@ -70,7 +76,12 @@ func makeFiles(t *testing.T, dir string) {
 	if _, err := delta.Write(ctx, &index, &pack, content(delta.Root, new)); err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"old": old, "new": new, "index": index.Bytes(), "pack": pack.Bytes(), "slot": nil} {
+	var patch bytes.Buffer
+	held := []delta.Source{{Name: delta.Root, Content: bytes.NewReader(old), Size: memorySize}}
+	if err := delta.WritePatch(ctx, &patch, index.Bytes(), held, content(delta.Root, new)); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"patch": patch.Bytes(), "old": old, "new": new, "index": index.Bytes(), "pack": pack.Bytes(), "slot": nil} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -98,6 +109,9 @@ func updateFromFiles(t *testing.T, dir string) {
 	p := &delta.Patcher{
 		Index: x, Pack: delta.FilePack(open("pack")), Have: []delta.Source{{Name: delta.Root, Content: open("old"), Size: memorySize}},
 		Target: map[string]delta.File{delta.Root: slot},
+	}
+	if name := os.Getenv(memoryPatch); name != "" {
+		p.Patch = &delta.PatchFile{Read: func(context.Context) ([]byte, error) { return os.ReadFile(filepath.Join(dir, name)) }}
 	}
 	plan, err := p.Plan(t.Context())
 	if err != nil {

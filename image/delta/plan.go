@@ -16,8 +16,9 @@ type Patcher struct {
 	Have   []Source        // what the box holds of older releases; nothing of it may be a target
 	Target map[string]File // by the name of the object; all of the index
 	// Patch, if the server has one for a release that is held, spares most of
-	// what else is fetched; see ReadPatch.
-	Patch *Patch
+	// what else is fetched. It is passed over where it cannot be had or costs
+	// more than it can spare.
+	Patch *PatchFile
 	Log   *slog.Logger // nil: silent
 
 	fetched int64
@@ -31,6 +32,7 @@ type Plan struct {
 	Spent int64
 	Whole bool // the pack is read from its start to the end of its first area
 
+	patch  *Patch
 	done   [][]bool // segments that the targets hold, by object
 	origin []origin // by part
 }
@@ -210,13 +212,32 @@ func (p *Patcher) findMoved(ctx context.Context, plan *Plan) error {
 	return nil
 }
 
-// findPatched takes from the patch what it has.
-func (p *Patcher) findPatched(_ context.Context, plan *Plan) error {
-	if p.Patch == nil {
+// worthPatch is the part of what missing segments take whole that a patch may
+// cost. By ranges they take half of it or more.
+const worthPatch = 0.5
+
+// findPatched fetches the patch, if it is worth its bytes, and takes from it
+// what it has.
+func (p *Patcher) findPatched(ctx context.Context, plan *Plan) error {
+	wanted, _ := p.fine(plan)
+	var most int64
+	for _, n := range wanted {
+		most += p.Index.parts[n].whole.size
+	}
+	if p.Patch == nil || p.Patch.Size > MaxPatch || float64(p.Patch.Size) > worthPatch*float64(most) {
 		return nil
 	}
-	for n := range p.Index.parts {
-		if plan.missing(n) && p.Patch.frames[n] != nil {
+	data, err := p.Patch.Read(ctx)
+	p.fetched += int64(len(data))
+	if err == nil {
+		plan.patch, err = ReadPatch(data, p.Index, p.Have)
+	}
+	if err != nil {
+		p.log().Warn("the patch is of no use", "error", err)
+		return ctx.Err()
+	}
+	for n := range plan.patch.frame {
+		if plan.missing(n) {
 			plan.origin[n] = origin{from: patched}
 		}
 	}

@@ -226,12 +226,12 @@ type forms struct{ whole, hashes, pieces []byte }
 type encoders struct{ whole, piece *zstd.Encoder }
 
 func newEncoders() *encoders {
-	return &encoders{whole: newEncoder(zstd.SpeedBestCompression), piece: newEncoder(zstd.SpeedDefault)}
+	return &encoders{whole: newEncoder(zstd.SpeedBestCompression, maxSegment), piece: newEncoder(zstd.SpeedDefault, maxSegment)}
 }
 
-func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
+func newEncoder(level zstd.EncoderLevel, window int) *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(maxSegment), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+		zstd.WithWindowSize(window), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}

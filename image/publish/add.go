@@ -20,10 +20,15 @@ import (
 
 // Delta is the Pack that package delta makes.
 func Delta(ctx context.Context, rel Release, index, pack io.Writer) (full int64, err error) {
-	stats, err := delta.Write(ctx, index, pack,
-		delta.Content{Name: delta.Root, Data: rel.Root, Size: rel.Root.Size()},
-		delta.Content{Name: delta.UKI, Data: bytes.NewReader(rel.UKI), Size: int64(len(rel.UKI))})
+	stats, err := delta.Write(ctx, index, pack, contents(rel)...)
 	return stats.Full, err
+}
+
+func contents(rel Release) []delta.Content {
+	return []delta.Content{
+		{Name: delta.Root, Data: rel.Root, Size: rel.Root.Size()},
+		{Name: delta.UKI, Data: bytes.NewReader(rel.UKI), Size: int64(len(rel.UKI))},
+	}
 }
 
 // Pack writes a release as boxes download it, an index and the pieces that it
@@ -53,6 +58,9 @@ func (r *Repo) Add(ctx context.Context, rel Release) (added bool, err error) {
 	}
 	files := map[string]stored{}
 	if t.PackBytes, err = r.storePack(ctx, rel, files); err != nil {
+		return false, err
+	}
+	if err := r.storePatches(ctx, rel, files); err != nil {
 		return false, err
 	}
 	for name, data := range map[string][]byte{release.TargetSBOM: rel.SBOM, release.TargetProvenance: rel.Provenance, release.TargetUKI: rel.UKI} {

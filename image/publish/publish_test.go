@@ -557,3 +557,60 @@ func TestDeltaPack(t *testing.T) {
 		}
 	}
 }
+
+// TestPatches: a release comes with patches from the newest before it, which
+// boxes can use; one that cannot be made is left out.
+func TestPatches(t *testing.T) {
+	w := newWorld(t)
+	publish := func(version string, counter uint64) (notes []string) {
+		r, err := Open(w.repo, w.folder(), Delta, w.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		r.WithPatches(2, func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) })
+		rel := w.sample(version, counter)
+		rel.Target.RootHash = strings.Repeat(fmt.Sprintf("%02x", counter), 32)
+		if _, err := r.Add(t.Context(), rel); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		return notes
+	}
+	patches := func(version string) (names []string) {
+		found, err := filepath.Glob(filepath.Join(w.repo, "targets", "test-board", version, "*.patch"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range found {
+			_, name, _ = strings.Cut(filepath.Base(name), ".")
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	for i, version := range []string{"1.0", "1.1", "1.2"} {
+		publish(version, uint64(i+1))
+	}
+	if diff := cmp.Diff([]string{"from-0101010101010101.patch", "from-0202020202020202.patch"}, patches("1.2")); diff != "" {
+		t.Errorf("patches of 1.2 (-want +got):\n%s", diff)
+	}
+	w.box(1).want(w, "1.0", "1.1", "1.2") // and all files of each are as signed
+
+	damaged, err := filepath.Glob(filepath.Join(w.repo, "targets", "test-board", "1.2", "*.root.index"))
+	if err != nil || len(damaged) != 1 {
+		t.Fatal(damaged, err)
+	}
+	if err := os.WriteFile(damaged[0], []byte("something else"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	notes := publish("1.3", 4)
+	if diff := cmp.Diff([]string{"from-0202020202020202.patch"}, patches("1.3")); diff != "" {
+		t.Errorf("patches of 1.3 (-want +got):\n%s", diff)
+	}
+	if len(notes) != 2 || !strings.Contains(notes[0], "no patch from 1.2") {
+		t.Errorf("notes are %q, want one that there is no patch from 1.2", notes)
+	}
+}

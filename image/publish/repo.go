@@ -41,6 +41,9 @@ type Repo struct {
 	now   time.Time
 	pack  Pack
 
+	patches int // at most, for each release
+	note    func(format string, args ...any)
+
 	roots     []*keys.Root // of the key folder, all
 	published int64        // newest root in the repository, 0 for none
 	targets   *targetsMeta

@@ -20,6 +20,10 @@ const (
 	TargetProvenance = "provenance.json"
 )
 
+// TargetPatch is the name of a file, optional, that makes a release of the one
+// with that root hash (hex), see image/delta.
+func TargetPatch(from string) string { return "from-" + from[:min(len(from), 16)] + ".patch" }
+
 // KindRelease is the kind of a published release: UKI and root, what a slot holds.
 const KindRelease = "release"
 

@@ -64,10 +64,11 @@ type Machine struct {
 	esp     sync.Mutex // the boot partition is mounted, or changed
 	trial   atomic.Pointer[trial.Keeper]
 
-	repos     bool        // sticks with a repository count
-	sticks    []string    // folders of sticks that connectors write to
-	removable atomic.Bool // removable disks are looked at, the two before it are set
-	mounting  sync.Mutex  // of removable disks, one after the other
+	turned    atomic.Int64 // when the main loop last made progress, as time after booted
+	repos     bool         // sticks with a repository count
+	sticks    []string     // folders of sticks that connectors write to
+	removable atomic.Bool  // removable disks are looked at, the two before it are set
+	mounting  sync.Mutex   // of removable disks, one after the other
 
 	secureBoot string         // see readTrust
 	pcrs       map[int]string // likewise; never changed once set

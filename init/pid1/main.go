@@ -77,6 +77,8 @@ const (
 	// staleHeartbeat is how old the supervision's sign of life may be.
 	staleHeartbeat = 15 * time.Second
 	verityTurns    = 3
+	// staleTurn is how old a turn may be that still shows progress.
+	staleTurn = 5 * time.Second
 )
 
 // serve is the main loop: it lives until the machine is to end.
@@ -89,6 +91,7 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 		m.hangIf("a turn")
 		if time.Since(m.services.Heartbeat()) < staleHeartbeat {
 			m.Feeder.Extend(lease)
+			m.turned.Store(int64(time.Since(m.booted)))
 		}
 		if n%verityTurns == 0 {
 			m.verityState()
@@ -114,6 +117,15 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 			m.resort.fail("supervision of the services ended", fmt.Sprint(err))
 		}
 	}
+}
+
+// turning is nil while the main loop makes progress.
+func (m *Machine) turning() error {
+	at := time.Duration(m.turned.Load())
+	if still := time.Since(m.booted) - at; at == 0 || still > staleTurn {
+		return fmt.Errorf("init itself makes no progress since %s: if that lasts, the watchdog ends it", still.Round(time.Second))
+	}
+	return nil
 }
 
 // verityState asks the kernel whether it has met a bad block.

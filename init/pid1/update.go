@@ -276,10 +276,17 @@ func (m *Machine) giveBack() {
 func (m *Machine) update() map[string]func(body []byte) error {
 	verbs := map[string]func(*trial.Keeper, []byte) error{
 		"activate": with((*trial.Keeper).Activate),
-		"commit":   with((*trial.Keeper).Commit),
-		"fail":     with((*trial.Keeper).Fail),
-		"retry":    with((*trial.Keeper).Retry),
-		"cancel":   func(k *trial.Keeper, _ []byte) error { return k.Cancel() },
+		// Services go on for a while when PID 1 hangs, and all of them are well:
+		// such a version must not be kept.
+		"commit": func(k *trial.Keeper, body []byte) error {
+			if err := m.turning(); err != nil {
+				return err
+			}
+			return with((*trial.Keeper).Commit)(k, body)
+		},
+		"fail":   with((*trial.Keeper).Fail),
+		"retry":  with((*trial.Keeper).Retry),
+		"cancel": func(k *trial.Keeper, _ []byte) error { return k.Cancel() },
 	}
 	out := map[string]func([]byte) error{}
 	for name, do := range verbs {

@@ -253,8 +253,16 @@ func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
 // Client is a client of the box's broker, for protocols that need more of it
 // than records. It is the caller's to close before Run returns.
 func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kafka.NewClient(kafka.Config{Bootstrap: b.cfg.Broker, ClientID: "wayside-connect-" + b.name, Log: b.cfg.Log}, opts...)
+	return kafka.NewClient(b.client(), opts...)
 }
 
-// Count adds records that a connector wrote through a Client of its own.
+// Producer is a Client for protocols that tell their peers where a record is.
+// It is the caller's to close before Run returns.
+func (b *Box) Producer(opts ...kgo.Opt) (*Producer, error) { return newProducer(b.client(), opts...) }
+
+func (b *Box) client() kafka.Config {
+	return kafka.Config{Bootstrap: b.cfg.Broker, ClientID: "wayside-connect-" + b.name, Log: b.cfg.Log}
+}
+
+// Count adds records that a connector wrote through a Client or Producer.
 func (b *Box) Count(records int, bytes int64) { b.state.count(int64(records), bytes, 0) }

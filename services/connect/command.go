@@ -16,8 +16,12 @@ import (
 	"github.com/waysideos/wayside/services/kafka"
 )
 
-// rememberIDs is how many answered commands are known by their id.
-const rememberIDs = 1000
+// How many answered commands are known by their id, and the bytes of their
+// answers.
+const (
+	rememberIDs   = 1000
+	rememberBytes = 4 << 20
+)
 
 // answerRecord is what the answer topic gets.
 type answerRecord struct {
@@ -140,6 +144,13 @@ func (a *account) command(ctx context.Context, b *Box, r *kgo.Record) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if permanent(err) {
+		// The command was carried out: to read it again would only have it
+		// refused again, and all behind it wait.
+		b.log.Error("the broker refuses the answer to a command", "id", cmd.ID, "topic", b.commands.Answers, "error", err)
+		b.Dead("answer: "+err.Error(), answer, b.commands.Answers)
+		err = nil
+	}
 	if err != nil {
 		return fmt.Errorf("write answer to %s: %w", b.commands.Answers, err)
 	}
@@ -223,8 +234,9 @@ func parseCommand(r *kgo.Record) (Command, error) {
 
 // answered remembers answers by the command's id.
 type answered struct {
-	by   map[string][]byte
-	ring []string
+	by    map[string][]byte
+	ring  []string
+	bytes int
 }
 
 func newAnswered() *answered { return &answered{by: map[string][]byte{}} }
@@ -234,18 +246,21 @@ func (a *answered) of(id string) ([]byte, bool) {
 	return text, ok && id != ""
 }
 
+// add forgets the oldest where there are too many; the newest always stays.
 func (a *answered) add(id string, text []byte) {
 	if id == "" {
 		return
 	}
 	if _, known := a.by[id]; !known {
 		a.ring = append(a.ring, id)
-		if len(a.ring) > rememberIDs {
-			delete(a.by, a.ring[0])
-			a.ring = a.ring[1:]
-		}
 	}
+	a.bytes += len(text) - len(a.by[id])
 	a.by[id] = text
+	for len(a.ring) > 1 && (len(a.ring) > rememberIDs || a.bytes > rememberBytes) {
+		a.bytes -= len(a.by[a.ring[0]])
+		delete(a.by, a.ring[0])
+		a.ring = a.ring[1:]
+	}
 }
 
 func (s *state) commanded() {

@@ -239,14 +239,14 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 }
 
 // ensure makes a topic of ours if it is absent.
-func (k *broker) ensure(ctx context.Context, topic string, config map[string]string) error {
+func (p *Producer) ensure(ctx context.Context, topic string, config map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
 	values := map[string]*string{}
 	for key, v := range config {
 		values[key] = &v
 	}
-	if _, err := kadm.NewClient(k.cl).CreateTopic(ctx, 1, -1, values, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	if _, err := kadm.NewClient(p.cl).CreateTopic(ctx, 1, -1, values, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return nil

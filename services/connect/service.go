@@ -139,7 +139,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, b := range s.boxes {
 		b.back.close()
 	}
-	s.kafka.end()
+	s.kafka.Close()
 	return nil
 }
 

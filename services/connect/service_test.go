@@ -361,6 +361,31 @@ func TestCommands(t *testing.T) {
 	connecttest.Until(t, "both are counted", func() bool { return run.State("dev").Commands >= 2 })
 }
 
+// An answer that the broker will never take is a dead letter, and the next
+// command is carried out.
+func TestRefusedAnswer(t *testing.T) {
+	b := connecttest.NewBroker(t)
+	device := script(func(ctx context.Context, box *connect.Box) error {
+		for {
+			select {
+			case c := <-box.Commands():
+				c.AnswerValue(map[string]string{"big": strings.Repeat("x", 2<<20), "small": "x"}[c.Point])
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	run := connecttest.Start(t, b.Addr, nil, "", instance(device, func(i *connect.Instance) { i.Commands = &site.Commands{Topic: "cmd", Answers: "ans"} }))
+	connecttest.Until(t, "the group is there", func() bool { return strings.Contains(run.Log.String(), "commands are read") })
+	b.Write(&kgo.Record{Topic: "cmd", Value: []byte(`{"id":"1","point":"big"}`)}, &kgo.Record{Topic: "cmd", Value: []byte(`{"id":"2","point":"small"}`)})
+	if r := b.Read("ans", 1)[0]; !strings.Contains(string(r.Value), `"id":"2"`) {
+		t.Errorf("answer is %.60q, want that of command 2", r.Value)
+	}
+	if r := b.Read("dead-letters.dev", 1)[0]; !strings.HasPrefix(string(r.Value), `{"id":"1"`) || !strings.HasPrefix(header(r, "reason"), "answer: ") {
+		t.Errorf("dead letter %.60q, reason %q", r.Value, header(r, "reason"))
+	}
+}
+
 func TestRunIsCalledAgain(t *testing.T) {
 	b := connecttest.NewBroker(t)
 	calls := make(chan int, 10)

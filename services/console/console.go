@@ -27,6 +27,7 @@ type Config struct {
 	RunDir     string                // the services are at RunDir/SERVICE/status.sock
 	Services   []string              // services to look for beside those that init declares
 	Token      string                // that update verbs need; "" turns them off
+	Telemetry  *Telemetry            // nil writes none
 	Registerer prometheus.Registerer // default: metrics are kept and not exported
 	Log        *slog.Logger          // default: discarded
 }
@@ -93,6 +94,12 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serving.Store(true)
 	defer s.serving.Store(false)
 	go func() { ended <- s.http.Serve(s.cfg.Listener) }()
+	if t := s.cfg.Telemetry; t != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		told := make(chan struct{})
+		go func() { defer close(told); s.tell(ctx, *t) }()
+		defer func() { cancel(); <-told }()
+	}
 	close(s.ready)
 	select {
 	case err := <-ended:

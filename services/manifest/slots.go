@@ -1,8 +1,6 @@
 package manifest
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -22,21 +20,23 @@ const (
 )
 
 // FormatLevelFile holds the level to write at, a decimal number. Init writes it
-// before services start, and anew when a version is committed.
+// before services start, and anew when a version is committed. A service that
+// runs anywhere but on a box is not told of it and writes what it knows.
 const FormatLevelFile = RunDir + "/format-level"
 
-// ReadFormatLevel reads the level from a FormatLevelFile. Where there is none,
-// there is no release to go back to.
+// ReadFormatLevel reads the level from a FormatLevelFile. One that is not there
+// or not readable says nothing of what the release before can read: then it is
+// the level that every release can.
 func ReadFormatLevel(file string) int {
 	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return FormatLevel
+	if err != nil {
+		return LevelFirst
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
 		return LevelFirst
 	}
-	return min(n, FormatLevel)
+	return max(LevelFirst, min(n, FormatLevel))
 }
 
 // UpdaterUser is the account that may, besides root, change what boots next.

@@ -42,8 +42,7 @@ func (l *link) carry(ctx context.Context) bool {
 			l.broke(err)
 			return true
 		}
-		l.flush(ctx, outs, parcels)
-		if l.dst.BufferedProduceRecords() > 0 {
+		if !l.flush(ctx, outs, parcels) {
 			return false // ctx has ended, and the answers do not come
 		}
 	}
@@ -122,21 +121,42 @@ func (l *link) waiting() []*partition {
 
 // flush produces all and waits until it is answered, for ever while ctx
 // lasts and a moment longer: what is on its way then would have to come again.
-func (l *link) flush(ctx context.Context, outs []out, parcels []parcel) {
-	for _, o := range outs {
-		size := int64(len(o.r.Key) + len(o.r.Value))
-		l.dst.Produce(context.Background(), o.r, func(r *kgo.Record, err error) {
-			l.answered(o.p, o.offset, size, r.Offset, err)
-		})
-	}
+// It is false if some of it has no answer.
+func (l *link) flush(ctx context.Context, outs []out, parcels []parcel) bool {
 	wait, cancel := l.lasting(ctx)
 	defer cancel()
 	l.state.waiting(true)
-	if err := l.stamper.send(wait, parcels); err != nil {
-		l.undelivered(parcels, err)
+	defer l.state.waiting(false)
+	for _, round := range l.rounds(outs) {
+		for _, o := range round {
+			if l.failed(o.p) {
+				continue // what is behind a refused record waits for it
+			}
+			size := int64(len(o.r.Key) + len(o.r.Value))
+			l.dst.Produce(context.Background(), o.r, func(r *kgo.Record, err error) {
+				l.answered(o.p, o.offset, size, r.Offset, err)
+			})
+		}
+		if parcels != nil {
+			if err := l.stamper.send(wait, parcels); err != nil {
+				l.undelivered(parcels, err)
+			}
+			parcels = nil
+		}
+		_ = l.dst.Flush(wait)
+		if l.dst.BufferedProduceRecords() > 0 {
+			return false
+		}
+		l.ledger.meet(round)
 	}
-	_ = l.dst.Flush(wait)
-	l.state.waiting(false)
+	return true
+}
+
+// failed is true when a record of the partition's lot was not taken.
+func (l *link) failed(p *partition) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return p.lot.err != nil
 }
 
 // lasting is a context that outlives ctx by the time of grace, or not at all
@@ -160,8 +180,7 @@ func (l *link) answered(p *partition, offset, size, dest int64, err error) {
 	case err != nil && p.lot.err == nil:
 		p.lot.err = err
 	case err != nil:
-	case p.lot.err != nil: // behind a refused record; not seen in franz-go
-		p.again++
+	case p.lot.err != nil: // of another batch of a transaction, which takes it back
 	default:
 		if offset != p.lot.acked || dest != p.lot.dest {
 			p.lot.run = 0
@@ -228,6 +247,7 @@ func (l *link) moved(ps []*partition) {
 			p.grow()
 		}
 		l.count(p)
+		l.countLate(p)
 		run := p.lot.run
 		if p.lot.acked != p.lot.next {
 			run = 0
@@ -257,6 +277,15 @@ func (l *link) count(p *partition) {
 		p.again -= n
 		l.countResent(n)
 	}
+}
+
+// countLate tells of records that came after their window had closed, under l.mu.
+func (l *link) countLate(p *partition) {
+	if p.lot.win == nil || p.lot.err != nil || p.lot.win.Late() == p.win.Late() {
+		return
+	}
+	l.metrics.late.Add(float64(p.lot.win.Late() - p.win.Late()))
+	l.notes["late "+p.topic] = fmt.Sprintf("%s/%d: %d records came later than the grace of rule %s, and are in no summary", p.topic, p.num, p.lot.win.Late(), p.lane.name)
 }
 
 // adapt makes lots as large as the uplink carries in lotTime.

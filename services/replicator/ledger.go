@@ -33,7 +33,8 @@ type ledger struct {
 
 	last time.Time // when a transaction was committed
 
-	unsaved   int // records acknowledged since the last commit on the box
+	met       map[string]bool // topics that the producer has sent something to, see rounds
+	unsaved   int             // records acknowledged since the last commit on the box
 	unsavedAt time.Time
 }
 
@@ -55,6 +56,7 @@ func (d *ledger) start(ctx context.Context) error {
 			return err
 		}
 		l.setDst(cl)
+		d.met = map[string]bool{}
 		return l.learnDest(ctx)
 	}
 	if d.timeout == 0 {
@@ -180,7 +182,7 @@ func (d *ledger) save(ctx context.Context, now bool) {
 		return
 	}
 	after := l.pace.save
-	if d.exact {
+	if d.exact && l.source != l.dest { // a link from the box to itself: a full disk waits for its group (drop-read)
 		after = mirrorAfter
 	}
 	if !now && d.unsaved < saveRecords && time.Since(d.unsavedAt) < after {

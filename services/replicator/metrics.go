@@ -10,15 +10,15 @@ import (
 
 // metrics are the series of all links; linkMetrics those of one.
 type metrics struct {
-	records, bytes                          *prometheus.CounterVec // link, topic
-	resent, lost, stops, dead, looped, wire *prometheus.CounterVec // link
-	lag, up, lagBytes, lagSeconds, paused   *prometheus.GaugeVec   // link
+	records, bytes                                *prometheus.CounterVec // link, topic
+	resent, lost, stops, dead, looped, late, wire *prometheus.CounterVec // link
+	lag, up, lagBytes, lagSeconds, paused         *prometheus.GaugeVec   // link
 }
 
 type linkMetrics struct {
-	records, bytes                          *prometheus.CounterVec // topic
-	resent, lost, stops, dead, looped, wire prometheus.Counter
-	lag, up, lagBytes, lagSeconds, paused   prometheus.Gauge
+	records, bytes                                *prometheus.CounterVec // topic
+	resent, lost, stops, dead, looped, late, wire prometheus.Counter
+	lag, up, lagBytes, lagSeconds, paused         prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -39,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		stops:      counter("partition_stops_total", "Times a partition was stopped by an error.", "link"),
 		dead:       counter("dead_letters_total", "Records put aside, since they cannot be carried.", "link"),
 		looped:     counter("looped_records_total", "Records left out, since they have been at the destination.", "link"),
+		late:       counter("late_records_total", "Records in no summary, since their window had closed. After a restart it errs upwards.", "link"),
 		wire:       counter("wire_bytes_total", "Bytes to and from the centre, without those of TLS and TCP.", "link"),
 		lagBytes:   gauge("lag_bytes", "Key and value bytes of these records, about."),
 		lagSeconds: gauge("lag_seconds", "Age of the oldest of these records."),
@@ -46,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		lag:        gauge("lag_records", "Records on the box that the destination does not have."),
 		up:         gauge("up", "1 while the destination answers."),
 	}
-	for _, c := range []prometheus.Collector{m.records, m.bytes, m.resent, m.lost, m.stops, m.dead, m.looped, m.wire, m.lagBytes, m.lagSeconds, m.paused, m.lag, m.up} {
+	for _, c := range []prometheus.Collector{m.records, m.bytes, m.resent, m.lost, m.stops, m.dead, m.looped, m.late, m.wire, m.lagBytes, m.lagSeconds, m.paused, m.lag, m.up} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -59,7 +60,7 @@ func (m *metrics) link(name string) *linkMetrics {
 	return &linkMetrics{
 		records: m.records.MustCurryWith(of), bytes: m.bytes.MustCurryWith(of),
 		resent: m.resent.With(of), lost: m.lost.With(of), stops: m.stops.With(of),
-		dead: m.dead.With(of), looped: m.looped.With(of), wire: m.wire.With(of),
+		dead: m.dead.With(of), looped: m.looped.With(of), late: m.late.With(of), wire: m.wire.With(of),
 		lagBytes: m.lagBytes.With(of), lagSeconds: m.lagSeconds.With(of), paused: m.paused.With(of),
 		lag: m.lag.With(of), up: m.up.With(of),
 	}

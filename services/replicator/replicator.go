@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/waysideos/wayside/services/kafka"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -25,7 +24,6 @@ type Config struct {
 	Site       string                // the box's name; part of the client id that the centre sees
 	Source     []string              // bootstrap of the box's broker, host:port
 	Secrets    string                // folder of the files that the links name
-	Telemetry  *site.Telemetry       // nil writes none
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 	Log        *slog.Logger          // nil discards
 }
@@ -33,7 +31,6 @@ type Config struct {
 // Replicator runs the links of one box. Make it with New, then call Run once.
 type Replicator struct {
 	links   []*link
-	tell    *telemetry // nil where none is asked for
 	log     *slog.Logger
 	ready   chan struct{}
 	running atomic.Bool
@@ -66,14 +63,6 @@ func New(cfg Config) (*Replicator, error) {
 			return nil, fmt.Errorf("link %q: %w", lc.Name, err)
 		}
 	}
-	if t := cfg.Telemetry; t != nil {
-		every, err := time.ParseDuration(t.Every)
-		if err != nil {
-			return nil, fmt.Errorf("telemetry: every: %w", err)
-		}
-		box := kafka.Config{Bootstrap: cfg.Source, ClientID: "wayside-telemetry", Log: cfg.Log}
-		r.tell = &telemetry{box: box, topic: t.Topic, every: every, site: cfg.Site}
-	}
 	return r, nil
 }
 
@@ -94,9 +83,6 @@ func (r *Replicator) Run(ctx context.Context) error {
 	for _, l := range r.links {
 		wg.Go(func() { l.run(ctx) })
 		wg.Go(func() { l.watch(ctx) })
-	}
-	if r.tell != nil {
-		wg.Go(func() { r.tell.run(ctx, r) })
 	}
 	r.running.Store(true)
 	close(r.ready)

@@ -46,6 +46,12 @@ func config(src []string, dst ...string) Config {
 // start runs a replicator; stop ends it and waits.
 func start(t *testing.T, cfg Config) (r *Replicator, stop func()) {
 	t.Helper()
+	return startWith(t, cfg, func(*link) {})
+}
+
+// startWith is start with links changed before they run.
+func startWith(t *testing.T, cfg Config, change func(*link)) (r *Replicator, stop func()) {
+	t.Helper()
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -58,6 +64,7 @@ func start(t *testing.T, cfg Config) (r *Replicator, stop func()) {
 			discover: 200 * time.Millisecond, backoffMin: 20 * time.Millisecond, backoffMax: 200 * time.Millisecond,
 			watch: 100 * time.Millisecond, grace: time.Second, save: 100 * time.Millisecond,
 		}
+		change(l)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -118,6 +119,8 @@ type box struct {
 	mqtt  *manifest.Report
 	clock time.Time
 	t     *testing.T
+
+	ranges bool // its repository's server knows them
 }
 
 const (
@@ -132,6 +135,11 @@ func newBox(t *testing.T, change func(c *Config)) *box {
 	b.repo = updatertest.NewRepo(t, begin)
 	updatertest.NewDevice(t, b.disk, "a", front, back)
 	dev := updatertest.NewDevice(t, b.disk, "b", front, back)
+	dev.Locked = func(name string) bool {
+		b.init.mu.Lock()
+		defer b.init.mu.Unlock()
+		return b.init.slots.Running.Device == "/dev/"+name
+	}
 	share := true
 	b.cfg = Config{
 		Site: site.Update{Sources: []string{b.serve()}, Auto: site.AutoOff, Zone: "UTC", TrialMinutes: 10, SettleSeconds: 1, Share: &share},
@@ -181,6 +189,10 @@ func (b *box) serve() string {
 		data, ok := b.repo.Files[r.URL.Path[1:]]
 		if !ok {
 			http.NotFound(w, r)
+			return
+		}
+		if b.ranges {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 			return
 		}
 		_, _ = w.Write(data)

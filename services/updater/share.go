@@ -81,7 +81,7 @@ func (u *Updater) shareSlot(w http.ResponseWriter, r *http.Request, name string)
 // slotFile opens a file of a release if the slot holds it whole: its staged
 // header says that it once was written and verified.
 func (u *Updater) slotFile(s manifest.Slot, board, version, file string) (io.ReadSeeker, io.Closer) {
-	slot, err := stage.OpenSlot(u.cfg.Dev, node(s))
+	slot, err := stage.ReadSlot(u.cfg.Dev, node(s))
 	if err != nil {
 		return nil, nil
 	}

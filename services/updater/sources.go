@@ -84,13 +84,17 @@ func (u *Updater) content(s named, t release.Target, uki trust.File, have []delt
 	if !okPack || !okIndex {
 		return nil, fmt.Errorf("release %s lacks %s or %s in the signed metadata", t.Version, release.TargetPack, release.TargetIndex)
 	}
-	return stage.Delta{Source: steady, Index: index, Pack: pack.Name, Have: have}, nil
+	d := stage.Delta{Source: steady, Index: index, Pack: pack.Name, Have: have}
+	if patch, ok := u.catalog.File(t, release.TargetPatch(u.slots.Running.RootHash)); ok && have != nil {
+		d.Patch = &patch
+	}
+	return d, nil
 }
 
 // running opens the slot that runs, for what the next release shares with it.
 // Without it more is fetched, and that is all.
 func (u *Updater) running() (have []delta.Source, done func()) {
-	slot, err := stage.OpenSlot(u.cfg.Dev, node(u.slots.Running))
+	slot, err := stage.ReadSlot(u.cfg.Dev, node(u.slots.Running))
 	if err != nil {
 		u.log.Warn("what the running slot holds cannot be used", "error", err)
 		return nil, func() {}

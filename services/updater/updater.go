@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/updater/drivers"
 	"github.com/waysideos/wayside/services/updater/source"
 	"github.com/waysideos/wayside/services/updater/trust"
 	"github.com/waysideos/wayside/services/vfs"
@@ -33,10 +35,13 @@ type Config struct {
 	Site site.Update
 	// Root is the TUF root that the running release carries. Without one the
 	// box takes no updates, and says so.
-	Root   []byte
-	Arch   string       // GOARCH of releases
-	State  vfs.FS       // the service's own folder
-	Dev    vfs.FS       // where the nodes of slots are: /dev
+	Root  []byte
+	Arch  string // GOARCH of releases
+	State vfs.FS // the service's own folder
+	Dev   vfs.FS // where the nodes of slots are: /dev
+	// Lost are the devices in use that a root, at the start of its slot, has no
+	// driver for; nil where nobody knows (drivers.Machine).
+	Lost   func(root io.ReaderAt) ([]drivers.Device, error)
 	Init   Init         // nil where there is none: a laptop
 	RunDir string       // services answer at RunDir/SERVICE/status.sock
 	Media  string       // folder of removable disks: manifest.RemovableDir

@@ -10,11 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waysideos/wayside/image/delta"
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/updater/gate"
 	"github.com/waysideos/wayside/services/updater/source"
+	"github.com/waysideos/wayside/services/updater/stage"
+	"github.com/waysideos/wayside/services/updater/trust"
+	"github.com/waysideos/wayside/services/updater/updatertest"
 )
 
 // TestFourVerbs: one update, step by step, with a restart of the service
@@ -297,6 +301,26 @@ func TestNoKeys(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatIsNew: what the running slot holds, which the updater may only
+// read, is not fetched.
+func TestOnlyWhatIsNew(t *testing.T) {
+	b := newBox(t, nil)
+	b.ranges = true
+	r := b.publish("2.0", 2)
+	for _, step := range []func(context.Context) error{b.refresh, b.prepare, b.activate, b.reboot} {
+		b.do("2.0", step)
+	}
+	b.init.slots.Trial = nil
+	updatertest.Change(t, r, "3.0", 3, 5).AddTo(b.repo)
+	b.repo.Publish()
+	b.do("refresh", b.refresh)
+	before := b.Update().Fetched
+	b.do("prepare", b.prepare)
+	if got, most := b.Update().Fetched-before, r.Target.PackBytes/4; got > most {
+		t.Errorf("fetched %d bytes for a block and the end of a kernel image, want at most %d of %d", got, most, r.Target.PackBytes)
+	}
+}
+
 // TestSecondSource: half a pack from one source is finished by the next.
 func TestSecondSource(t *testing.T) {
 	b := newBox(t, nil)
@@ -321,4 +345,32 @@ func FuzzDecodeState(f *testing.F) {
 			t.Errorf("got version %d", s.Version)
 		}
 	})
+}
+
+// TestPatchOfTheRunningRelease: it is asked for by what runs, and for nothing else.
+func TestPatchOfTheRunningRelease(t *testing.T) {
+	b := newBox(t, nil)
+	old := updatertest.NewProgram(t, "1.0", 1, 20, 4000)
+	r := updatertest.Move(t, old, "2.0", 2)
+	r.AddTo(b.repo)
+	r.AddPatch(b.repo, old)
+	b.repo.Publish()
+	b.serve()
+	b.do("refresh", b.refresh)
+	for _, tt := range []struct {
+		runs string
+		have []delta.Source
+		want bool
+	}{
+		{old.Target.RootHash, []delta.Source{{}}, true},
+		{r.Target.RootHash, []delta.Source{{}}, false},
+		{"", []delta.Source{{}}, false},
+		{old.Target.RootHash, nil, false},
+	} {
+		b.slots.Running.RootHash = tt.runs
+		c, err := b.content(b.http[0], r.Target, trust.File{}, tt.have)
+		if d, ok := c.(stage.Delta); err != nil || !ok || (d.Patch != nil) != tt.want {
+			t.Errorf("running %.8s: got %+v, %v, want a patch: %t", tt.runs, c, err, tt.want)
+		}
+	}
 }

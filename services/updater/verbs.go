@@ -132,7 +132,10 @@ func (u *Updater) prepare(ctx context.Context) error {
 	}
 	u.set(func(v *manifest.Update) { v.Phase = manifest.UpdatePreparing })
 	defer u.tell()
-	return u.stage(ctx, *next)
+	if err := u.stage(ctx, *next); err != nil {
+		return err
+	}
+	return u.fits(*next)
 }
 
 func (u *Updater) nothing() error {
@@ -227,6 +230,9 @@ func (u *Updater) activate(ctx context.Context) error {
 	}
 	if why := refusal(p, u.slots); why != "" {
 		return fmt.Errorf("release %s may not be installed: %s", p.Version, why)
+	}
+	if err := u.fits(*p); err != nil {
+		return err
 	}
 	base, err := gate.Take(ctx, u.probe())
 	if err != nil {

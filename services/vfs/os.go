@@ -45,6 +45,9 @@ func (o osFS) open(name string, flag int) (File, error) {
 
 func (o osFS) Open(name string) (File, error) { return o.open(name, os.O_RDWR) }
 
+// OpenRead implements ReadOpener.
+func (o osFS) OpenRead(name string) (File, error) { return o.open(name, os.O_RDONLY) }
+
 func (o osFS) Create(name string) (File, error) {
 	return o.open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }

@@ -44,6 +44,21 @@ type FS interface {
 	SyncDir(dir string) error
 }
 
+// ReadOpener is what an FS offers where there may be files that its user may
+// read and not write. An FS without it has none.
+type ReadOpener interface {
+	// OpenRead opens an existing file for reading; writing to it fails.
+	OpenRead(name string) (File, error)
+}
+
+// OpenRead opens an existing file of which nothing will be changed.
+func OpenRead(fsys FS, name string) (File, error) {
+	if r, ok := fsys.(ReadOpener); ok {
+		return r.OpenRead(name)
+	}
+	return fsys.Open(name)
+}
+
 // CacheDropper is what a File offers when it can make the operating system
 // forget what it holds of it in memory.
 type CacheDropper interface {

@@ -158,6 +158,8 @@ func TestSNMPTraps(t *testing.T) {
 	trap("-v", "3", "-e", "0x8000000001020304", "-u", "till", "-l", "authPriv", "-a", "SHA-256", "-A", "twelve monkeys", "-x", "AES", "-X", "seven samurai",
 		at, "42", "1.3.6.1.6.3.1.1.5.4")
 	trap("-v", "2c", "-Ci", "-c", "hidden-word", at, "42", "1.3.6.1.6.3.1.1.5.5") // fails if it hears nothing
+	trap("-v", "3", "-Ci", "-u", "till", "-l", "authPriv", "-a", "SHA-256", "-A", "twelve monkeys", "-x", "AES", "-X", "seven samurai",
+		at, "42", "1.3.6.1.6.3.1.1.5.5")
 	type notification struct {
 		Version, Trap string
 		Inform        bool
@@ -171,6 +173,7 @@ func TestSNMPTraps(t *testing.T) {
 	want := []notification{
 		{Version: "1", Trap: "1.3.6.1.4.1.99999.0.17"}, {Version: "2c", Trap: "1.3.6.1.6.3.1.1.5.3"},
 		{Version: "3", Trap: "1.3.6.1.6.3.1.1.5.4", User: "till"}, {Version: "2c", Trap: "1.3.6.1.6.3.1.1.5.5", Inform: true},
+		{Version: "3", Trap: "1.3.6.1.6.3.1.1.5.5", Inform: true, User: "till"},
 	}
 	got := map[string]notification{} // traps are spooled, informs are not: their order is free
 	records(t, kafka.addr, "traps", func(rs []*kgo.Record) bool {

@@ -183,7 +183,7 @@ func writePage(t *testing.T, rows []cost, full int64) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\n\n", above, marker)
-	b.WriteString("| what changed | full image, zstd -19 | full download of the pack | **fetched** | requests | fetched with a patch | zstd -9 --patch-from |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| what changed | full image, zstd -19 | full download of the pack | **fetched** | requests | without a patch | requests | zstd -9 --patch-from |\n|---|---|---|---|---|---|---|---|\n")
 	for _, c := range rows {
 		t.Log(c.row(full))
 		b.WriteString(c.row(full) + "\n")

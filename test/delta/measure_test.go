@@ -22,8 +22,10 @@ type cost struct {
 	// delta is everything fetched, the index included, headers of requests not.
 	delta    int64
 	requests int
-	patched  int64 // the same with a patch for the pair of releases, itself included
-	binary   int64 // zstd -9 --patch-from, root and UKI
+	// The same with a patch for the pair of releases, itself included.
+	patched       int64
+	patchRequests int
+	binary        int64 // zstd -9 --patch-from, root and UKI
 }
 
 // sides are the two releases of a measurement, as folders with root and UKI.
@@ -47,11 +49,11 @@ func measure(t *testing.T, name string, s sides) cost {
 		t.Fatal(err)
 	}
 	var patch bytes.Buffer
-	if err := delta.WritePatch(t.Context(), &patch, head, delta.FilePack(pack), sources(t, s.old), contents(t, s.new)...); err != nil {
+	if err := delta.WritePatch(t.Context(), &patch, head, sources(t, s.old), contents(t, s.new)...); err != nil {
 		t.Fatal(err)
 	}
 	c.delta, c.requests = take(t, s, head, pack, nil)
-	c.patched, _ = take(t, s, head, pack, patch.Bytes())
+	c.patched, c.patchRequests = take(t, s, head, pack, patch.Bytes())
 	for _, file := range files {
 		from, to := filepath.Join(s.old, file), filepath.Join(s.new, file)
 		c.binary += zstd(t, "-9", "--patch-from="+from, to)
@@ -77,9 +79,7 @@ func take(t *testing.T, s sides, index []byte, pack io.ReaderAt, patch []byte) (
 	counted := &counter{Pack: delta.FilePack(pack)}
 	p := &delta.Patcher{Index: x, Pack: counted, Have: sources(t, s.old), Target: map[string]delta.File{}}
 	if patch != nil {
-		if p.Patch, err = delta.ReadPatch(patch, index, x, p.Have); err != nil {
-			t.Fatal(err)
-		}
+		p.Patch = &delta.PatchFile{Size: int64(len(patch)), Read: func(context.Context) ([]byte, error) { return patch, nil }}
 	}
 	for name := range files {
 		p.Target[name] = create(t, t.TempDir(), name)
@@ -96,7 +96,7 @@ func take(t *testing.T, s sides, index []byte, pack io.ReaderAt, patch []byte) (
 			t.Fatalf("%s was not put together as it was built", name)
 		}
 	}
-	return p.Fetched() + int64(len(index)) + int64(len(patch)), counted.requests
+	return p.Fetched() + int64(len(index)), counted.requests
 }
 
 // counter counts requests.
@@ -165,6 +165,6 @@ func (c cost) row(full int64) string {
 	share := func(n int64) string {
 		return fmt.Sprintf("%.3f MB, %.2f %%", float64(n)/1e6, 100*float64(n)/float64(full))
 	}
-	return fmt.Sprintf("| %s | %.2f MB | %.2f MB | **%s** | %d | %s | %s |", c.name,
-		float64(full)/1e6, float64(c.pack)/1e6, share(c.delta), c.requests, share(c.patched), share(c.binary))
+	return fmt.Sprintf("| %s | %.2f MB | %.2f MB | **%s** | %d | %s | %d | %s |", c.name,
+		float64(full)/1e6, float64(c.pack)/1e6, share(c.patched), c.patchRequests, share(c.delta), c.requests, share(c.binary))
 }

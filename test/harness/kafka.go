@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,8 +41,12 @@ type Kafka struct {
 	t    testing.TB
 	dir  string
 	libs string
+	jvm  []string // how its machine runs
 	cmd  *exec.Cmd
 }
+
+// brief has a Java machine that lives for seconds spend few of them on itself.
+var brief = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}
 
 // StartKafka starts a new, empty Kafka and stops it at the end of the test.
 func StartKafka(t testing.TB) *Kafka { return StartKafkaBehind(t, "") }
@@ -75,6 +80,9 @@ func StartKafkaCluster(t testing.TB, proxies ...string) []*Kafka {
 			"Node": i + 1, "Voters": strings.Join(voters, ","), "Replicas": len(proxies), "InSync": (len(proxies) + 1) / 2,
 			"Host": at[0], "Guest": at[1], "Controller": at[2], "Dir": k.dir, "Advertise": k.GuestAddr,
 		})
+		if len(proxies) > 1 {
+			k.jvm = brief // nobody measures a cluster on one machine
+		}
 		t.Cleanup(k.Stop)
 		k.launch()
 		all = append(all, k)
@@ -95,7 +103,7 @@ func (k *Kafka) format(id string, values map[string]any) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	format := k.java("kafka.tools.StorageTool", "format", "-t", id, "-c", k.conf())
+	format := k.java(brief, "kafka.tools.StorageTool", "format", "-t", id, "-c", k.conf())
 	if out, err := format.CombinedOutput(); err != nil {
 		k.t.Fatalf("format the central Kafka's storage: %v\n%s", err, out)
 	}
@@ -111,9 +119,9 @@ func clusterID() string {
 
 func (k *Kafka) conf() string { return filepath.Join(k.dir, "server.properties") }
 
-func (k *Kafka) java(class string, args ...string) *exec.Cmd {
+func (k *Kafka) java(jvm []string, class string, args ...string) *exec.Cmd {
 	args = append([]string{"-Xmx512m", "-cp", filepath.Join(k.libs, "*"), class}, args...)
-	cmd := exec.Command("java", args...)
+	cmd := exec.Command("java", slices.Concat(jvm, args)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -133,7 +141,7 @@ func (k *Kafka) launch() {
 		k.t.Fatal(err)
 	}
 	defer log.Close()
-	k.cmd = k.java("kafka.Kafka", k.conf())
+	k.cmd = k.java(k.jvm, "kafka.Kafka", k.conf())
 	k.cmd.Stdout, k.cmd.Stderr = log, log
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatalf("start the central Kafka: %v", err)

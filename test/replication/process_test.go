@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -93,6 +94,15 @@ func (s *service) status(ctx context.Context) (rep manifest.Report, err error) {
 
 // ask asks the service's socket, and decodes the answer into v.
 func (s *service) ask(ctx context.Context, path string, v any) error {
+	body, err := s.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, v)
+}
+
+// get is what the service's socket answers.
+func (s *service) get(ctx context.Context, path string) ([]byte, error) {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -101,14 +111,14 @@ func (s *service) ask(ctx context.Context, path string, v any) error {
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box"+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(v)
+	return io.ReadAll(resp.Body)
 }
 
 // startBroker starts a broker of ours on a new folder. Behind a proxy, it

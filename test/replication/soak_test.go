@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	soakTime = flag.Duration("soak-link", 0, "how long to soak each link; 0 is half a minute")
+	soakTime = flag.Duration("soak-link", 0, "how long to soak each link; 0 does each fault once")
 	soakSeed = flag.Uint64("seed", 0, "of the faults; 0 takes one by the clock")
 )
 
@@ -40,13 +40,15 @@ func need(t *testing.T) {
 
 // centre is where records go.
 type centre struct {
-	addr    string // past the proxy
-	restart func() // as a crash does; nil if it cannot be
+	addr string // past the proxy
+	kill func() // ends it, or a broker of it, as a crash does, and starts it again
 }
 
 // TestNothingLostNothingTwice writes to the box's broker while the uplink
-// is cut, stalled, reset and slow and the replicator is killed, then heals
-// all, and compares every record.
+// is cut, stalled, reset and slow and replicator, box and centre are killed,
+// then heals all, and compares every record. In the short form each fault is
+// done once, in an order by the seed; in the long one, at random until the
+// time is over.
 func TestNothingLostNothingTwice(t *testing.T) {
 	need(t)
 	centres := map[string]func(*testing.T, *harness.Proxy) centre{
@@ -60,45 +62,24 @@ func TestNothingLostNothingTwice(t *testing.T) {
 			return centre{addr, func() { b.end(syscall.SIGKILL); b.start() }}
 		},
 	}
+	every := []string{"cut", "stall", "reset", "slow", "latency", "kill", "kill", "stop", "kill box", "kill centre"}
 	for name, start := range centres {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			proxy := harness.StartProxy(t)
-			soak(t, uplink{proxy}, start(t, proxy), "zstd")
+			soak(t, uplink{proxy}, start(t, proxy), "zstd", every)
 		})
 	}
 	t.Run("kept batches", func(t *testing.T) {
 		t.Parallel()
 		proxy := harness.StartProxy(t)
-		soak(t, uplink{proxy}, centres["kafka"](t, proxy), "keep")
+		soak(t, uplink{proxy}, centres["kafka"](t, proxy), "keep", every)
 	})
-	if *soakTime > 0 {
-		t.Run("three brokers", func(t *testing.T) {
-			t.Parallel()
-			threeBrokers(t)
-		})
-	}
-}
-
-// threeBrokers has Kafka as three brokers, one of which is killed at a time.
-func threeBrokers(t *testing.T) {
-	var up uplink
-	var addrs []string
-	for range 3 {
-		p := harness.StartProxy(t)
-		up, addrs = append(up, p), append(addrs, p.Addr)
-	}
-	all := harness.StartKafkaCluster(t, addrs...)
-	for i, k := range all {
-		up[i].Target(k.GuestListen)
-	}
-	turn := 0
-	soak(t, up, centre{all[0].HostAddr, func() {
-		k := all[turn%3]
-		turn++
-		k.Kill()
-		k.Start()
-	}}, "keep")
+	t.Run("three brokers", func(t *testing.T) {
+		t.Parallel()
+		up, to := threeBrokers(t)
+		soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
+	})
 }
 
 // uplink leads to each broker of the centre.
@@ -119,35 +100,39 @@ func (u uplink) bytes() (n int64) {
 	return n
 }
 
-func soak(t *testing.T, up uplink, to centre, compression string) {
+func soak(t *testing.T, up uplink, to centre, compression string, short []string) {
 	seed := *soakSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
 	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
 		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up[0].Addr, compression)))
 	replicator.start()
 
-	length := max(*soakTime, 30*time.Second)
-	ctx, stop := context.WithTimeout(t.Context(), length)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var written [partitions]atomic.Int64
 	var load sync.WaitGroup
 	for p := range int32(partitions) {
 		load.Go(func() { writer(ctx, t, boxAddr, p, &written[p]) })
 	}
-	faults := &faults{rnd: rnd, up: up, replicator: replicator, counts: map[string]int{}}
+	faults := &faults{rnd: rand.New(rand.NewPCG(seed, 0)), up: up, replicator: replicator, box: box, centre: to.kill, counts: map[string]int{}}
 	if *soakTime > 0 {
-		faults.box, faults.centre = box, to.restart
+		long, cancel := context.WithTimeout(ctx, *soakTime)
+		defer cancel()
+		for long.Err() == nil {
+			faults.do(long, faultKinds[faults.rnd.IntN(len(faultKinds))])
+		}
+	} else {
+		for _, i := range faults.rnd.Perm(len(short)) {
+			faults.do(ctx, short[i])
+		}
 	}
-	faults.run(ctx)
+	stop()
 	load.Wait()
-	up.each((*harness.Proxy).Heal)
-	up.limit(0, 0)
 	total := int64(0)
 	for p := range written {
 		total += written[p].Load()
@@ -184,59 +169,55 @@ func writer(ctx context.Context, t *testing.T, addr string, partition int32, ack
 	}
 }
 
-// faults does harm until its context ends.
+// faults does harm.
 type faults struct {
-	rnd        *rand.Rand
-	up         uplink
-	replicator *service
-	box        *service // nil: is left alone
-	centre     func()   // nil: is left alone
-	counts     map[string]int
+	rnd             *rand.Rand
+	up              uplink
+	replicator, box *service
+	centre          func()
+	counts          map[string]int
 }
 
-func (f *faults) run(ctx context.Context) {
-	kinds := []string{"cut", "stall", "reset", "reset", "slow", "latency", "kill", "kill", "stop"}
-	if f.box != nil {
-		kinds = append(kinds, "kill box", "kill centre")
-	}
-	for ctx.Err() == nil {
-		kind := kinds[f.rnd.IntN(len(kinds))]
-		f.counts[kind]++
-		pause := time.Duration(200+f.rnd.IntN(2000)) * time.Millisecond
-		switch kind {
-		case "cut":
-			f.up.each((*harness.Proxy).Cut)
-			sleep(ctx, pause)
-		case "stall":
-			f.up.each((*harness.Proxy).Stall)
-			sleep(ctx, pause)
-		case "reset":
-			for range 1 + f.rnd.IntN(5) {
-				f.up.each((*harness.Proxy).Reset)
-				sleep(ctx, time.Duration(f.rnd.IntN(300))*time.Millisecond)
-			}
-		case "slow":
-			f.up.limit(8000, 0) // 64 kbit/s
-			sleep(ctx, pause)
-		case "latency":
-			f.up.limit(0, 150*time.Millisecond)
-			sleep(ctx, pause)
-		case "kill":
-			f.replicator.end(syscall.SIGKILL)
-			f.replicator.start()
-		case "stop":
-			f.replicator.end(syscall.SIGTERM)
-			f.replicator.start()
-		case "kill box":
-			f.box.end(syscall.SIGKILL)
-			f.box.start()
-		case "kill centre":
-			f.centre()
+// faultKinds are those of the long form, as often as they are named.
+var faultKinds = []string{"cut", "stall", "reset", "reset", "slow", "latency", "kill", "kill", "stop", "kill box", "kill centre"}
+
+// do does one thing, heals it and waits a moment.
+func (f *faults) do(ctx context.Context, kind string) {
+	f.counts[kind]++
+	pause := time.Duration(200+f.rnd.IntN(2000)) * time.Millisecond
+	switch kind {
+	case "cut":
+		f.up.each((*harness.Proxy).Cut)
+		sleep(ctx, pause)
+	case "stall":
+		f.up.each((*harness.Proxy).Stall)
+		sleep(ctx, pause)
+	case "reset":
+		for range 1 + f.rnd.IntN(5) {
+			f.up.each((*harness.Proxy).Reset)
+			sleep(ctx, time.Duration(f.rnd.IntN(300))*time.Millisecond)
 		}
-		f.up.each((*harness.Proxy).Heal)
-		f.up.limit(0, 0)
-		sleep(ctx, time.Duration(f.rnd.IntN(1500))*time.Millisecond)
+	case "slow":
+		f.up.limit(8000, 0) // 64 kbit/s
+		sleep(ctx, pause)
+	case "latency":
+		f.up.limit(0, 150*time.Millisecond)
+		sleep(ctx, pause)
+	case "kill":
+		f.replicator.end(syscall.SIGKILL)
+		f.replicator.start()
+	case "stop":
+		f.replicator.end(syscall.SIGTERM)
+		f.replicator.start()
+	case "kill box":
+		f.box.end(syscall.SIGKILL)
+		f.box.start()
+	case "kill centre":
+		f.centre()
 	}
+	f.up.each((*harness.Proxy).Heal)
+	f.up.limit(0, 0)
+	sleep(ctx, time.Duration(f.rnd.IntN(1500))*time.Millisecond)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -42,6 +42,9 @@ func TestUnits(t *testing.T) {
 		if !slices.Equal(u.RuntimeDirectory, []string{u.Name}) || u.RuntimeDirectoryMode != 0o750 {
 			t.Errorf("%s: want RuntimeDirectory=%s with RuntimeDirectoryMode=0750, where the status page asks", u.File, u.Name)
 		}
+		if i := slices.Index(u.ExecStart, "--format-level"); u.Name == "broker" && (i < 0 || u.ExecStart[i+1] != manifest.FormatLevelFile) {
+			t.Errorf("%s: want --format-level %s: else a version on trial writes what the one before cannot read", u.File, manifest.FormatLevelFile)
+		}
 		checkCommand(t, program, u)
 	}
 }

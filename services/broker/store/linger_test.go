@@ -10,24 +10,36 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
-// TestLinger: a sync that nobody waits for comes after the linger; under load
-// it gathers more, for four lingers and until there is a mebibyte.
+type ignore struct{}
+
+func (ignore) Changed() {}
+
+// TestLinger: a sync that nobody waits for comes after the linger when somebody
+// reads, and gathers more under load, for four lingers and until there is a
+// mebibyte. When nobody reads it is twenty lingers and 16 MiB.
 func TestLinger(t *testing.T) {
 	const linger = 5 * time.Millisecond
 	for _, tc := range []struct {
 		name  string
+		read  bool
 		bytes int           // of a batch each millisecond
 		want  time.Duration // from the first append to its sync
 	}{
-		{"quiet", 1000, linger},
-		{"busy", 20_000, 4 * linger},
-		{"a mebibyte is there", 300_000, linger},
-		{"half a mebibyte at a time", 150_000, 2 * linger},
+		{"quiet", true, 1000, linger},
+		{"busy", true, 20_000, 4 * linger},
+		{"a mebibyte is there", true, 300_000, linger},
+		{"half a mebibyte at a time", true, 150_000, 2 * linger},
+		{"quiet, nobody reads", false, 1000, 20 * linger},
+		{"busy, nobody reads", false, 20_000, 20 * linger},
+		{"16 MiB are there, nobody reads", false, 1_000_000, 4 * linger},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
 				defer l.Close()
+				if tc.read {
+					l.Watch(ignore{})
+				}
 				begin, value := time.Now(), strings.Repeat("x", tc.bytes)
 				for hw := int64(0); hw == 0; _, hw = l.Bounds() {
 					b := batch(spec{values: []string{value}})
@@ -47,4 +59,30 @@ func TestLinger(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLingerEndsForReader: whoever begins to read need not wait for a sync that
+// was put off because nobody did.
+func TestLingerEndsForReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const linger = 5 * time.Millisecond
+		l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
+		defer l.Close()
+		b := batch(spec{values: []string{"x"}})
+		h, err := store.Check(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(b, h, false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(linger / 2)
+		begin := time.Now()
+		if err := l.Wait(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(begin); got > linger {
+			t.Errorf("durable %v after the reader came, want a linger at most", got)
+		}
+	})
 }

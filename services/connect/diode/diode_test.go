@@ -16,6 +16,7 @@ import (
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/connecttest"
 	"github.com/waysideos/wayside/services/connect/diode"
+	"github.com/waysideos/wayside/services/connect/diode/wire"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -70,6 +71,7 @@ type side struct {
 	broker  *connecttest.Broker
 	disk    vfs.FS
 	secrets string
+	keyless bool
 	make    func() connect.Instance
 	running *connecttest.Running
 }
@@ -90,6 +92,9 @@ func newSides(t *testing.T, address, sendTo string, receiverKey string) (from, t
 	send := site.DiodeSend{Name: "out", Address: sendTo, Topics: []string{"sensors"}, Rate: "2MB/s", Redundancy: &parity, Key: "plant.key"}
 	receive := site.DiodeReceive{Name: "in", Listen: address, Key: receiverKey, Records: site.Records{Topic: "plant.{topic}"}}
 	from = &side{t: t, broker: connecttest.NewBroker(t), disk: vfs.NewCrashable(2), secrets: secrets, make: func() connect.Instance {
+		if from.keyless {
+			send.Key = ""
+		}
 		c, err := diode.NewSender(send)
 		if err != nil {
 			t.Fatal(err)
@@ -184,6 +189,52 @@ func TestAnotherKey(t *testing.T) {
 	}
 	if text := to.running.Log.String() + from.running.Log.String(); strings.Contains(text, "the same on both sides") {
 		t.Error("the key is in the log")
+	}
+}
+
+// A link without a key takes what anybody sends; it costs neither memory nor
+// the link.
+func TestDatagramsOfOthers(t *testing.T) {
+	address := udpAddress(t)
+	from, to := newSides(t, address, address, "")
+	from.keyless = true
+	to.start()
+	from.start()
+	write(from, 0, 10)
+	to.broker.Read("plant.sensors", 10)
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	rng := rand.New(rand.NewPCG(8, 8))
+	for i := range 20000 {
+		b := make([]byte, rng.IntN(200))
+		for k := range b {
+			b[k] = byte(rng.Uint32())
+		}
+		if i%2 == 0 {
+			copy(b, "WD\x01\x00")
+		}
+		_, _ = conn.Write(b) // some get lost
+	}
+	other := &wire.Packer{Stream: 1, Send: func(b []byte) error { _, err := conn.Write(b); return err }} // of a run that is over
+	for i := range 3000 {
+		if err := other.Position(fmt.Sprint("other-", i), 0, 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	write(from, 10, 500)
+	for i, r := range to.broker.Read("plant.sensors", 500) {
+		if want := fmt.Sprintf(lineFormat, i); string(r.Value) != want {
+			t.Fatalf("record %d is %q, want %q", i, r.Value, want)
+		}
+	}
+	if dead := to.running.State("in").Dead; dead == 0 || dead > 100 {
+		t.Errorf("%d dead letters; want one a second at most", dead)
 	}
 }
 

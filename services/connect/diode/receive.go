@@ -57,7 +57,7 @@ func (r *Receiver) Run(ctx context.Context, box *connect.Box) error {
 	if u, ok := conn.(*net.UDPConn); ok {
 		_ = u.SetReadBuffer(socketBuffer) // the kernel gives what it may
 	}
-	in := &inlet{box: box, next: map[place]int64{}, heard: time.Now()}
+	in := &inlet{box: box, next: newPlaces(), heard: time.Now()}
 	in.unpack = &wire.Unpacker{Key: []byte(key), Patience: patience, Record: in.record, Position: in.position}
 	if err := in.restore(ctx); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (r *Receiver) Run(ctx context.Context, box *connect.Box) error {
 type inlet struct {
 	box    *connect.Box
 	unpack *wire.Unpacker
-	next   map[place]int64
+	next   *places
 
 	records, twice, lost int64
 	heard                time.Time // a good datagram
@@ -130,13 +130,14 @@ func (in *inlet) datagram(b []byte, from net.Addr, now time.Time) {
 
 func (in *inlet) record(r wire.Record) {
 	at := place{r.Topic, r.Partition}
-	next, known := in.next[at]
+	next, known := in.next.of(at)
 	if known && r.Offset < next {
 		in.twice++ // the sender began anew and did not know that it had sent it
 		return
 	}
 	in.miss(at, r.Prev)
-	in.next[at], in.changed = r.Offset+1, true
+	in.next.set(at, r.Offset+1)
+	in.changed = true
 	in.records++
 	rec := connect.Record{
 		Key: r.Key, Value: r.Value, Time: time.UnixMilli(r.Time),
@@ -151,14 +152,15 @@ func (in *inlet) record(r wire.Record) {
 func (in *inlet) position(topic string, partition int32, offset int64) {
 	at := place{topic, partition}
 	in.miss(at, offset)
-	if next, known := in.next[at]; !known || offset > next {
-		in.next[at], in.changed = offset, true
+	if next, known := in.next.of(at); !known || offset > next {
+		in.next.set(at, offset)
+		in.changed = true
 	}
 }
 
 // miss tells of what should have come before offset and did not.
 func (in *inlet) miss(at place, offset int64) {
-	next, known := in.next[at]
+	next, known := in.next.of(at)
 	if !known || offset <= next {
 		return
 	}
@@ -204,7 +206,7 @@ func (in *inlet) restore(ctx context.Context) error {
 		return nil
 	}
 	for _, p := range k.Partitions {
-		in.next[place{p.Topic, p.Partition}] = p.Next
+		in.next.set(place{p.Topic, p.Partition}, p.Next)
 	}
 	return nil
 }
@@ -213,8 +215,8 @@ func (in *inlet) restore(ctx context.Context) error {
 func (in *inlet) keep(ctx context.Context) {
 	in.kept = time.Now()
 	k := kept{Version: 1}
-	for at, next := range in.next {
-		k.Partitions = append(k.Partitions, keptPlace{at.topic, at.partition, next})
+	for at, p := range in.next.by {
+		k.Partitions = append(k.Partitions, keptPlace{at.topic, at.partition, p.next})
 	}
 	data, err := json.Marshal(k)
 	if err != nil {

@@ -3,9 +3,6 @@ package http
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -131,58 +128,4 @@ func (r *rates) take(name string, n int) (wait time.Duration) {
 	}
 	b.left -= float64(n) // below nothing for more than a bucket: it is paid later
 	return 0
-}
-
-// room bounds bytes of bodies.
-type room struct {
-	mu        sync.Mutex
-	max, used int64
-}
-
-func (r *room) take(n int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.used > 0 && r.used+n > r.max {
-		return false
-	}
-	r.used += n
-	return true
-}
-
-func (r *room) give(n int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.used -= n
-}
-
-// maxRecords of one request: each takes far more memory than its bytes.
-const maxRecords = 10_000
-
-func tooMany(n int) *problem {
-	return &problem{http.StatusRequestEntityTooLarge, 41302, fmt.Sprintf("%d records in one request, the most is %d", n, maxRecords)}
-}
-
-// body reads a request's body, which the caller gives back by free.
-func (s *server) body(w http.ResponseWriter, r *http.Request) (data []byte, free func(), err error) {
-	n := r.ContentLength
-	if n > s.maxBody {
-		return nil, nil, tooLarge(s.maxBody)
-	}
-	if n < 0 {
-		n = s.maxBody
-	}
-	if !s.bodies.take(n) {
-		return nil, nil, busy()
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
-	data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody))
-	if err == nil {
-		return data, func() { s.bodies.give(n) }, nil
-	}
-	s.bodies.give(n)
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return nil, nil, tooLarge(s.maxBody)
-	}
-	return nil, nil, &problem{http.StatusBadRequest, 40001, "the body cannot be read: " + err.Error()}
 }

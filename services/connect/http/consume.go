@@ -42,6 +42,7 @@ type consumer struct {
 	format      string // JSON or binary
 	begin       kgo.Offset
 	auto        bool
+	wait        time.Duration // for records, where a request does not say
 
 	mu       sync.Mutex
 	cl       *kgo.Client
@@ -67,7 +68,7 @@ type placeOffset struct {
 var errNoInstance = &problem{http.StatusNotFound, 40403, "Consumer instance not found."}
 
 func (s *server) newConsumer(w http.ResponseWriter, r *http.Request, c *caller) error {
-	data, free, err := s.body(w, r)
+	data, free, err := s.body(w, r, c.name)
 	if err != nil {
 		return err
 	}
@@ -76,14 +77,22 @@ func (s *server) newConsumer(w http.ResponseWriter, r *http.Request, c *caller) 
 		Name   string `json:"name"`
 		Format string `json:"format"`
 		Reset  string `json:"auto.offset.reset"`
-		Auto   string `json:"auto.commit.enable"`
+		Auto   text   `json:"auto.commit.enable"`
+		Wait   text   `json:"consumer.request.timeout.ms"`
 	}{Format: "binary", Reset: "latest", Auto: "true"}
 	if len(data) > 0 {
 		if err := decode(data, &in); err != nil {
 			return err
 		}
 	}
-	k := &consumer{s: s, group: r.PathValue("group"), name: in.Name, owner: c.name, auto: in.Auto != "false", format: typeBinary}
+	k := &consumer{s: s, group: r.PathValue("group"), name: in.Name, owner: c.name, auto: in.Auto != "false", wait: answerWait, format: typeBinary}
+	if in.Wait != "" {
+		ms, err := strconv.Atoi(string(in.Wait))
+		if err != nil || ms < 0 {
+			return bad(42204, "Invalid consumer configuration: consumer.request.timeout.ms %q: want milliseconds", in.Wait)
+		}
+		k.wait = min(time.Duration(ms)*time.Millisecond, longestWait)
+	}
 	switch in.Format {
 	case "json":
 		k.format = typeJSON
@@ -110,6 +119,19 @@ func (s *server) newConsumer(w http.ResponseWriter, r *http.Request, c *caller) 
 	}
 	base := "/consumers/" + k.group + "/instances/" + k.name
 	answer(w, r, http.StatusOK, map[string]string{"instance_id": k.name, "base_uri": url(r, base)})
+	return nil
+}
+
+// text is a setting of Kafka's: text, or what JSON has for it.
+type text string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(b []byte) error {
+	if s := ""; json.Unmarshal(b, &s) == nil {
+		*t = text(s)
+		return nil
+	}
+	*t = text(b)
 	return nil
 }
 
@@ -212,7 +234,7 @@ func (k *consumer) open(opts ...kgo.Opt) (err error) {
 
 // request decodes a body into v.
 func (k *consumer) request(w http.ResponseWriter, r *http.Request, v any) error {
-	data, free, err := k.s.body(w, r)
+	data, free, err := k.s.body(w, r, k.owner)
 	if err != nil {
 		return err
 	}
@@ -349,7 +371,7 @@ func (k *consumer) records(w http.ResponseWriter, r *http.Request, _ *caller) er
 		}
 	}
 	most := query(r, "max_bytes", answerBytes, answerBytes)
-	wait := time.Duration(query(r, "timeout", int64(answerWait/time.Millisecond), int64(longestWait/time.Millisecond))) * time.Millisecond
+	wait := time.Duration(query(r, "timeout", k.wait.Milliseconds(), longestWait.Milliseconds())) * time.Millisecond
 	if len(k.pending) == 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
 		k.pending = k.cl.PollRecords(ctx, 1000).Records()
@@ -465,7 +487,7 @@ func (k *consumer) commit(w http.ResponseWriter, r *http.Request, c *caller) err
 	return nil
 }
 
-func (k *consumer) committed(w http.ResponseWriter, r *http.Request, _ *caller) error {
+func (k *consumer) committed(w http.ResponseWriter, r *http.Request, c *caller) error {
 	var in struct {
 		Partitions []place `json:"partitions"`
 	}
@@ -478,6 +500,9 @@ func (k *consumer) committed(w http.ResponseWriter, r *http.Request, _ *caller) 
 	}
 	out := []placeOffset{}
 	for _, p := range in.Partitions {
+		if !c.may(p.Topic) {
+			return errNoTopic
+		}
 		if o, ok := got.Lookup(p.Topic, p.Partition); ok && o.At >= 0 {
 			out = append(out, placeOffset{place: p, Offset: o.At})
 		}
@@ -500,15 +525,15 @@ func (k *consumer) seek(w http.ResponseWriter, r *http.Request, _ *caller) error
 	return k.seekTo(w, to)
 }
 
-func (k *consumer) seekBeginning(w http.ResponseWriter, r *http.Request, _ *caller) error {
-	return k.seekListed(w, r, k.s.adm.ListStartOffsets)
+func (k *consumer) seekBeginning(w http.ResponseWriter, r *http.Request, c *caller) error {
+	return k.seekListed(w, r, c, k.s.adm.ListStartOffsets)
 }
 
-func (k *consumer) seekEnd(w http.ResponseWriter, r *http.Request, _ *caller) error {
-	return k.seekListed(w, r, k.s.adm.ListEndOffsets)
+func (k *consumer) seekEnd(w http.ResponseWriter, r *http.Request, c *caller) error {
+	return k.seekListed(w, r, c, k.s.adm.ListEndOffsets)
 }
 
-func (k *consumer) seekListed(w http.ResponseWriter, r *http.Request, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) error {
+func (k *consumer) seekListed(w http.ResponseWriter, r *http.Request, c *caller, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) error {
 	var in struct {
 		Partitions []place `json:"partitions"`
 	}
@@ -517,6 +542,9 @@ func (k *consumer) seekListed(w http.ResponseWriter, r *http.Request, ask func(c
 	}
 	to := map[place]int64{}
 	for _, p := range in.Partitions {
+		if !c.may(p.Topic) {
+			return errNoTopic
+		}
 		got, err := ask(r.Context(), p.Topic)
 		if err != nil {
 			return err

@@ -24,7 +24,8 @@ import (
 // What clients may make this server hold.
 const (
 	maxConns     = 256
-	maxBodies    = 16 << 20 // bytes of bodies that are read or stored, all requests
+	maxBodies    = 16 << 20 // bytes of bodies that are read or stored, all requests; half of it one caller's
+	roomWait     = 5 * time.Second
 	maxBuffered  = 16 << 20 // bytes that wait for the broker
 	maxHeaders   = 16 << 10
 	headerWait   = 10 * time.Second // from accept to a whole header
@@ -57,17 +58,17 @@ type server struct {
 	*Connector
 	box    *connect.Box
 	log    *slog.Logger
-	kafka  *kgo.Client
+	kafka  *connect.Producer
 	adm    *kadm.Client
 	rates  rates
-	bodies room
+	bodies *room
 
 	consumers consumers
 }
 
 // Run implements connect.Connector.
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
-	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: room{max: maxBodies}}
+	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: newRoom(max(maxBodies, c.maxBody), max(maxBodies/2, c.maxBody))}
 	if len(c.cfg.Topics) > 0 {
 		if err := s.open(); err != nil {
 			return err
@@ -84,11 +85,11 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 
 // open makes the client of the REST interface; posts need none.
 func (s *server) open() (err error) {
-	s.kafka, err = s.box.Client(
+	s.kafka, err = s.box.Producer(
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowAutoTopicCreation(), kgo.ProducerLinger(linger), kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.MaxBufferedBytes(maxBuffered), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}))
 	if err == nil {
-		s.adm = kadm.NewClient(s.kafka)
+		s.adm = s.kafka.Admin()
 	}
 	return err
 }

@@ -188,7 +188,7 @@ func TestProduceV2(t *testing.T) {
 func TestConsumeV2(t *testing.T) {
 	x := start(t, `topics: [jsontest]`, nil)
 	base := "/consumers/my_json_consumer/instances/my_consumer_instance"
-	create := `{"name":"my_consumer_instance","format":"json","auto.offset.reset":"earliest","auto.commit.enable":"false"}`
+	create := `{"name":"my_consumer_instance","format":"json","auto.offset.reset":"earliest","auto.commit.enable":false,"consumer.request.timeout.ms":2000}`
 	x.want(200, `{"base_uri":"`+x.url+base+`","instance_id":"my_consumer_instance"}`, "POST", "/consumers/my_json_consumer", v2, create)
 	x.want(409, "", "POST", "/consumers/my_json_consumer", v2, create)
 	x.want(404, `{"error_code":40401,"message":"Topic not found."}`, "POST", base+"/subscription", v2, `{"topics":["hidden"]}`)
@@ -224,6 +224,76 @@ func TestConsumeV2(t *testing.T) {
 	x.want(204, "", "POST", base+"/assignments", v2, `{"partitions":[{"topic":"jsontest","partition":0}]}`)
 	x.want(200, "", "POST", "/topics/jsontest/partitions/0", asJSON, `{"records":[{"value":3}]}`)
 	read(`[{"key":null,"offset":2,"partition":0,"topic":"jsontest","value":3}]`)
+}
+
+// A broker refuses a batch whole; here it costs only what it was refused for.
+func TestARefusalCostsNobodyElse(t *testing.T) {
+	x := start(t, `topics: ["kept*"]`, nil)
+	at := clusterOf(x)
+	x.want(201, "", "POST", at+"/topics", "application/json", `{"topic_name":"kept","partitions_count":1,"configs":[{"name":"cleanup.policy","value":"compact"}]}`)
+	_, _, text := x.call("POST", "/topics/kept", asJSON, `{"records":[{"key":1,"value":1},{"value":"without a key"},{"key":2,"value":2}]}`)
+	var got struct {
+		Offsets []struct {
+			Offset *int64
+			Code   *int `json:"error_code"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &got); err != nil || len(got.Offsets) != 3 {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	if o := got.Offsets; o[0].Offset == nil || o[1].Code == nil || *o[1].Code != 50002 || o[2].Offset == nil || *o[2].Offset != 1 {
+		t.Errorf("got %s; want only the second refused", text)
+	}
+	if _, _, text := x.call("POST", at+"/topics/kept/records", "application/json", `{"value":{"type":"JSON","data":1}}{"key":{"type":"JSON","data":3},"value":{"type":"JSON","data":3}}`); strings.Count(text, `"error_code":400`) != 1 || !strings.Contains(text, `"offset":2`) {
+		t.Errorf("stream: got %s", text)
+	}
+	x.b.Read("kept", 3)
+}
+
+func clusterOf(x *box) string {
+	x.t.Helper()
+	var clusters struct {
+		Data []struct {
+			ID string `json:"cluster_id"`
+		}
+	}
+	_, _, text := x.call("GET", "/v3/clusters", "", "")
+	if err := json.Unmarshal([]byte(text), &clusters); err != nil || len(clusters.Data) != 1 {
+		x.t.Fatalf("clusters: %s, %v", text, err)
+	}
+	return "/v3/clusters/" + clusters.Data[0].ID
+}
+
+// Who holds a stream open, or promises a body and does not send it, takes
+// nothing from others.
+func TestWhatHasNotArrivedTakesNoRoom(t *testing.T) {
+	x := start(t, `topics: [jsontest], posts: [{path: /p}]`, nil)
+	at := clusterOf(x)
+	for i := range 20 {
+		pr, pw := io.Pipe()
+		defer pw.Close()
+		path := at + "/topics/jsontest/records"
+		if i%2 == 0 {
+			path = "/p"
+		}
+		req, err := http.NewRequestWithContext(t.Context(), "POST", x.url+path, pr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		if i%2 == 0 {
+			req.ContentLength = 4_000_000
+		}
+		go http.DefaultClient.Do(req)
+		if _, err := pw.Write([]byte(`{"value":`)); err != nil { // it is on its way when this returns
+			t.Fatal(err)
+		}
+	}
+	large := `"` + strings.Repeat("x", 1_000_000) + `"`
+	x.want(200, `{"records":1}`, "POST", "/p", "application/json", large)
+	if _, _, text := x.call("POST", at+"/topics/jsontest/records", "application/json", `{"value":{"type":"JSON","data":`+large+`}}`); !strings.Contains(text, `"offset":0`) {
+		t.Errorf("stream: got %.200s", text)
+	}
 }
 
 // The requests of "Confluent REST Proxy API Reference", v3.
@@ -272,17 +342,8 @@ func TestV3(t *testing.T) {
 // A stream is answered record by record while it is open.
 func TestV3Streams(t *testing.T) {
 	x := start(t, `topics: [jsontest]`, nil)
-	var clusters struct {
-		Data []struct {
-			ID string `json:"cluster_id"`
-		}
-	}
-	_, _, text := x.call("GET", "/v3/clusters", "", "")
-	if err := json.Unmarshal([]byte(text), &clusters); err != nil {
-		t.Fatal(err)
-	}
 	pr, pw := io.Pipe()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", x.url+"/v3/clusters/"+clusters.Data[0].ID+"/topics/jsontest/records", pr)
+	req, err := http.NewRequestWithContext(t.Context(), "POST", x.url+clusterOf(x)+"/topics/jsontest/records", pr)
 	if err != nil {
 		t.Fatal(err)
 	}

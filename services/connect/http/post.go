@@ -41,7 +41,7 @@ func (s *server) routePost(mux *http.ServeMux, p *site.HTTPPost) {
 // post makes records of a body. The answer comes when all of them are on the
 // broker's disk; an error means that some may not be, and to send all again.
 func (s *server) post(w http.ResponseWriter, r *http.Request, c *caller, p *site.HTTPPost) error {
-	data, free, err := s.body(w, r)
+	data, free, err := s.body(w, r, c.name)
 	if err != nil {
 		return err
 	}

@@ -29,14 +29,15 @@ func (s *server) store(ctx context.Context, rs []*kgo.Record) []stored {
 	var wg sync.WaitGroup
 	for i, r := range rs {
 		wg.Add(1)
-		s.storeOne(ctx, r, func(o stored) { out[i] = o; wg.Done() })
+		s.storeOne(ctx, r, func() {}, func(o stored) { out[i] = o; wg.Done() })
 	}
 	wg.Wait()
 	return out
 }
 
-// storeOne calls done once. It blocks while too much waits for the broker.
-func (s *server) storeOne(ctx context.Context, r *kgo.Record, done func(stored)) {
+// storeOne calls done once, and free when the client has let go of the record.
+// It blocks while too much waits for the broker.
+func (s *server) storeOne(ctx context.Context, r *kgo.Record, free func(), done func(stored)) {
 	var once sync.Once
 	finish := func(o stored) { once.Do(func() { done(o) }) }
 	// The client lets go of records late when the broker is away.
@@ -46,6 +47,7 @@ func (s *server) storeOne(ctx context.Context, r *kgo.Record, done func(stored))
 		if err == nil {
 			s.box.Count(1, int64(len(r.Value)))
 		}
+		free()
 		finish(stored{r.Partition, r.Offset, r.Timestamp, err})
 	})
 }
@@ -88,7 +90,7 @@ func (s *server) produceV2(w http.ResponseWriter, r *http.Request, c *caller, pa
 	if kind != typeJSON && kind != typeBinary {
 		return &problem{http.StatusUnsupportedMediaType, 415, fmt.Sprintf("content type %q is not taken: want %s or %s", kind, typeJSON, typeBinary)}
 	}
-	data, free, err := s.body(w, r)
+	data, free, err := s.body(w, r, c.name)
 	if err != nil {
 		return err
 	}

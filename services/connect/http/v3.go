@@ -143,7 +143,7 @@ func (s *server) newTopic(w http.ResponseWriter, r *http.Request, c *caller) err
 	if err != nil {
 		return err
 	}
-	data, free, err := s.body(w, r)
+	data, free, err := s.body(w, r, c.name)
 	if err != nil {
 		return err
 	}
@@ -246,6 +246,7 @@ func (d *dataV3) bytes() ([]byte, error) {
 	return nil, fmt.Errorf("type %q is not taken: want JSON, BINARY or STRING; there is no schema registry on the box", d.Type)
 }
 
+// said is what the answer has of it.
 func (d *dataV3) said(n int) object {
 	if d == nil {
 		return nil
@@ -270,10 +271,6 @@ func (s *server) postRecords(w http.ResponseWriter, r *http.Request, c *caller) 
 	if t := media(r.Header.Get("Content-Type")); t != typePlain {
 		return &problem{http.StatusUnsupportedMediaType, 415, fmt.Sprintf("content type %q is not taken: want %s", t, typePlain)}
 	}
-	if !s.bodies.take(s.maxBody) {
-		return busy()
-	}
-	defer s.bodies.give(s.maxBody)
 	ctl := http.NewResponseController(w)
 	_ = ctl.EnableFullDuplex()
 	w.Header().Set("Content-Type", typePlain)
@@ -319,31 +316,29 @@ func (s *server) readRecords(ctx context.Context, ctl *http.ResponseController, 
 	refuse := func(status int, text string) bool {
 		return put(func() object { return object{"error_code": status, "message": text} })
 	}
-	body := &perRecord{r: r.Body, most: s.maxBody}
-	dec := json.NewDecoder(body)
+	body := newStream(&arriving{ctx: ctx, r: r.Body, room: s.bodies, caller: c.name, most: s.maxBody})
+	defer body.leave()
 	for n := 0; ctx.Err() == nil; n++ {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyWait))
-		body.left = body.most
 		var in recordV3
-		err := dec.Decode(&in)
+		size, err := body.next(&in)
 		switch {
 		case errors.Is(err, io.EOF) && n > 0:
 			return
-		case errors.Is(err, errPerRecord):
+		case errors.Is(err, errTooMuch):
 			refuse(http.StatusRequestEntityTooLarge, tooLarge(s.maxBody).text)
+			return
+		case errors.Is(err, errNoRoom):
+			refuse(http.StatusServiceUnavailable, busy().text)
 			return
 		case err != nil:
 			refuse(http.StatusBadRequest, "Bad Request: the stream is no JSON that is understood: "+err.Error())
 			return
 		}
-		if wait := s.rates.take(c.name, 1); wait > 0 {
-			if !refuse(http.StatusTooManyRequests, (&later{}).Error()) {
-				return
-			}
-			continue
-		}
-		a, err := s.acceptV3(ctx, in, c, id, topic)
+		free := func() { s.bodies.give(c.name, size) }
+		a, err := s.takeV3(ctx, in, c, id, topic, free)
 		if err != nil {
+			free()
 			var p *problem
 			if !errors.As(err, &p) {
 				p = kafkaProblem(err)
@@ -359,8 +354,32 @@ func (s *server) readRecords(ctx context.Context, ctl *http.ResponseController, 
 	}
 }
 
-// acceptV3 has a record stored and returns what waits for it.
-func (s *server) acceptV3(ctx context.Context, in recordV3, c *caller, id, topic string) (func() object, error) {
+// takeV3 has a record stored and returns what waits for it; free is called
+// when nothing of it is held any more, unless there is an error.
+func (s *server) takeV3(ctx context.Context, in recordV3, c *caller, id, topic string, free func()) (func() object, error) {
+	if wait := s.rates.take(c.name, 1); wait > 0 {
+		return nil, &problem{http.StatusTooManyRequests, 42901, (&later{}).Error()}
+	}
+	rec, err := s.recordV3(in, c, topic)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPartitions(ctx, []*kgo.Record{rec}); err != nil {
+		return nil, err
+	}
+	// A client may be slow to take answers: they hold nothing of the record.
+	key, value := in.Key.said(len(rec.Key)), in.Value.said(len(rec.Value))
+	told := make(chan stored, 1)
+	wait, cancel := context.WithTimeout(ctx, storeWait)
+	s.storeOne(wait, rec, free, func(o stored) { told <- o })
+	return func() object {
+		defer cancel()
+		return answerV3(<-told, id, topic, key, value)
+	}, nil
+}
+
+// recordV3 makes a record of one of a stream.
+func (s *server) recordV3(in recordV3, c *caller, topic string) (*kgo.Record, error) {
 	rec := &kgo.Record{Topic: topic, Partition: -1}
 	if in.Partition != nil {
 		rec.Partition = *in.Partition
@@ -387,47 +406,23 @@ func (s *server) acceptV3(ctx context.Context, in recordV3, c *caller, id, topic
 	if err != nil {
 		return nil, bad(422, "Unprocessable Entity: %v", err)
 	}
-	if err := s.checkPartitions(ctx, []*kgo.Record{rec}); err != nil {
-		return nil, err
-	}
-	outcome := make(chan stored, 1)
-	wait, cancel := context.WithTimeout(ctx, storeWait)
-	s.storeOne(wait, rec, func(o stored) { outcome <- o })
-	return func() object {
-		defer cancel()
-		o := <-outcome
-		if o.err != nil {
-			p := kafkaProblem(o.err)
-			return object{"error_code": p.status, "message": p.text}
-		}
-		out := object{
-			"error_code": http.StatusOK, "cluster_id": id, "topic_name": topic, "partition_id": o.partition,
-			"offset": o.offset, "timestamp": o.at.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
-		}
-		if k := in.Key.said(len(rec.Key)); k != nil {
-			out["key"] = k
-		}
-		if v := in.Value.said(len(rec.Value)); v != nil {
-			out["value"] = v
-		}
-		return out
-	}, nil
+	return rec, nil
 }
 
-// perRecord bounds what is read for one record; the decoder reads ahead by
-// less than that again.
-type perRecord struct {
-	r          io.Reader
-	most, left int64
-}
-
-var errPerRecord = errors.New("a record is too large")
-
-func (p *perRecord) Read(b []byte) (int, error) {
-	if p.left <= 0 {
-		return 0, errPerRecord
+func answerV3(o stored, id, topic string, key, value object) object {
+	if o.err != nil {
+		p := kafkaProblem(o.err)
+		return object{"error_code": p.status, "message": p.text}
 	}
-	n, err := p.r.Read(b[:min(int64(len(b)), p.left)])
-	p.left -= int64(n)
-	return n, err
+	out := object{
+		"error_code": http.StatusOK, "cluster_id": id, "topic_name": topic, "partition_id": o.partition,
+		"offset": o.offset, "timestamp": o.at.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+	}
+	if key != nil {
+		out["key"] = key
+	}
+	if value != nil {
+		out["value"] = value
+	}
+	return out
 }

@@ -30,26 +30,66 @@ func (c *Connector) login(cl *mochi.Client, pk packets.Packet) (user string, ok 
 	return name, c.users.Get().check(name, pk.Connect.Password)
 }
 
-// admit makes or finds the session of a client that may come in. A session is
-// its user's: nobody else takes it over.
+// admit says whether a client may have its identifier. A session is its
+// user's, while its client is away too: what waits in it is nobody else's, to
+// read or to end. One that belongs to nobody ends when somebody comes.
 func (c *Connector) admit(cl *mochi.Client, user string) bool {
 	c.mu.Lock()
 	s := c.sessions[cl.ID]
+	claimed, taken := c.claims[cl.ID]
+	if taken && claimed.user != user {
+		c.mu.Unlock()
+		return c.notYours(cl.ID, user)
+	}
+	claimed.user = user
+	claimed.n++
+	c.claims[cl.ID] = claimed
 	c.mu.Unlock()
+	p := cl.Net.Conn.(*peer)
+	p.claim = cl.ID
 	if s != nil {
+		used := c.inUse(s)
 		s.mu.Lock()
-		theirs, online := s.user != user, s.conn != nil
+		theirs, nobodys := s.user != user, s.user == "" && !used
 		s.mu.Unlock()
-		if theirs && online {
-			c.log.Warn("client identifier is in use by another user", "client", cl.ID, "user", user)
-			return false
-		}
-		if theirs {
+		switch {
+		case theirs && !nobodys:
+			c.unclaim(p)
+			return c.notYours(cl.ID, user)
+		case theirs:
 			c.discard(s)
 		}
 	}
 	cl.Properties.Username = []byte(user)
 	return true
+}
+
+func (c *Connector) notYours(client, user string) bool {
+	c.metrics.denied.Inc()
+	c.log.Warn("client identifier has a session of another user, who ends it, or its expiry does", "client", client, "user", user)
+	return false
+}
+
+// claim is a client identifier of connections that were let in and have no
+// session yet: two that come at once are not both to have it.
+type claim struct {
+	user string
+	n    int
+}
+
+func (c *Connector) unclaim(p *peer) {
+	if p.claim == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held := c.claims[p.claim]
+	if held.n--; held.n > 0 {
+		c.claims[p.claim] = held
+	} else {
+		delete(c.claims, p.claim)
+	}
+	p.claim = ""
 }
 
 // begin runs before CONNACK.
@@ -92,7 +132,9 @@ func (c *Connector) begin(cl *mochi.Client, pk packets.Packet) {
 	c.sessions[cl.ID] = s
 	c.connections[cl] = d
 	c.mu.Unlock()
-	cl.Net.Conn.(*peer).conn = d
+	p := cl.Net.Conn.(*peer)
+	p.conn = d
+	c.unclaim(p)
 	c.makeRoom()
 	if expiry > 0 && !s.known() {
 		// Before the client hears that it has a session: packet identifiers
@@ -371,7 +413,9 @@ func (c *Connector) restore(l *loaded) {
 	}
 	for _, m := range l.retained {
 		if c.retained.fits(m) {
+			c.retained.mu.Lock()
 			c.retained.set(m)
+			c.retained.mu.Unlock()
 		}
 	}
 	if l.bad > 0 {

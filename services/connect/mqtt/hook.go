@@ -35,7 +35,12 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 		time.Sleep(loginPause)
 		return false
 	}
-	return h.c.admit(cl, user)
+	if !h.c.admit(cl, user) {
+		return false
+	}
+	p := cl.Net.Conn.(*peer)
+	p.at.known(p)
+	return true
 }
 
 // OnACLCheck judges what may be subscribed to; messages are judged when they
@@ -184,6 +189,7 @@ func (c *Connector) publish(d *connection, pk packets.Packet) {
 		c.publishOnce(d, it)
 		return
 	}
+	c.retained.comes(m)
 	d.queue <- it // blocks this device while its window is full
 	c.produce(d, it)
 }
@@ -201,6 +207,7 @@ func (c *Connector) publishOnce(d *connection, it *item) {
 		it.finish(errStopped)
 		return
 	}
+	c.retained.comes(it.m)
 	d.queue <- it
 	if !d.s.persistent() {
 		c.produce(d, it)

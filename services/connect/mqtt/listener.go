@@ -3,10 +3,12 @@ package mqtt
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,20 +34,54 @@ type listener struct {
 	failed     func(*peer) // a connection that was begun and never established
 	wg         sync.WaitGroup
 
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
-	closed chan struct{}
+	mu       sync.Mutex
+	conns    map[net.Conn]struct{}
+	arrivals []*peer       // that have not yet said who they are, oldest first
+	left     chan struct{} // has one when an arrival has left
+	closed   chan struct{}
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
 // peer is a connection, and who its certificate says it is.
 type peer struct {
-	net.Conn
-	at   *listener
-	user string
-	conn *connection // once there was a CONNECT
+	net.Conn          // encrypted, where the listener is
+	raw      net.Conn // as accepted
+	at       *listener
+	user     string
+	conn     *connection // once there was a CONNECT
+
+	since time.Time // accepted
+	claim string    // client identifier, until it has a session
+	head  []byte    // the first bytes that came, until they say how long CONNECT is
+	sized bool      // they have
 }
+
+// errNoConnect ends a connection that begins with anything but a CONNECT of
+// bearable size. The library would make room for what it announces.
+var errNoConnect = fmt.Errorf("no CONNECT of at most %d bytes", maxConnect)
+
+// Read looks at the head of the first packet (MQTT 5.0, 2.1).
+func (p *peer) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	for i := 0; i < n && !p.sized; i++ {
+		p.head = append(p.head, b[i])
+		if p.head[0] != connectHead {
+			return 0, errNoConnect
+		}
+		if len(p.head) == 1 || b[i]&0x80 != 0 && len(p.head) < 5 {
+			continue
+		}
+		p.sized = true
+		if size, _ := binary.Uvarint(p.head[1:]); size > maxConnect { // the same encoding
+			return 0, errNoConnect
+		}
+	}
+	return n, err
+}
+
+// connectHead is the first byte of CONNECT (MQTT 5.0, 3.1.1).
+const connectHead = 0x10
 
 // Write bounds how long a device may take to take something.
 func (p *peer) Write(b []byte) (int, error) {
@@ -104,24 +140,27 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(100 * time.Millisecond) // out of file descriptors, most likely
 			continue
 		}
+		p := &peer{Conn: conn, raw: conn, at: l, since: time.Now()}
 		if !l.add(conn) {
 			l.turnedAway.Inc()
 			_ = conn.Close()
 			continue
 		}
+		l.arrive(p)
 		go func() {
 			defer l.wg.Done()
 			defer l.remove(conn)
-			if err := l.serve(conn, establish); err != nil {
+			defer l.known(p)
+			if err := l.serve(p, establish); err != nil {
 				l.log.Debug("mqtt connection ended", "remote", conn.RemoteAddr(), "reason", err)
 			}
 		}()
 	}
 }
 
-func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) error {
+func (l *listener) serve(p *peer, establish listeners.EstablishFn) error {
+	conn := p.Conn
 	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout)) // replaced once it is connected
-	p := &peer{Conn: conn, at: l}
 	if l.tls != nil {
 		t := tls.Server(conn, l.tls.Get())
 		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
@@ -155,6 +194,50 @@ func (l *listener) add(conn net.Conn) bool {
 	l.conns[conn] = struct{}{}
 	l.wg.Add(1)
 	return true
+}
+
+// arrive waits until a connection may say who it is. While too many do, the
+// next is not accepted, until one is done or has taken its time; who has not
+// said anything for longest makes room.
+func (l *listener) arrive(p *peer) {
+	for {
+		l.mu.Lock()
+		if len(l.arrivals) < maxHandshakes {
+			l.arrivals = append(l.arrivals, p)
+			l.mu.Unlock()
+			return
+		}
+		oldest := l.arrivals[0]
+		patience := time.Until(oldest.since.Add(connectLeast))
+		l.mu.Unlock()
+		if patience <= 0 {
+			l.turnedAway.Inc()
+			_ = oldest.raw.Close()
+			l.known(oldest)
+			continue
+		}
+		select {
+		case <-time.After(patience):
+		case <-l.left:
+		case <-l.closed: // and so is p
+			return
+		}
+	}
+}
+
+// known takes a connection from those that have not said who they are.
+func (l *listener) known(p *peer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.arrivals, p)
+	if i < 0 {
+		return
+	}
+	l.arrivals = slices.Delete(l.arrivals, i, i+1)
+	select {
+	case l.left <- struct{}{}:
+	default:
+	}
 }
 
 func (l *listener) remove(conn net.Conn) {

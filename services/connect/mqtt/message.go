@@ -50,6 +50,7 @@ type message struct {
 	expires int64  // Unix seconds, 0 for never
 	props   packets.Properties
 	at      place
+	arrival uint64 // of a retained message that waits for Kafka (retained.go)
 }
 
 // published is the message of a PUBLISH.

@@ -71,9 +71,10 @@ type Connector struct {
 	mu          sync.Mutex
 	sessions    map[string]*session // by client
 	connections map[*mochi.Client]*connection
-	refused     refusal   // the last one
-	told        time.Time // when one was last logged
-	problem     error     // of the last produce, nil if it worked
+	claims      map[string]claim // by client
+	refused     refusal          // the last one
+	told        time.Time        // when one was last logged
+	problem     error            // of the last produce, nil if it worked
 
 	from     map[part]int64 // where retained publications had come to
 	savedMu  sync.Mutex
@@ -104,9 +105,9 @@ func New(cfg Config) (*Connector, error) {
 	c := &Connector{
 		cfg: cfg, routes: routes, publications: publications, access: cfg.ACL, log: cfg.Log,
 		ready: make(chan struct{}), loaded: make(chan struct{}), followers: make(chan struct{}, maxFollowers),
-		sessions: map[string]*session{}, connections: map[*mochi.Client]*connection{},
+		sessions: map[string]*session{}, connections: map[*mochi.Client]*connection{}, claims: map[string]claim{},
 		saved:    map[string]string{},
-		retained: retained{messages: map[string]*message{}},
+		retained: retained{messages: map[string]*message{}, flying: map[string]*flying{}},
 	}
 	if c.metrics, err = newMetrics(cfg.Registerer, c.connected); err != nil {
 		return nil, err
@@ -187,7 +188,7 @@ func (c *Connector) openListeners() error {
 	}
 	for _, l := range c.lns {
 		l.log, l.open, l.turnedAway, l.failed = c.log, c.loaded, c.metrics.turnedAway, c.failed
-		l.conns, l.closed = map[net.Conn]struct{}{}, make(chan struct{})
+		l.conns, l.closed, l.left = map[net.Conn]struct{}{}, make(chan struct{}), make(chan struct{}, 1)
 		if err := c.server.AddListener(l); err != nil {
 			return fmt.Errorf("set up mqtt listener %s: %w", l.name, err)
 		}
@@ -203,6 +204,7 @@ func (c *Connector) notInForce(what string, err error) {
 // failed cleans up after a connection that ended between CONNECT and its
 // answer, of which the library does not tell.
 func (c *Connector) failed(p *peer) {
+	c.unclaim(p)
 	if d := p.conn; d != nil {
 		d.endOnce.Do(func() {
 			c.end(d, errNoAnswer)

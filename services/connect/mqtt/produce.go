@@ -17,7 +17,7 @@ func (c *Connector) produce(d *connection, it *item) {
 	// has the item, ends that.
 	c.kafka.Produce(d.ctx, it.m.record(it.r.Topic, it.at), func(_ *kgo.Record, err error) {
 		if err == nil && it.m.retain {
-			c.produceState(retainedRecord(it.m), it.finish)
+			c.keep(it.m, it.finish)
 			return
 		}
 		it.finish(err)
@@ -52,9 +52,19 @@ func (c *Connector) fireAndForget(r *route, m *message) bool {
 // topic, if there is room.
 func (c *Connector) retain(m *message) {
 	if c.retained.fits(m) {
-		c.retained.set(m)
-		c.produceState(retainedRecord(m), nil)
+		c.keep(m, nil)
 	}
+}
+
+// keep makes a message the retained one of its topic, unless one that came
+// later is, and writes what the topic has now: whoever was stored last, and
+// whichever way, the state ends with the message that was published last.
+// done, which may be nil, hears when that is durable.
+func (c *Connector) keep(m *message, done func(error)) {
+	c.retained.mu.Lock()
+	defer c.retained.mu.Unlock()
+	now := c.retained.set(m)
+	c.produceState(retainedRecord(now), done)
 }
 
 // produceState writes to the state topic without ever waiting; done, which

@@ -15,6 +15,46 @@ type retained struct {
 	messages map[string]*message
 	total    int
 	refused  prometheus.Counter
+	arrivals uint64             // messages that came, counted
+	flying   map[string]*flying // by topic, of those that wait for Kafka
+}
+
+// flying are messages of one topic that are on their way to Kafka. They may
+// arrive after one that came later, of QoS 0 or by another transaction.
+type flying struct {
+	n    int
+	last uint64 // arrival of the message that the topic has
+}
+
+// comes counts a message that will be kept when Kafka has it, until gone.
+func (r *retained) comes(m *message) {
+	if !m.retain {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.arrivals++
+	m.arrival = r.arrivals
+	f := r.flying[m.topic]
+	if f == nil {
+		f = &flying{}
+		r.flying[m.topic] = f
+	}
+	f.n++
+}
+
+// gone ends what comes has begun.
+func (r *retained) gone(m *message) {
+	if m.arrival == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.flying[m.topic]; f != nil {
+		if f.n--; f.n == 0 {
+			delete(r.flying, m.topic)
+		}
+	}
 }
 
 // retainedCost is what an entry takes in memory.
@@ -37,18 +77,33 @@ func (r *retained) fits(m *message) bool {
 	return ok
 }
 
-// set keeps a message, or ends what was kept.
-func (r *retained) set(m *message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// set keeps a message, or ends what was kept, and returns what the topic has
+// then: a later message if one was there before, one without payload for
+// none. Called with mu held.
+func (r *retained) set(m *message) *message {
+	if f := r.flying[m.topic]; f != nil {
+		at := m.arrival
+		if at == 0 { // nobody waits for it: it comes now
+			r.arrivals++
+			at = r.arrivals
+		}
+		if at < f.last {
+			if now := r.messages[m.topic]; now != nil {
+				return now
+			}
+			return &message{topic: m.topic}
+		}
+		f.last = at
+	}
 	r.total += retainedCost(m) - retainedCost(r.messages[m.topic])
 	if len(m.payload) == 0 {
 		delete(r.messages, m.topic)
-		return
+		return m
 	}
 	kept := *m
 	kept.at = place{}
 	r.messages[m.topic] = &kept
+	return m
 }
 
 // match lists the retained messages of a filter.

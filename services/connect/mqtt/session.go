@@ -156,9 +156,10 @@ func (c *Connector) finished(it *item) {
 	}
 	if !it.release && it.r != nil {
 		c.stored(it.r, it.m, it.err)
-		if it.err == nil && it.m.retain {
-			c.retained.set(it.m)
+		if it.err == nil && it.m.retain && it.pk.FixedHeader.Qos == 2 {
+			c.keep(it.m, nil) // its transaction may have overtaken others, or they it
 		}
+		c.retained.gone(it.m)
 	}
 }
 

@@ -51,12 +51,14 @@ type parser struct {
 	community string // "": any
 	users     map[string]gosnmp.SnmpV3MsgFlags
 	library   *gosnmp.GoSNMP
+	engine    *engine // of informs of version 3
 	raw       bool
 }
 
-func newParser(community string, raw bool) *parser {
+// newParser is of the receiver of that name.
+func newParser(name, community string, raw bool) *parser {
 	return &parser{
-		community: community, raw: raw, users: map[string]gosnmp.SnmpV3MsgFlags{},
+		engine: newEngine(name, time.Now()), community: community, raw: raw, users: map[string]gosnmp.SnmpV3MsgFlags{},
 		// The version says only that version 3 is checked where it comes.
 		library: &gosnmp.GoSNMP{Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel},
 	}
@@ -111,9 +113,6 @@ func (p *parser) packet(b []byte) (packet *gosnmp.SnmpPacket, err error) {
 			return packet, nil
 		}
 	case gosnmp.InformRequest:
-		if packet.Version == gosnmp.Version3 {
-			return nil, errors.New("an inform of version 3, which is not taken")
-		}
 		if !v1 {
 			return packet, nil
 		}
@@ -152,7 +151,7 @@ func (p *parser) record(packet *gosnmp.SnmpPacket, b []byte, from net.Addr, now 
 // describe says of all versions the same: a trap of version 1 gets the OID
 // that RFC 3584, 3.1 has for it.
 func describe(packet *gosnmp.SnmpPacket) (message, error) {
-	m := message{Variables: []variable{}}
+	m := message{Variables: []variable{}, Inform: packet.PDUType == gosnmp.InformRequest}
 	for _, pdu := range packet.Variables {
 		v, err := value{}.decode(pdu)
 		if err != nil {
@@ -177,7 +176,7 @@ func describe(packet *gosnmp.SnmpPacket) (message, error) {
 			m.Trap = fmt.Sprintf("%s.0.%d", m.Enterprise, packet.SpecificTrap)
 		}
 	case gosnmp.Version2c:
-		m.Version, m.Inform = site.SNMP2c, packet.PDUType == gosnmp.InformRequest
+		m.Version = site.SNMP2c
 	default:
 		m.Version, m.Context = site.SNMP3, packet.ContextName
 		m.User = packet.SecurityParameters.(*gosnmp.UsmSecurityParameters).UserName
@@ -200,6 +199,32 @@ func isVersion3(b []byte) bool {
 	_, in, _ := cutTLV(b)
 	tag, v, _ := cutTLV(in)
 	return tag == 2 && len(v) > 0 && v[len(v)-1] == 3
+}
+
+// ask answers a sender of informs of version 3 that asks who is here; nil: it
+// does not.
+func (p *parser) ask(b []byte) []byte {
+	if len(p.users) == 0 || !isVersion3(b) {
+		return nil
+	}
+	return p.engine.discovery(b, time.Now())
+}
+
+// refusal is what the sender of an inform hears that has to ask first, or
+// again; nil: it is taken.
+func (p *parser) refusal(packet *gosnmp.SnmpPacket) []byte {
+	if packet.Version != gosnmp.Version3 || packet.PDUType != gosnmp.InformRequest {
+		return nil
+	}
+	return p.engine.refusal(packet, time.Now())
+}
+
+// answer acknowledges an inform that was taken; b is its datagram.
+func (p *parser) answer(packet *gosnmp.SnmpPacket, b []byte) ([]byte, error) {
+	if packet.Version == gosnmp.Version3 {
+		return p.engine.response(packet, time.Now())
+	}
+	return response(b), nil
 }
 
 // response is the answer to an inform of version 2c: the same message with

@@ -54,7 +54,7 @@ func TestTraps(t *testing.T) {
 		"version 2c":         {notification(t, gosnmp.SNMPv2Trap, 1, object), second},
 		"inform":             {notification(t, gosnmp.InformRequest, 1, object), inform},
 	} {
-		p := newParser("public", false)
+		p := newParser("box/dev", "public", false)
 		packet, err := p.packet(c.b)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -92,8 +92,13 @@ func version3(t testing.TB, name, auth, priv string, flags gosnmp.SnmpV3MsgFlags
 	if err := sp.InitSecurityKeys(); err != nil {
 		t.Fatal(err)
 	}
+	return encode3(t, sp, flags, gosnmp.SNMPv2Trap)
+}
+
+func encode3(t testing.TB, sp *gosnmp.UsmSecurityParameters, flags gosnmp.SnmpV3MsgFlags, kind gosnmp.PDUType) []byte {
+	t.Helper()
 	g := &gosnmp.GoSNMP{Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel, MsgFlags: flags, SecurityParameters: sp, ContextEngineID: "x"}
-	b, err := g.SnmpEncodePacket(gosnmp.SNMPv2Trap, []gosnmp.SnmpPDU{
+	b, err := g.SnmpEncodePacket(kind, []gosnmp.SnmpPDU{
 		{Name: sysUpTime, Type: gosnmp.TimeTicks, Value: uint32(4200)},
 		{Name: trapOID, Type: gosnmp.ObjectIdentifier, Value: ".1.3.6.1.6.3.1.1.5.3"},
 	}, 0, 0)
@@ -106,7 +111,7 @@ func version3(t testing.TB, name, auth, priv string, flags gosnmp.SnmpV3MsgFlags
 // secure is a parser that knows one user.
 func secure(t testing.TB) *parser {
 	t.Helper()
-	p := newParser("", false)
+	p := newParser("box/dev", "", false)
 	err := p.add(&gosnmp.UsmSecurityParameters{
 		UserName: "till", AuthenticationProtocol: gosnmp.SHA256, AuthenticationPassphrase: "twelve monkeys",
 		PrivacyProtocol: gosnmp.AES, PrivacyPassphrase: "seven samurai",
@@ -133,7 +138,7 @@ func TestUsers(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"no users":       {newParser("", false), good, "no users"},
+		"no users":       {newParser("box/dev", "", false), good, "no users"},
 		"other user":     {secure(t), version3(t, "tell", "twelve monkeys", "seven samurai", gosnmp.AuthPriv), "not of a user"},
 		"wrong password": {secure(t), version3(t, "till", "eleven monkeys", "seven samurai", gosnmp.AuthPriv), "not of a user"},
 		"no priv":        {secure(t), version3(t, "till", "twelve monkeys", "seven samurai", gosnmp.AuthNoPriv), "less secure"},
@@ -143,6 +148,77 @@ func TestUsers(t *testing.T) {
 		if _, err := c.p.packet(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestInforms3: a sender of version 3 learns whom it speaks to, and what the
+// time is there; only then its inform is taken.
+func TestInforms3(t *testing.T) {
+	p := secure(t)
+	inform := func(engine string, boots, at uint32) []byte {
+		sp := &gosnmp.UsmSecurityParameters{
+			UserName: "till", AuthoritativeEngineID: engine, AuthoritativeEngineBoots: boots, AuthoritativeEngineTime: at,
+			AuthenticationProtocol: gosnmp.SHA256, AuthenticationPassphrase: "twelve monkeys", PrivacyProtocol: gosnmp.AES, PrivacyPassphrase: "seven samurai",
+		}
+		if err := sp.InitSecurityKeys(); err != nil {
+			t.Fatal(err)
+		}
+		return encode3(t, sp, gosnmp.AuthPriv|gosnmp.Reportable, gosnmp.InformRequest)
+	}
+	// read is an answer as the sender sees it.
+	read := func(b []byte) *gosnmp.SnmpPacket {
+		t.Helper()
+		sp := &gosnmp.UsmSecurityParameters{
+			UserName: "till", AuthenticationProtocol: gosnmp.SHA256, AuthenticationPassphrase: "twelve monkeys",
+			PrivacyProtocol: gosnmp.AES, PrivacyPassphrase: "seven samurai", AuthoritativeEngineID: p.engine.id,
+		}
+		got, err := (&gosnmp.GoSNMP{Version: gosnmp.Version3, SecurityModel: gosnmp.UserSecurityModel, SecurityParameters: sp}).UnmarshalTrap(b, false)
+		if err != nil {
+			t.Fatalf("%x: %v", b, err)
+		}
+		return got
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"another engine": {inform("\x80\x00\x1f\x88\x04other", 1, 1), unknownEngine},
+		"of before":      {inform(p.engine.id, p.engine.boots-1, 1), notInTimeWindow},
+		"too old":        {inform(p.engine.id, p.engine.boots, timeWindow+10), notInTimeWindow},
+	} {
+		packet, err := p.packet(c.b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		b := p.refusal(packet)
+		if b == nil {
+			t.Errorf("%s: was taken", name)
+			continue
+		}
+		if c.want == notInTimeWindow {
+			r := read(b)
+			sp := r.SecurityParameters.(*gosnmp.UsmSecurityParameters)
+			if r.PDUType != gosnmp.Report || r.Variables[0].Name != c.want || r.MsgFlags != gosnmp.AuthNoPriv || sp.AuthoritativeEngineBoots != p.engine.boots {
+				t.Errorf("%s: got %+v", name, r)
+			}
+		}
+	}
+	packet, err := p.packet(inform(p.engine.id, p.engine.boots, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.refusal(packet) != nil {
+		t.Error("a good inform was refused")
+	}
+	first, err := p.answer(packet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := read(first); r.PDUType != gosnmp.GetResponse || r.RequestID != packet.RequestID || r.MsgID != packet.MsgID || len(r.Variables) != 2 {
+		t.Errorf("the answer is %+v", r)
+	}
+	if second, err := p.answer(packet, nil); err != nil || string(first) == string(second) {
+		t.Errorf("the same twice: a salt was used again, %v", err)
 	}
 }
 
@@ -209,9 +285,10 @@ func FuzzPacket(f *testing.F) {
 	f.Add(notification(f, gosnmp.SNMPv2Trap, 1, number(base, 1)))
 	f.Add(notification(f, gosnmp.InformRequest, 1<<30, number(base, 1)))
 	f.Add(version3(f, "till", "twelve monkeys", "seven samurai", gosnmp.AuthPriv))
-	parsers := []*parser{newParser("", false), secure(f)}
+	parsers := []*parser{newParser("box/dev", "", false), secure(f)}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, p := range parsers {
+			_ = p.ask(b)
 			packet, err := p.packet(b)
 			if err != nil {
 				continue
@@ -220,6 +297,12 @@ func FuzzPacket(f *testing.F) {
 				t.Errorf("%x became %s", b, r.Value)
 			}
 			if packet.PDUType != gosnmp.InformRequest {
+				continue
+			}
+			if packet.Version == gosnmp.Version3 {
+				if _, err := p.answer(packet, b); err != nil && p.refusal(packet) == nil {
+					t.Errorf("no answer to %x: %v", b, err)
+				}
 				continue
 			}
 			answer, err := (&gosnmp.GoSNMP{}).SnmpDecodePacket(response(b))

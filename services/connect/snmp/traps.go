@@ -30,47 +30,43 @@ func (r *Receiver) Run(ctx context.Context, box *connect.Box) error {
 	if err != nil {
 		return err
 	}
-	pc, err := box.ListenPacket(r.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for traps: %v", err)
-	}
-	defer pc.Close()
-	defer context.AfterFunc(ctx, func() { pc.Close() })()
-	in := &informs{box: box, pc: pc, waiting: map[string]bool{}}
+	in := &informs{box: box, waiting: map[string]bool{}}
 	// No inform waits longer than Run.
-	ctx, cancel := context.WithCancel(ctx)
+	post, cancel := context.WithCancel(ctx)
 	defer in.wait.Wait()
 	defer cancel()
-	box.Up("listens on " + pc.LocalAddr().String())
-	buf := make([]byte, 64<<10)
-	for {
-		n, from, err := pc.ReadFrom(buf)
-		if ctx.Err() != nil {
-			return nil
+	return box.Datagrams(ctx, r.cfg.Listen, func(pc net.PacketConn, b []byte, from net.Addr) {
+		say := func(answer []byte, err error) {
+			if err == nil {
+				_, err = pc.WriteTo(answer, from)
+			}
+			if err != nil {
+				box.Log().Debug("answer the sender of an inform", "sender", from, "error", err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("read traps: %v", err)
+		if answer := p.ask(b); answer != nil {
+			say(answer, nil)
+			return
 		}
-		if n == 0 {
-			continue
-		}
-		b := append([]byte(nil), buf[:n]...)
 		packet, err := p.packet(b)
 		if err != nil {
 			box.Dead(err.Error(), b, from.String())
-			continue
+			return
+		}
+		if refusal := p.refusal(packet); refusal != nil {
+			say(refusal, nil)
+			return
 		}
 		rec, err := p.record(packet, b, from, time.Now())
-		if err != nil {
+		switch {
+		case err != nil:
 			box.Dead(err.Error(), b, from.String())
-			continue
+		case packet.PDUType == gosnmp.InformRequest:
+			in.take(post, rec, packet.RequestID, from, func() { say(p.answer(packet, b)) })
+		default:
+			_ = box.Spool(rec) // what cannot be a record is a dead letter
 		}
-		if packet.PDUType == gosnmp.InformRequest {
-			in.take(ctx, rec, b, packet.RequestID, from)
-			continue
-		}
-		_ = box.Spool(rec) // what cannot be a record is a dead letter
-	}
+	})
 }
 
 func (r *Receiver) parser(box *connect.Box) (*parser, error) {
@@ -81,7 +77,7 @@ func (r *Receiver) parser(box *connect.Box) (*parser, error) {
 			return nil, err
 		}
 	}
-	p := newParser(community, r.cfg.Records.Format == site.FormatRaw)
+	p := newParser(box.Site()+"/"+box.Name(), community, r.cfg.Records.Format == site.FormatRaw)
 	for i := range r.cfg.Users {
 		sp, flags, err := user(box, &r.cfg.Users[i])
 		if err == nil {
@@ -98,7 +94,6 @@ func (r *Receiver) parser(box *connect.Box) (*parser, error) {
 // senders send them again, and what comes again is not taken twice.
 type informs struct {
 	box  *connect.Box
-	pc   net.PacketConn
 	wait sync.WaitGroup
 
 	mu      sync.Mutex
@@ -106,7 +101,8 @@ type informs struct {
 	bytes   int
 }
 
-func (in *informs) take(ctx context.Context, rec connect.Record, b []byte, request uint32, from net.Addr) {
+// take has an inform stored, then answered.
+func (in *informs) take(ctx context.Context, rec connect.Record, request uint32, from net.Addr, answer func()) {
 	key := fmt.Sprintf("%s %d", from, request)
 	if !in.begin(key, len(rec.Value)) {
 		return
@@ -115,11 +111,8 @@ func (in *informs) take(ctx context.Context, rec connect.Record, b []byte, reque
 	in.box.Post(ctx, rec, func(err error) {
 		defer in.wait.Done()
 		in.end(key, len(rec.Value))
-		if err != nil {
-			return
-		}
-		if _, err := in.pc.WriteTo(response(b), from); err != nil {
-			in.box.Log().Debug("acknowledge an inform", "sender", from, "error", err)
+		if err == nil {
+			answer()
 		}
 	})
 }

@@ -67,30 +67,12 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 
 // datagrams spools what comes: a datagram cannot be held back.
 func (c *Connector) datagrams(ctx context.Context, box *connect.Box) error {
-	pc, err := box.ListenPacket(c.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for syslog: %v", err)
-	}
-	defer context.AfterFunc(ctx, func() { pc.Close() })()
-	defer pc.Close()
-	box.Up("listens on " + pc.LocalAddr().String())
 	p := c.parser()
-	buf := make([]byte, 64<<10)
-	for {
-		n, from, err := pc.ReadFrom(buf)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read syslog: %v", err)
-		}
-		if n == 0 {
-			continue
-		}
-		b := append([]byte(nil), buf[:n]...)
+	return box.Datagrams(ctx, c.cfg.Listen, func(_ net.PacketConn, b []byte, from net.Addr) {
+		n := len(b)
 		if n > c.max {
 			box.Dead(tooLong{}.Error(), b, from.String())
-			continue
+			return
 		}
 		for n > 1 && (b[n-1] == '\n' || b[n-1] == 0) { // some senders end it as a line
 			n--
@@ -100,7 +82,7 @@ func (c *Connector) datagrams(ctx context.Context, box *connect.Box) error {
 		} else {
 			box.Dead("no syslog message: it does not begin with a priority such as <13>", b, from.String())
 		}
-	}
+	})
 }
 
 // streams serves senders that connect.

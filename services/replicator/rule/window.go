@@ -111,9 +111,11 @@ func (w *Windows) Late() int64 { return w.late }
 func (w *Windows) Add(rec *kgo.Record) []*kgo.Record {
 	ts := rec.Timestamp.UnixMilli()
 	start := ts - mod(ts, w.rule.window.every)
-	if start < w.closed {
+	switch {
+	case !w.rule.Keep(rec):
+	case start < w.closed:
 		w.late++
-	} else if w.rule.Keep(rec) {
+	default:
 		w.add(start, rec)
 	}
 	w.latest = max(w.latest, ts)

@@ -53,10 +53,24 @@ func (d Dir) Open(_ context.Context, name string, offset, length int64) (io.Read
 		f.Close()
 		return fail(Misbehaves, fmt.Errorf("has %d bytes, want %d from %d on: %w", st.Size(), length, offset, io.ErrUnexpectedEOF))
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, offset, length), f}, nil
+	return &dirFile{io.NewSectionReader(f, offset, length), f, d, name}, nil
+}
+
+// dirFile says of a disk that is worn, or was pulled out, that it is the
+// source's trouble: others may have the file. Asking again is of no use.
+type dirFile struct {
+	io.Reader
+	io.Closer
+	dir  Dir
+	name string
+}
+
+func (f *dirFile) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = &Error{Source: f.dir.String(), Name: f.name, Kind: NotThere, Err: bare(err)}
+	}
+	return n, err
 }
 
 // bare drops the path that the source says already.

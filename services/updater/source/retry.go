@@ -11,7 +11,7 @@ import (
 )
 
 // Patience bounds how a source in trouble is asked again: after Low, doubled
-// up to High, with jitter, Tries times in a row without a byte gained.
+// up to High, with jitter, Tries times in a row without progressBytes gained.
 type Patience struct {
 	Tries     int
 	Low, High time.Duration
@@ -46,6 +46,7 @@ type steadyReader struct {
 	start          int64 // where the caller began
 	offset, length int64 // of what is still to be read
 	failed         int   // tries in a row
+	gained         int   // bytes since the last one
 	now            io.ReadCloser
 }
 
@@ -72,6 +73,7 @@ func (r *steadyReader) wait(err error) error {
 	if !errors.As(err, &e) || e.Kind == NotThere || e.Kind == NoRanges || r.ctx.Err() != nil {
 		return err
 	}
+	r.gained = 0
 	if r.failed++; r.failed >= r.s.Patience.Tries {
 		return err
 	}
@@ -97,7 +99,9 @@ func (r *steadyReader) Read(p []byte) (int, error) {
 		}
 		n, err := r.now.Read(p)
 		if n > 0 {
-			r.failed = 0
+			if r.gained += n; r.gained >= progressBytes {
+				r.failed = 0
+			}
 			r.offset += int64(n)
 			if r.length > 0 {
 				r.length -= int64(n)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -164,6 +165,23 @@ func TestSteady(t *testing.T) {
 		t.Errorf("403: got %v after %d requests, want it given up after 4", err, requests.Load())
 	}
 
+	// A few bytes each time are no progress: they would hold up an update for
+	// ever, and other sources with it.
+	requests.Store(0)
+	s.Source = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		rec := httptest.NewRecorder()
+		good(rec, r)
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Next(100))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if _, err := read(t.Context(), s, 0, Rest); KindOf(err) != Unreachable || requests.Load() != 4 {
+		t.Errorf("a few bytes at a time: got %v after %d requests, want it given up after 4", err, requests.Load())
+	}
+
 	requests.Store(0)
 	s.Source = serve(t, func(w http.ResponseWriter, _ *http.Request) { requests.Add(1); w.WriteHeader(404) })
 	if _, err := read(t.Context(), s, 0, Rest); KindOf(err) != NotThere || requests.Load() != 1 {
@@ -232,6 +250,15 @@ func TestFolder(t *testing.T) {
 	}
 	if _, err := ReadAll(t.Context(), got[0], "short", 0); KindOf(err) != Misbehaves {
 		t.Errorf("longer than may be: got %v", err)
+	}
+	// A disk that fails while it is read, as one that is pulled out does.
+	r, err := got[0].Open(t.Context(), "short", 0, Rest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if _, err := r.Read(make([]byte, 1)); KindOf(err) != NotThere || !strings.Contains(err.Error(), "wayside-repo: read short") {
+		t.Errorf("a disk that fails: got %v, want the source blamed", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"sync"
 
 	"github.com/waysideos/wayside/image/delta"
@@ -22,7 +23,8 @@ const maxIndex = 4 << 20
 type Delta struct {
 	Source source.Source
 	Index  trust.File
-	Pack   string // name of the file
+	Pack   string      // name of the file
+	Patch  *trust.File // from the release that runs, if there is one
 	Have   []delta.Source
 }
 
@@ -38,7 +40,7 @@ func (c Delta) Fill(ctx context.Context, j *Job, p *Progress) error {
 	}
 	root := &window{slot: j.Slot, size: size}
 	uki := &window{slot: j.Slot, base: j.Slot.kernelAt(), size: j.UKI.Length}
-	patch := &delta.Patcher{Index: index, Pack: pack{c.Source, c.Pack}, Have: c.Have, Log: j.Log,
+	patch := &delta.Patcher{Index: index, Pack: pack{c.Source, c.Pack}, Have: c.Have, Patch: c.patch(), Log: j.Log,
 		Target: map[string]delta.File{delta.Root: root, delta.UKI: uki}}
 	j.Step("comparing with what is here", 0, 0)
 	plan, err := patch.Plan(ctx)
@@ -60,17 +62,35 @@ func (c Delta) Fill(ctx context.Context, j *Job, p *Progress) error {
 	return j.Save(*p)
 }
 
+// patch offers the patch; what comes is checked against the signed metadata,
+// because making segments with another one takes time.
+func (c Delta) patch() *delta.PatchFile {
+	if c.Patch == nil {
+		return nil
+	}
+	return &delta.PatchFile{Size: c.Patch.Length, Read: func(ctx context.Context) ([]byte, error) { return c.file(ctx, *c.Patch) }}
+}
+
+// file fetches a file and checks it against the signed metadata.
+func (c Delta) file(ctx context.Context, f trust.File) ([]byte, error) {
+	data, err := source.ReadAll(ctx, c.Source, f.Name, f.Length)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != f.Length || sha256.Sum256(data) != f.SHA256 {
+		return nil, fmt.Errorf("%w: %s: %s has another hash", ErrContent, c.Source, path.Base(f.Name))
+	}
+	return data, nil
+}
+
 // index fetches the index and checks it against the signed metadata.
 func (c Delta) index(ctx context.Context, j *Job) (*delta.Index, error) {
 	if c.Index.Length > maxIndex {
 		return nil, fmt.Errorf("release %s has an index of %d bytes, the most is %d", j.Target.Version, c.Index.Length, maxIndex)
 	}
-	data, err := source.ReadAll(ctx, c.Source, c.Index.Name, c.Index.Length)
+	data, err := c.file(ctx, c.Index)
 	if err != nil {
 		return nil, err
-	}
-	if int64(len(data)) != c.Index.Length || sha256.Sum256(data) != c.Index.SHA256 {
-		return nil, fmt.Errorf("%w: %s: the index has another hash", ErrContent, c.Source)
 	}
 	index, err := delta.ReadIndex(data)
 	if err != nil {

@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,11 +16,14 @@ import (
 	"github.com/waysideos/wayside/services/updater/updatertest"
 )
 
-// published is a release as a repository has it.
-func published(t *testing.T, r updatertest.Release) (updatertest.Files, Delta) {
+// published is a release as a repository has it, with a patch from another.
+func published(t *testing.T, r updatertest.Release, from *updatertest.Release) (updatertest.Files, Delta) {
 	t.Helper()
 	repo := updatertest.NewRepo(t, time.Now())
 	r.AddTo(repo)
+	if from != nil {
+		r.AddPatch(repo, *from)
+	}
 	src := repo.Source()
 	d := Delta{Source: src}
 	for name, f := range repo.Targets {
@@ -30,13 +34,16 @@ func published(t *testing.T, r updatertest.Release) (updatertest.Files, Delta) {
 		case r.Target.Path(release.TargetPack):
 			d.Pack = file.Name
 		}
+		if from != nil && name == r.Target.Path(release.TargetPatch(from.Target.RootHash)) {
+			d.Patch = &file
+		}
 	}
 	return src, d
 }
 
 func deltaOf(t *testing.T, r updatertest.Release) Delta {
 	t.Helper()
-	_, d := published(t, r)
+	_, d := published(t, r, nil)
 	return d
 }
 
@@ -49,7 +56,7 @@ func TestDelta(t *testing.T) {
 	if err := newJob(t, running, old, files(old)).Run(t.Context(), Progress{}); err != nil {
 		t.Fatal(err)
 	}
-	src, d := published(t, rel)
+	src, d := published(t, rel, nil)
 	count := &counting{Files: src}
 	d.Source, d.Have = count, newJob(t, running, old, nil).Slot.Held()
 	disk := newDisk(t, 1)
@@ -66,11 +73,50 @@ func TestDelta(t *testing.T) {
 	}
 }
 
+// TestPatch: a number in every 200 bytes takes a fraction of the release with
+// a patch, and the release is had without one that is not what was signed.
+func TestPatch(t *testing.T) {
+	old := updatertest.NewProgram(t, "1.0", 1, 200, 40_000)
+	rel := updatertest.Move(t, old, "2.0", 2)
+	running := newDisk(t, 7)
+	if err := newJob(t, running, old, files(old)).Run(t.Context(), Progress{}); err != nil {
+		t.Fatal(err)
+	}
+	src, d := published(t, rel, &old)
+	d.Have = newJob(t, running, old, nil).Slot.Held()
+	for _, tt := range []struct {
+		name        string
+		spoil       func(b []byte) []byte
+		least, most int
+	}{
+		{"good", bytes.Clone, 0, len(rel.Content) / 8},
+		{"a flipped bit", func(b []byte) []byte { return flipped(b, len(b)/2) }, len(rel.Content) / 4, len(rel.Content)},
+		{"cut off", func(b []byte) []byte { return b[:len(b)/2] }, len(rel.Content) / 4, len(rel.Content)},
+	} {
+		served := updatertest.Files(maps.Clone(src))
+		served[d.Patch.Name] = tt.spoil(src[d.Patch.Name])
+		count := &counting{Files: served}
+		d.Source = count
+		disk := newDisk(t, 1)
+		j := newJob(t, disk, rel, nil)
+		j.Content = d
+		if err := j.Run(t.Context(), Progress{}); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if err := whole(t, disk.Crash(), rel); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if count.got < tt.least || count.got > tt.most {
+			t.Errorf("%s: fetched %d bytes of %d, want %d to %d", tt.name, count.got, len(rel.Content), tt.least, tt.most)
+		}
+	}
+}
+
 // TestDeltaFromBadServers: one without ranges is read through, one that sends
 // something else is an error that another source may mend.
 func TestDeltaFromBadServers(t *testing.T) {
 	rel := updatertest.NewRelease(t, "2.0", 2, 200, 40_000)
-	src, d := published(t, rel)
+	src, d := published(t, rel, nil)
 	pack := src[d.Pack]
 	serve := func(pack []byte, ranges bool) source.Source {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -20,6 +20,18 @@ type Slot struct {
 // in tests.
 func OpenSlot(fsys vfs.FS, name string) (Slot, error) {
 	f, err := fsys.Open(name)
+	return measured(name, f, err)
+}
+
+// ReadSlot is OpenSlot for reading alone: all that init lets the updater do
+// with the slot that runs.
+func ReadSlot(fsys vfs.FS, name string) (Slot, error) {
+	f, err := vfs.OpenRead(fsys, name)
+	return measured(name, f, err)
+}
+
+// measured is a slot that was opened, or could not be.
+func measured(name string, f vfs.File, err error) (Slot, error) {
 	if err != nil {
 		return Slot{}, fmt.Errorf("open slot: %w", err)
 	}

@@ -166,17 +166,26 @@ func TestRoom(t *testing.T) {
 // one or all of the old, and the next run ends well without fetching again
 // what was kept.
 func TestPowerCutAtEveryWrite(t *testing.T) {
+	old := updatertest.NewRelease(t, "1.0", 1, 180, 40_000)
+	rel := updatertest.NewRelease(t, "2.0", 2, 220, 50_000)
 	t.Run("whole", func(t *testing.T) {
-		cutEverywhere(t, func(r updatertest.Release) Content { return Whole{Source: files(r), Root: "root", UKI: "uki"} })
+		cutEverywhere(t, old, rel, Whole{Source: files(rel), Root: "root", UKI: "uki"})
 	})
-	t.Run("delta", func(t *testing.T) {
-		cutEverywhere(t, func(r updatertest.Release) Content { return deltaOf(t, r) })
+	t.Run("delta", func(t *testing.T) { cutEverywhere(t, old, rel, deltaOf(t, rel)) })
+	t.Run("patch", func(t *testing.T) {
+		runs := updatertest.NewProgram(t, "1.1", 1, 180, 40_000)
+		rel := updatertest.Move(t, runs, "2.0", 2)
+		running := newDisk(t, 7)
+		if err := newJob(t, running, runs, files(runs)).Run(t.Context(), Progress{}); err != nil {
+			t.Fatal(err)
+		}
+		_, d := published(t, rel, &runs)
+		d.Have = newJob(t, running, runs, nil).Slot.Held()
+		cutEverywhere(t, old, rel, d)
 	})
 }
 
-func cutEverywhere(t *testing.T, content func(updatertest.Release) Content) {
-	old := updatertest.NewRelease(t, "1.0", 1, 180, 40_000)
-	rel := updatertest.NewRelease(t, "2.0", 2, 220, 50_000)
+func cutEverywhere(t *testing.T, old, rel updatertest.Release, content Content) {
 	cuts := 0
 	for seed := range uint64(2) {
 		for cut := 1; ; cut++ {
@@ -186,7 +195,7 @@ func cutEverywhere(t *testing.T, content func(updatertest.Release) Content) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			j := newJob(t, disk, rel, nil)
-			j.Content, j.Save = content(rel), func(p Progress) error { return saveProgress(disk, p) }
+			j.Content, j.Save = content, func(p Progress) error { return saveProgress(disk, p) }
 			n := 0
 			disk.SetHook(func(op vfs.Op, _ string) error {
 				if op == vfs.OpRead {
@@ -220,7 +229,7 @@ func cutEverywhere(t *testing.T, content func(updatertest.Release) Content) {
 				break
 			}
 			j = newJob(t, after, rel, nil)
-			j.Content = content(rel)
+			j.Content = content
 			if err := j.Run(t.Context(), readProgress(t, after)); err != nil {
 				t.Fatalf("seed %d, cut at %d: next run: %v", seed, cut, err)
 			}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"io/fs"
 	"math/rand/v2"
 	"testing"
 
@@ -32,10 +33,21 @@ func (d Device) Size() (int64, error) { return d.Front + manifest.StagedArea, ni
 type Devices struct {
 	vfs.FS
 	Front, Back int64
+	// Locked says of which nothing may be written, as init does of the slot
+	// that runs; nil for none.
+	Locked func(name string) bool
 }
 
 // Open implements vfs.FS.
 func (d Devices) Open(name string) (vfs.File, error) {
+	if d.Locked != nil && d.Locked(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return d.OpenRead(name)
+}
+
+// OpenRead implements vfs.ReadOpener.
+func (d Devices) OpenRead(name string) (vfs.File, error) {
 	f, err := d.FS.Open(name)
 	if err != nil {
 		return nil, err
@@ -61,7 +73,7 @@ func NewDevice(t testing.TB, fsys vfs.FS, name string, front, back int64) Device
 	if err := fsys.SyncDir("."); err != nil {
 		t.Fatal(err)
 	}
-	return Devices{fsys, front, back}
+	return Devices{FS: fsys, Front: front, Back: back}
 }
 
 func fill(b []byte, seed uint64) {
@@ -121,9 +133,7 @@ func (r Release) seal(t testing.TB, version string, counter uint64) Release {
 func (r Release) AddTo(repo *Repo) {
 	repo.t.Helper()
 	var index, pack bytes.Buffer
-	_, err := delta.Write(context.Background(), &index, &pack,
-		delta.Content{Name: delta.Root, Data: bytes.NewReader(r.Content), Size: int64(len(r.Content))},
-		delta.Content{Name: delta.UKI, Data: bytes.NewReader(r.UKI), Size: int64(len(r.UKI))})
+	_, err := delta.Write(context.Background(), &index, &pack, r.contents()...)
 	repo.must(err)
 	repo.Add(r.Target.Path(release.TargetUKI), r.UKI, &r.Target)
 	repo.Add(r.Target.Path(release.TargetIndex), index.Bytes(), nil)

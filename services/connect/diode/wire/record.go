@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 )
 
 // Record is a Kafka record on its way, with where it came from.
@@ -78,10 +79,17 @@ func parseFrame(b []byte) (kind byte, r Record, err error) {
 			r.Headers = append(r.Headers, Header{string(p.bytes()), p.bytes()})
 		}
 	}
-	if p.bad || len(p.b) > 0 || r.Topic == "" || r.Offset < 0 || r.Partition < 0 || r.Prev > r.Offset {
+	if p.bad || len(p.b) > 0 || !topicName(r.Topic) || r.Offset < 0 || r.Partition < 0 || r.Prev > r.Offset {
 		return 0, r, errFrame
 	}
 	return b[0], r, nil
+}
+
+// topicName says whether Kafka has topics of that name.
+func topicName(s string) bool {
+	return s != "" && len(s) <= 249 && !strings.ContainsFunc(s, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-')
+	})
 }
 
 // parser reads until something is missing, then says bad for ever.

@@ -1,0 +1,77 @@
+package delta
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestEdits(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(50, 0))
+	for range 3000 {
+		like := make([]byte, rnd.IntN(300))
+		for i := range like {
+			like[i] = byte(rnd.IntN(4))
+		}
+		data := bytes.Clone(like)
+		for range rnd.IntN(8) {
+			if len(data) == 0 {
+				break
+			}
+			at := rnd.IntN(len(data))
+			for i := at; i < min(len(data), at+rnd.IntN(40)); i++ {
+				data[i] += byte(rnd.IntN(3))
+			}
+		}
+		d := &decoder{data: appendEdits(nil, like, data)}
+		got := bytes.Clone(like)
+		if d.edit(got); d.err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%x became %x, want %x: %v", like, got, data, d.err)
+		}
+	}
+}
+
+// FuzzEdits: whatever the edits, nothing is written beyond the segment.
+func FuzzEdits(f *testing.F) {
+	f.Add([]byte{0, 2, 5, 1, 7}, 9)
+	f.Fuzz(func(t *testing.T, data []byte, size int) {
+		if size < 0 || size > 1<<16 {
+			return
+		}
+		d := &decoder{data: data}
+		d.edit(make([]byte, size))
+	})
+}
+
+// TestAlign: what was moved, with numbers changed in it, is found where it was.
+func TestAlign(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(51, 0))
+	old := make([]byte, 200_000)
+	for i := range old {
+		old[i] = byte(rnd.Uint32())
+	}
+	fresh := make([]byte, 999)
+	var data []byte
+	for _, part := range [][]byte{old[:50_000], fresh, old[120_001:170_000], old[60_000:70_003]} {
+		data = append(data, part...)
+	}
+	for at := 30; at < len(data); at += 100 {
+		data[at]++
+	}
+	runs := newAligner(old).align(data, 0)
+	size, right, at := 0, 0, 0
+	for _, r := range runs {
+		for i := range r.size {
+			if from := r.from + i; from >= 0 && from < len(old) && old[from] == data[at+i] {
+				right++
+			}
+		}
+		size, at = size+r.size, at+r.size
+	}
+	if size != len(data) {
+		t.Errorf("runs are of %d bytes, want %d", size, len(data))
+	}
+	if want := (len(data) - len(fresh)) * 98 / 100; right < want || len(runs) > 5 {
+		t.Errorf("%d bytes are like in %d runs, want %d in 4 or 5", right, len(runs), want)
+	}
+}

@@ -1,0 +1,166 @@
+package mqtt
+
+import (
+	"bufio"
+	"encoding/binary"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waysideos/wayside/services/site"
+)
+
+// login sends a CONNECT for a session that is kept, and returns the return
+// code of its answer and whether there was a session; 0xff for a connection
+// that was closed without one.
+func login(t *testing.T, addr, client, user, password string) (d *device, code byte, present bool) {
+	t.Helper()
+	d = &device{t: t, conn: dial(t, addr)}
+	d.r = bufio.NewReader(d.conn)
+	flags := byte(0)
+	body := text(client)
+	if user != "" {
+		flags = 0xC0
+		body = append(append(body, text(user)...), text(password)...)
+	}
+	d.send(connectType, append(append(text("MQTT"), 4, flags, 0, 60), body...))
+	typ, ack, err := d.next(15 * time.Second)
+	if err != nil || typ != connackType {
+		return d, 0xff, false
+	}
+	return d, ack[1], ack[0] == 1
+}
+
+func withUsers(t *testing.T) func(*Config) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(file, []byte("a:1\nb:2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	anyone := true
+	return func(c *Config) {
+		c.Users, c.Anonymous = file, &anyone
+		c.ACL = []site.MQTTRule{{User: "*", Subscribe: []string{"#"}, Publish: []string{"#"}}}
+	}
+}
+
+// What waits in a session of a client that is away is its user's: nobody else
+// reads it, and nobody else ends it.
+func TestAbsentSessionBelongsToItsUser(t *testing.T) {
+	kafka := cluster(t)
+	c, addr, _ := start(t, kafka.ListenAddrs(), withUsers(t))
+	d, code, _ := login(t, addr, "same", "a", "1")
+	if code != 0 {
+		t.Fatalf("user a: code %d", code)
+	}
+	d.subscribe("alarm/#", 1)
+	d.conn.Close()
+	eventually(t, "a is away", func() bool { return c.connected() == 0 })
+	pub, _, _ := login(t, addr, "p", "b", "2")
+	pub.publishAll("alarm/1", "for a")
+	for _, who := range [][2]string{{"b", "2"}, {"", ""}} {
+		if _, code, _ := login(t, addr, "same", who[0], who[1]); code == 0 {
+			t.Errorf("user %q took the session of a, who is away", who[0])
+		}
+	}
+	d, code, present := login(t, addr, "same", "a", "1")
+	if code != 0 || !present {
+		t.Fatalf("its own user: code %d, session present %v", code, present)
+	}
+	if g := d.publication1(); g.payload != "for a" {
+		t.Errorf("got %+v, want what came meanwhile", g)
+	}
+}
+
+// A session that is nobody's gives way to a user, who begins anew.
+func TestAbsentSessionOfNobody(t *testing.T) {
+	kafka := cluster(t)
+	c, addr, _ := start(t, kafka.ListenAddrs(), withUsers(t))
+	d, _, _ := login(t, addr, "same", "", "")
+	d.subscribe("alarm/#", 1)
+	d.conn.Close()
+	eventually(t, "it is away", func() bool { return c.connected() == 0 })
+	if _, code, present := login(t, addr, "same", "a", "1"); code != 0 || present {
+		t.Errorf("code %d, session present %v; want 0 and none", code, present)
+	}
+	if n := len(c.subscriptions("same")); n != 0 {
+		t.Errorf("the new session has %d subscriptions", n)
+	}
+}
+
+// Of two users who come with one identifier at once, one has it.
+func TestOneIdentifierTwoUsers(t *testing.T) {
+	kafka := cluster(t)
+	c, addr, _ := start(t, kafka.ListenAddrs(), withUsers(t))
+	for i := range 20 {
+		id := string(rune('a' + i))
+		var codes [2]byte
+		var wg sync.WaitGroup
+		for n, who := range [][2]string{{"a", "1"}, {"b", "2"}} {
+			wg.Go(func() { _, codes[n], _ = login(t, addr, id, who[0], who[1]) })
+		}
+		wg.Wait()
+		if (codes[0] == 0) == (codes[1] == 0) {
+			t.Fatalf("identifier %s: codes %v, want one of them 0", id, codes)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.claims) != 0 {
+		t.Errorf("claims are left: %v", c.claims)
+	}
+}
+
+// What says that it is a large CONNECT, or something else, is ended before
+// there is room for it.
+func TestFirstPacketIsBounded(t *testing.T) {
+	kafka := cluster(t)
+	_, addr, _ := start(t, kafka.ListenAddrs())
+	for name, head := range map[string][]byte{
+		"a large CONNECT": binary.AppendUvarint([]byte{connectType}, maxConnect+1),
+		"a PUBLISH":       binary.AppendUvarint([]byte{publishType}, 1000),
+	} {
+		d := &device{t: t, conn: dial(t, addr)}
+		for _, b := range head { // in pieces
+			if _, err := d.conn.Write([]byte{b}); err != nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		_ = d.conn.SetReadDeadline(time.Now().Add(connectTimeout / 2)) // well before the time for a CONNECT is over
+		if _, err := d.conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Errorf("%s: read = %v, want a closed connection", name, err)
+		}
+	}
+	// The largest will there is fits.
+	d := &device{t: t, conn: dial(t, addr)}
+	d.r = bufio.NewReader(d.conn)
+	body := append(append(text("MQTT"), 4, 0x06, 0, 60), text("w")...)
+	body = append(append(body, text("alarm/w")...), text(string(make([]byte, 65535)))...)
+	d.send(connectType, body)
+	if typ, ack := d.read(); typ != connackType || ack[1] != 0 {
+		t.Errorf("a will of 64 KiB: got packet %#x % x, want CONNACK", typ, ack)
+	}
+}
+
+// Connections that say nothing keep nobody out for long.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	kafka := cluster(t)
+	c, addr, _ := start(t, kafka.ListenAddrs())
+	silent := make([]net.Conn, 2*maxHandshakes)
+	for i := range silent {
+		silent[i] = dial(t, addr)
+	}
+	connect(t, addr, "d", false) // within the time that a CONNECT has
+	l := c.lns[0]
+	l.mu.Lock()
+	n := len(l.arrivals)
+	l.mu.Unlock()
+	if n > maxHandshakes {
+		t.Errorf("%d connections have not said who they are, want at most %d", n, maxHandshakes)
+	}
+	(&device{t: t, conn: silent[0]}).closedAfter("the oldest")
+}

@@ -1,0 +1,88 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/manifest"
+)
+
+// TestTelemetry: what the page knows is in a record of the box's broker: the
+// machine, every service, links, connectors and the updater.
+func TestTelemetry(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	reports := healthyReports()
+	reports["connect"] = manifest.Report{Name: "connect", Summary: "press is down", Devices: []manifest.Device{{Name: "press", State: "down", Waiting: 7}}}
+	f := startBox(t, healthyBox(), reports)
+	startUpdater(t, f)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{
+		Listener: l, InitSocket: f.initSocket, RunDir: f.runDir, Services: []string{"connect", "elsewhere"},
+		Telemetry: &Telemetry{Broker: broker.ListenAddrs(), Topic: "box", Every: 50 * time.Millisecond, Site: "shop-17"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+
+	cl, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.ConsumeTopics("box"), kgo.MetadataMinAge(50*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	wait, stop := context.WithTimeout(t.Context(), 15*time.Second)
+	defer stop()
+	var rs []*kgo.Record
+	for len(rs) == 0 && wait.Err() == nil {
+		rs = cl.PollFetches(wait).Records()
+	}
+	if len(rs) == 0 {
+		t.Fatal("no record of telemetry")
+	}
+	if len(rs[0].Value) > 4000 {
+		t.Errorf("a record has %d bytes: it rides metered links", len(rs[0].Value))
+	}
+	var got TelemetryRecord
+	if err := json.Unmarshal(rs[0].Value, &got); err != nil || string(rs[0].Key) != "shop-17" {
+		t.Fatalf("key %s, value %s: %v", rs[0].Key, rs[0].Value, err)
+	}
+	if got.Version != 2 || got.Site != "shop-17" || got.Time.IsZero() || got.OK != s.gather.look().OK || got.Summary == "" {
+		t.Errorf("record %+v", got)
+	}
+	if b := got.Box; b == nil || b.Version != "0.1.0" || b.Slot != "root-a" || len(b.Disks) != 2 || b.Disks[1].Free != 28_900_000_000 || !b.ClockSynced {
+		t.Errorf("box %+v", got.Box)
+	}
+	if got.Update == nil || got.Update.Running != "0.1.0" {
+		t.Errorf("update %+v", got.Update)
+	}
+	if len(got.Links) != 1 || !got.Links[0].Up || len(got.Devices) != 1 || got.Devices[0].Waiting != 7 {
+		t.Errorf("links %+v, devices %+v", got.Links, got.Devices)
+	}
+	var services []string
+	for _, svc := range got.Services {
+		services = append(services, svc.Name)
+		if svc.Name == "broker" && (!svc.OK || svc.Facts["Topics"] != "4" || svc.Memory != 43_100_000) {
+			t.Errorf("broker %+v", svc)
+		}
+	}
+	if diff := cmp.Diff([]string{"broker", "replicator", "mqtt", "console", "connect"}, services); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+}
