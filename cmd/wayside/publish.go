@@ -44,6 +44,7 @@ ones, and the same command again finishes the job.
 The folder goes stale: what timestamp signs is good for 30 days unless keys.yaml
 says otherwise, and --refresh must be run in time, from a timer.`,
 		Example: `  wayside publish --repo /srv/wayside out/*.img --notes "MQTT: fewer wakeups"
+  wayside publish --repo /srv/wayside --patches 3 out/*.img
   wayside publish --repo /srv/wayside --list
   wayside publish --repo /srv/wayside --refresh
   wayside publish --repo /srv/wayside --remove 1.4.0

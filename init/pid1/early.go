@@ -122,13 +122,13 @@ func (m *Machine) onEvent(e uevent.Event) {
 // attachDog arms the hardware watchdog as soon as its driver is there: that
 // which the board declares, or any, where it declares none or nothing more is
 // to come.
-func (m *Machine) attachDog(any bool) error {
+func (m *Machine) attachDog(others bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), any)
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), others)
 	if err != nil {
 		return err
 	}

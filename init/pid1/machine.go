@@ -69,7 +69,9 @@ type Machine struct {
 	trial   atomic.Pointer[trial.Keeper]
 
 	turned    atomic.Int64 // when the main loop last made progress, as time after booted
-	removable atomic.Bool  // removable disks are looked at
+	repos     bool         // sticks with a repository count
+	sticks    []string     // folders of sticks that connectors write to
+	removable atomic.Bool  // removable disks are looked at, the two before it are set
 	mounting  sync.Mutex   // of removable disks, one after the other
 
 	secureBoot string         // see readTrust

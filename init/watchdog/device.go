@@ -35,9 +35,9 @@ type Device struct {
 
 // Open arms the machine's hardware watchdog with the given timeout, or the
 // nearest that its driver can. Of several the one whose driver's module comes
-// first in prefer is taken, and with any unset none but those.
-func Open(timeout time.Duration, prefer []string, any bool) (*Device, error) {
-	name, identity, err := choose(sysClass, prefer, any || len(prefer) == 0)
+// first in prefer is taken, and unless others are good enough none but those.
+func Open(timeout time.Duration, prefer []string, others bool) (*Device, error) {
+	name, identity, err := choose(sysClass, prefer, others || len(prefer) == 0)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +91,9 @@ func number(class, name, file string) int {
 }
 
 // choose picks a watchdog that is hardware: the one whose module comes first
-// in prefer, else, if any will do, the first by number. /dev/watchdog0 may be the
+// in prefer, else, if others are good enough, the first by number. /dev/watchdog0 may be the
 // software one, which dies with the kernel it should watch.
-func choose(class string, prefer []string, any bool) (name, identity string, err error) {
+func choose(class string, prefer []string, others bool) (name, identity string, err error) {
 	best := len(prefer) + 1
 	for n := range 16 {
 		candidate := "watchdog" + strconv.Itoa(n)
@@ -103,7 +103,7 @@ func choose(class string, prefer []string, any bool) (name, identity string, err
 			continue
 		}
 		rank := slices.Index(prefer, module(class, candidate))
-		if rank < 0 && any {
+		if rank < 0 && others {
 			rank = len(prefer)
 		}
 		if rank < 0 {
