@@ -47,11 +47,21 @@ func (rtnl) links() ([]Link, error) {
 			Index: a.Index, Name: a.Name,
 			Loopback: a.Flags&net.FlagLoopback != 0,
 			Ethernet: a.EncapType == "ether" && l.Type() == "device",
+			Driver:   driver(a.Name),
 			Up:       a.Flags&net.FlagUp != 0,
 			Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,
 		})
 	}
 	return out, nil
+}
+
+// driver is the one of an interface's device.
+func driver(name string) string {
+	link, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(link)
 }
 
 func (r rtnl) watch(ctx context.Context, workers *sync.WaitGroup) (<-chan struct{}, error) {

@@ -216,7 +216,7 @@ func TestUplinkFollowsTheLinks(t *testing.T) {
 		// The modem was found first, and comes second all the same.
 		m.set(func() {
 			m.cards = []Link{
-				{Index: 2, Name: "usb0", Ethernet: true, Carrier: true}, {Index: 3, Name: "eth0", Ethernet: true, Carrier: true},
+				{Index: 2, Name: "usb0", Ethernet: true, Driver: "rndis_host", Carrier: true}, {Index: 3, Name: "eth0", Ethernet: true, Carrier: true},
 			}
 		})
 		check := func(when string, uplink string, servers ...string) {

@@ -5,6 +5,8 @@ package network
 import (
 	"net/netip"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/waysideos/wayside/services/site"
 )
@@ -14,9 +16,10 @@ type Link struct {
 	Index    int
 	Name     string
 	Loopback bool
-	Ethernet bool // a real or emulated Ethernet card, not a tunnel or bridge
-	Up       bool // administratively
-	Carrier  bool // a cable with somebody at the other end
+	Ethernet bool   // a real or emulated Ethernet card, not a tunnel or bridge
+	Driver   string // of the kernel; "" for what is no device
+	Up       bool   // administratively
+	Carrier  bool   // a cable with somebody at the other end
 }
 
 // LinkPlan is what one interface is to be given.
@@ -25,6 +28,7 @@ type LinkPlan struct {
 	Name      string
 	MTU       int  // bytes; 0 leaves it
 	Metric    int  // of its routes; 0: by kind and order of interfaces
+	Late      int  // what its kind adds to metrics
 	DHCP4     bool // ask for an IPv4 address
 	RA        bool // let the kernel accept IPv6 router advertisements
 	Addresses []netip.Prefix
@@ -39,7 +43,7 @@ type LinkPlan struct {
 func Plan(profile site.Network, links []Link) []LinkPlan {
 	var out []LinkPlan
 	for _, l := range links {
-		p := LinkPlan{Index: l.Index, Name: l.Name}
+		p := LinkPlan{Index: l.Index, Name: l.Name, Late: late(l)}
 		if l.Loopback {
 			out = append(out, p)
 			continue
@@ -91,22 +95,32 @@ const (
 	dhcpMetric   = 1000
 )
 
-// kinds of interfaces that come after cables, by the kernel's names: what the
-// air carries is slower, and what a modem carries costs money.
-var kinds = []struct {
-	name   string
-	metric int
-}{{"wlan*", 2000}, {"wwan*", 4000}, {"usb*", 4000}}
+// What kinds of interfaces add: what the air carries is slower than a cable,
+// and what a modem carries costs money.
+const (
+	lateWifi  = 2000
+	lateModem = 4000
+)
+
+// modems are the drivers of modems that show themselves as network cards, and
+// of telephones. USB adapters of cables have others.
+var modems = []string{"cdc_ether", "cdc_ncm", "cdc_mbim", "huawei_cdc_ncm", "qmi_wwan", "rndis_host", "sierra_net", "ipheth"}
+
+// late is what the kind of an interface adds to its metrics.
+func late(l Link) int {
+	switch {
+	case strings.HasPrefix(l.Name, "wlan"):
+		return lateWifi
+	case strings.HasPrefix(l.Name, "wwan"), slices.Contains(modems, l.Driver):
+		return lateModem
+	}
+	return 0
+}
 
 // metric is that of routes from a source with the given one.
 func (p LinkPlan) metric(source int) int {
 	if p.Metric != 0 {
 		return p.Metric
 	}
-	for _, k := range kinds {
-		if ok, _ := path.Match(k.name, p.Name); ok {
-			source += k.metric
-		}
-	}
-	return source + p.Index
+	return source + p.Late + p.Index
 }

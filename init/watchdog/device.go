@@ -35,9 +35,9 @@ type Device struct {
 
 // Open arms the machine's hardware watchdog with the given timeout, or the
 // nearest that its driver can. Of several the one whose driver's module comes
-// first in prefer is taken, and with any unset none but those.
-func Open(timeout time.Duration, prefer []string, any bool) (*Device, error) {
-	name, identity, err := choose(sysClass, prefer, any || len(prefer) == 0)
+// first in prefer is taken, and unless others are good enough none but those.
+func Open(timeout time.Duration, prefer []string, others bool) (*Device, error) {
+	name, identity, err := choose(sysClass, prefer, others || len(prefer) == 0)
 	if err != nil {
 		return nil, err
 	}
@@ -50,19 +50,6 @@ func Open(timeout time.Duration, prefer []string, any bool) (*Device, error) {
 	// better than none. (u-root's SetTimeout passes nanoseconds.)
 	_ = unix.IoctlSetPointerInt(fd, unix.WDIOC_SETTIMEOUT, within(sysClass, name, int(timeout/time.Second)))
 	return d, d.Feed()
-}
-
-// Inherit takes over the watchdog that the process before this one armed.
-func Inherit(fd int, name string) (*Device, error) {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("inherit watchdog: descriptor %d: %w", fd, err)
-	}
-	d := &Device{fd: fd, Name: name, Identity: name}
-	// It runs already, so it must be fed whether or not its name is known.
-	if identity, err := os.ReadFile(filepath.Join(sysClass, name, "identity")); err == nil {
-		d.Identity = strings.TrimSpace(string(identity))
-	}
-	return d, nil
 }
 
 // Feed keeps the machine alive for another timeout.
@@ -82,13 +69,6 @@ func (d *Device) Timeout() (time.Duration, error) {
 func (d *Device) Fired() bool {
 	status, err := unix.IoctlGetInt(d.fd, unix.WDIOC_GETBOOTSTATUS)
 	return err == nil && status&unix.WDIOF_CARDRESET != 0
-}
-
-// Leave prepares the descriptor to survive exec and returns it. Closing it
-// could disarm the watchdog.
-func (d *Device) Leave() (int, error) {
-	_, err := unix.FcntlInt(uintptr(d.fd), unix.F_SETFD, 0)
-	return d.fd, err
 }
 
 // within is the number of seconds nearest to the wish that a watchdog can: one
@@ -111,9 +91,9 @@ func number(class, name, file string) int {
 }
 
 // choose picks a watchdog that is hardware: the one whose module comes first
-// in prefer, else, if any will do, the first by number. /dev/watchdog0 may be the
+// in prefer, else, if others are good enough, the first by number. /dev/watchdog0 may be the
 // software one, which dies with the kernel it should watch.
-func choose(class string, prefer []string, any bool) (name, identity string, err error) {
+func choose(class string, prefer []string, others bool) (name, identity string, err error) {
 	best := len(prefer) + 1
 	for n := range 16 {
 		candidate := "watchdog" + strconv.Itoa(n)
@@ -123,7 +103,7 @@ func choose(class string, prefer []string, any bool) (name, identity string, err
 			continue
 		}
 		rank := slices.Index(prefer, module(class, candidate))
-		if rank < 0 && any {
+		if rank < 0 && others {
 			rank = len(prefer)
 		}
 		if rank < 0 {

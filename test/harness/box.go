@@ -307,8 +307,12 @@ func (b *Box) Get(path string) string {
 
 // Status is what GET /status says.
 type Status struct {
-	Box     manifest.Box      `json:"box"`
-	Reports []manifest.Report `json:"reports"`
+	Box manifest.Box `json:"box"`
+	// Answers are what the services say of themselves.
+	Answers []struct {
+		Name   string           `json:"name"`
+		Report *manifest.Report `json:"report"`
+	} `json:"services"`
 }
 
 // Status reads the box's own word on itself.
@@ -334,4 +338,14 @@ func (s Status) Service(name string) manifest.Service {
 		}
 	}
 	return manifest.Service{}
+}
+
+// Report is what a service says of itself, the zero Report if it does not.
+func (s Status) Report(name string) manifest.Report {
+	for _, a := range s.Answers {
+		if a.Name == name && a.Report != nil {
+			return *a.Report
+		}
+	}
+	return manifest.Report{}
 }
