@@ -3,6 +3,7 @@
 package image
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"io/fs"
@@ -112,6 +113,9 @@ type Result struct {
 // Builder builds one image. It may be used again; each Build starts afresh.
 type Builder struct {
 	Input Input
+	// Compile, if set, makes the programs of Input.Init and Input.Services. It
+	// is called beside the rest of a plan, which needs them last.
+	Compile func(ctx context.Context) (init, services string, err error)
 	// Progress, if set, is called from Build's goroutine.
 	Progress func(Event)
 }

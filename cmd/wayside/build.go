@@ -190,19 +190,37 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	if err != nil {
 		return nil, nil, cleanup, err
 	}
-	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
-		return nil, nil, cleanup, err
-	}
 	dir, err := os.MkdirTemp("", "wayside-build-")
 	if err != nil {
 		return nil, nil, cleanup, fmt.Errorf("make a folder for the compiled programs: %w", err)
 	}
-	cleanup = func() { os.RemoveAll(dir) }
-	if in.Init, in.Services, err = compileAll(ctx, source, in.Board.Arch, dir); err != nil {
+	// The compiler works while packages are looked up and the image is planned.
+	arch := in.Board.Arch
+	ctx, stop := context.WithCancel(ctx)
+	compiled := make(chan struct{})
+	cleanup = func() {
+		stop()
+		<-compiled
+		os.RemoveAll(dir)
+	}
+	b = &image.Builder{}
+	var init, services string
+	var failed error
+	go func() {
+		defer close(compiled)
+		if init, services, failed = compileAll(ctx, source, arch, dir); failed == nil {
+			p.done("compile", "init and services for linux/%s", arch)
+		}
+	}()
+	b.Compile = func(context.Context) (string, string, error) {
+		<-compiled
+		return init, services, failed
+	}
+	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
 		return nil, nil, cleanup, err
 	}
-	p.done("compile", "init and services for linux/%s", in.Board.Arch)
-	return &image.Builder{Input: in}, fw, cleanup, nil
+	b.Input = in
+	return b, fw, cleanup, nil
 }
 
 // input is what needs no network and no compiler; a mistake in it shows at

@@ -27,7 +27,11 @@ func newConnectCmd(env environment) *cobra.Command {
 		Use:   "connect",
 		Short: "The device connectors of the box",
 		Long: `connect runs every connector of the profile but the MQTT broker: what devices
-say becomes Kafka records, and commands from a topic become writes to devices.`,
+say becomes Kafka records, and commands from a topic become writes to devices.
+
+A profile that changes is read again, within seconds or when HUP comes: only
+connectors whose entries changed are stopped and started. One with an error is
+refused as a whole, and all go on as they were.`,
 		Example: `  waysided connect --site shop.yaml --data /tmp/connect
   waysided connect --site shop.yaml --data /tmp/connect --broker 127.0.0.1:9092 --secrets ./secrets`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runConnect(cmd, env, f) },
@@ -56,7 +60,8 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 		return err
 	}
 	if len(instances) == 0 {
-		return runService(cmd.Context(), "connect", newIdle("connect", "not in use: the profile has no connectors", given), opts)
+		idle := newIdle("connect", "not in use: the profile has no connectors", given)
+		return runService(cmd.Context(), "connect", &waiting{idle, f, log}, opts)
 	}
 	cfg := connect.Config{
 		Instances: instances, Site: profile.Site, Broker: boxBroker(f.broker, profile),
@@ -69,7 +74,7 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	if err != nil {
 		return err
 	}
-	return runService(cmd.Context(), "connect", c, opts)
+	return runService(cmd.Context(), "connect", &connectors{Service: c, flags: f, profile: profile, log: log}, opts)
 }
 
 // handedOver is net.Listen that takes the supervisor's socket of the port

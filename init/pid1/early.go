@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/init/kmsg"
 	"github.com/waysideos/wayside/init/modules"
 	"github.com/waysideos/wayside/init/mount"
@@ -21,21 +20,7 @@ import (
 	"github.com/waysideos/wayside/init/watchdog"
 )
 
-// The steps that both phases begin with.
-var early = []Step{
-	{"kernel file systems", mountAPI, true, 10 * time.Second},
-	{"kernel log", openLog, false, 5 * time.Second},
-	{"kernel settings", settings, false, 5 * time.Second},
-	{"watchdog", inheritDog, false, 5 * time.Second},
-	{"device events", listen, false, 5 * time.Second},
-	{"kernel modules", loadModules, false, 90 * time.Second},
-	{"hypervisor's test item", readHang, false, 5 * time.Second},
-	{"firmware variables", mountFirmware, false, 10 * time.Second},
-}
-
 func mountAPI(_ context.Context, m *Machine) error { return mount.All(m.Log(), mount.API) }
-
-func mountFirmware(_ context.Context, m *Machine) error { return mount.All(m.Log(), mount.Firmware) }
 
 func openLog(_ context.Context, m *Machine) error {
 	m.log.Store(kmsg.Open(os.Stderr))
@@ -55,8 +40,9 @@ var sysctl = []struct{ name, value, unless string }{
 	{"kernel/panic", "10", "0"},
 	{"kernel/panic_on_oops", "1", ""},
 	// The kernel asks PID 1's own binary for file systems, ciphers and
-	// protocols it lacks; see modules.Modprobe.
-	{"kernel/modprobe", "SELF", ""},
+	// protocols it lacks; see modules.Modprobe. It lies in memory, as a file
+	// of the initramfs that is left behind.
+	{"kernel/modprobe", "/proc/1/exe", ""},
 	// What a service must not learn of the kernel or of others.
 	{"kernel/kptr_restrict", "1", ""},
 	{"kernel/dmesg_restrict", "1", ""},
@@ -74,11 +60,7 @@ func settings(_ context.Context, m *Machine) error {
 				continue
 			}
 		}
-		value := s.value
-		if value == "SELF" {
-			value = m.self()
-		}
-		if err := os.WriteFile(file, []byte(value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(file, []byte(s.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			all = append(all, fmt.Errorf("set %s: %w", s.name, err))
 		}
 	}
@@ -93,15 +75,21 @@ func listen(_ context.Context, m *Machine) (err error) {
 	if m.listener, err = uevent.Open(); err != nil {
 		return err
 	}
-	m.modules, err = modules.Open(m.Log())
-	there, _ := filepath.Glob("/sys/class/tty/tty*")
-	for _, dev := range there { // others come as events
-		giveSerial(dev)
-	}
+	l, err := modules.Open(m.Log())
+	m.modules.Store(l)
+	giveSerials()
 	m.Go("device events", func(ctx context.Context) error {
 		return m.listener.Run(ctx, m.onEvent)
 	})
 	return err
+}
+
+// giveSerials serves the serial ports that are there; others come as events.
+func giveSerials() {
+	there, _ := filepath.Glob("/sys/class/tty/tty*")
+	for _, dev := range there {
+		giveSerial(dev)
+	}
 }
 
 // onEvent serves devices as they appear.
@@ -124,26 +112,11 @@ func (m *Machine) onEvent(e uevent.Event) {
 		if b := m.buttons.Load(); b != nil {
 			b.watch(e.DevName)
 		}
-	case e.Modalias != "" && m.modules != nil:
-		m.modules.LoadAlias(e.Modalias)
+	case e.Modalias != "":
+		if l := m.modules.Load(); l != nil {
+			l.LoadAlias(e.Modalias)
+		}
 	}
-}
-
-func loadModules(ctx context.Context, m *Machine) error {
-	if m.modules == nil {
-		return errors.New("there is no module index")
-	}
-	err := m.modules.LoadList(layout.RootModulesLoad)
-	item, itemErr := fwcfgItem(fwcfgWithout) // the driver of the table is loaded now
-	if name := m.forVersion(item); name != "" {
-		m.modules.Without(name)
-	}
-	err = errors.Join(err, itemErr, m.modules.Coldplug(ctx, "/sys"))
-	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
-	if lost := m.modules.Missing(); len(lost) > 0 {
-		err = errors.Join(err, fmt.Errorf("this release lacks %s", strings.Join(lost, ", ")))
-	}
-	return err
 }
 
 // attachDog arms the hardware watchdog as soon as its driver is there: that
@@ -182,6 +155,15 @@ func (m *Machine) watched() *watchdog.Device {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.dog
+}
+
+// armBuiltIn arms a watchdog whose driver is part of the kernel. Others follow
+// as they appear.
+func armBuiltIn(_ context.Context, m *Machine) error {
+	if err := m.attachDog(false); !errors.Is(err, watchdog.ErrNone) {
+		return err
+	}
+	return nil
 }
 
 // needDog is the last word on the watchdog after all modules are loaded.

@@ -4,7 +4,10 @@ package pid1
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,10 +23,20 @@ import (
 const removableRepo = "wayside-repo"
 
 // watchRemovable looks at the disks that are there; others come as events. A
-// site that does not take updates from them has none mounted: a file system
-// that anybody may have made is read by the kernel itself.
+// site that neither takes updates from them nor writes files to them has none
+// mounted: a file system that anybody may have made is read by the kernel
+// itself.
 func watchRemovable(_ context.Context, m *Machine) error {
-	if m.profile == nil || !slices.Contains(m.profile.Profile.Update.Sources, site.SourceUSB) {
+	if m.profile == nil {
+		return nil
+	}
+	m.repos = slices.Contains(m.profile.Profile.Update.Sources, site.SourceUSB)
+	for _, s := range m.profile.Profile.Connect.FileSink {
+		if s.Stick != "" {
+			m.sticks = append(m.sticks, s.Stick)
+		}
+	}
+	if !m.repos && len(m.sticks) == 0 {
 		return nil
 	}
 	m.removable.Store(true)
@@ -49,7 +62,7 @@ func foreignDisk(name, booted string) bool {
 	return booted != "" && (!same || strings.TrimLeft(rest, "p0123456789") != "")
 }
 
-// onBlock mounts a disk with a repository as long as it is plugged in. Mounting
+// onBlock mounts a disk of interest as long as it is plugged in. Mounting
 // may take long: events do not wait for it.
 func (m *Machine) onBlock(e uevent.Event) {
 	name := filepath.Base(e.DevName)
@@ -66,25 +79,58 @@ func (m *Machine) onBlock(e uevent.Event) {
 }
 
 // mountRemovable mounts what is a file system of sticks and carries a
-// repository. Whatever else is plugged in is nobody's business.
+// repository, or a folder that a connector writes to. Whatever else is plugged
+// in is nobody's business.
 func (m *Machine) mountRemovable(node, dir string) {
 	m.mounting.Lock()
 	defer m.mounting.Unlock()
 	if os.MkdirAll(dir, 0o755) != nil {
 		return
 	}
-	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	mounted := false
-	for _, kind := range []string{"vfat", "exfat"} {
-		if mounted = unix.Mount(node, dir, kind, flags, "fmask=0133,dmask=0022") == nil; mounted {
-			break
-		}
+	has := func(folder string) bool {
+		st, err := os.Stat(filepath.Join(dir, folder))
+		return err == nil && st.IsDir()
 	}
-	if st, err := os.Stat(filepath.Join(dir, removableRepo)); !mounted || err != nil || !st.IsDir() {
+	if !mountStick(node, dir, unix.MS_RDONLY, "fmask=0133,dmask=0022") {
 		leave(dir)
 		return
 	}
-	m.Log().Info("removable disk with a repository", "disk", filepath.Base(node))
+	repo, write := m.repos && has(removableRepo), slices.ContainsFunc(m.sticks, has)
+	if write {
+		// These file systems have one owner for all, which a remount keeps.
+		_ = unix.Unmount(dir, 0)
+		if err := mountFor(node, dir, manifest.ConnectUser); err != nil {
+			m.Log().Warn("removable disk cannot be written to", "disk", filepath.Base(node), "err", err)
+			write = false
+			repo = repo && mountStick(node, dir, unix.MS_RDONLY, "fmask=0133,dmask=0022")
+		}
+	}
+	if !repo && !write {
+		leave(dir)
+		return
+	}
+	m.Log().Info("removable disk", "disk", filepath.Base(node), "repository", repo, "written to", write)
+}
+
+func mountStick(node, dir string, flags uintptr, options string) bool {
+	for _, kind := range []string{"vfat", "exfat"} {
+		if unix.Mount(node, dir, kind, flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, options) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// mountFor mounts a stick so that a user may write to it.
+func mountFor(node, dir, name string) error {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return err
+	}
+	if !mountStick(node, dir, 0, fmt.Sprintf("uid=%s,gid=%s,fmask=0133,dmask=0022", u.Uid, u.Gid)) {
+		return errors.New("it cannot be mounted for writing")
+	}
+	return nil
 }
 
 // leave lets a disk go that may be gone already.

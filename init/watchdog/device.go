@@ -52,19 +52,6 @@ func Open(timeout time.Duration, prefer []string, others bool) (*Device, error) 
 	return d, d.Feed()
 }
 
-// Inherit takes over the watchdog that the process before this one armed.
-func Inherit(fd int, name string) (*Device, error) {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("inherit watchdog: descriptor %d: %w", fd, err)
-	}
-	d := &Device{fd: fd, Name: name, Identity: name}
-	// It runs already, so it must be fed whether or not its name is known.
-	if identity, err := os.ReadFile(filepath.Join(sysClass, name, "identity")); err == nil {
-		d.Identity = strings.TrimSpace(string(identity))
-	}
-	return d, nil
-}
-
 // Feed keeps the machine alive for another timeout.
 func (d *Device) Feed() error {
 	_, err := unix.Write(d.fd, []byte{'1'})
@@ -82,13 +69,6 @@ func (d *Device) Timeout() (time.Duration, error) {
 func (d *Device) Fired() bool {
 	status, err := unix.IoctlGetInt(d.fd, unix.WDIOC_GETBOOTSTATUS)
 	return err == nil && status&unix.WDIOF_CARDRESET != 0
-}
-
-// Leave prepares the descriptor to survive exec and returns it. Closing it
-// could disarm the watchdog.
-func (d *Device) Leave() (int, error) {
-	_, err := unix.FcntlInt(uintptr(d.fd), unix.F_SETFD, 0)
-	return d.fd, err
 }
 
 // within is the number of seconds nearest to the wish that a watchdog can: one

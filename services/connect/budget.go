@@ -42,3 +42,11 @@ func (b *budget) give(n int64) {
 	close(b.freed)
 	b.freed = make(chan struct{})
 }
+
+func (b *budget) resize(max int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.max = max
+	close(b.freed)
+	b.freed = make(chan struct{})
+}

@@ -14,7 +14,7 @@ import (
 // Of a sink that keeps its own position.
 const (
 	followTick    = 500 * time.Millisecond // take is called as often, with or without records
-	discoverEvery = 3 * time.Second
+	discoverEvery = time.Second
 )
 
 // Followed says where a sink goes on in a partition, and false where it never

@@ -26,7 +26,6 @@ const (
 // queue holds spooled records until the broker has them, in order: what is on
 // disk first, then the lot under way if it came from memory, then memory.
 type queue struct {
-	max   int64 // bytes in memory
 	state *state
 	log   *slog.Logger
 	wake  chan struct{} // has one when there may be something to do
@@ -35,6 +34,7 @@ type queue struct {
 	disk   *spool.Spool
 
 	mu     sync.Mutex
+	max    int64 // bytes of mem
 	mem    []*kgo.Record
 	bytes  int64 // of mem
 	since  time.Time
@@ -51,6 +51,12 @@ type flight struct {
 
 func newQueue(max int64, s *state, log *slog.Logger) *queue {
 	return &queue{max: max, state: s, log: log, wake: make(chan struct{}, 1)}
+}
+
+func (q *queue) resize(max int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.max = max
 }
 
 // open finds what an earlier run has left.

@@ -42,12 +42,13 @@ type Instance struct {
 	Name, Protocol string
 	Records        site.Records
 	Commands       *site.Commands // nil: none
+	Declared       site.Instance  // the entry of the profile; nil where there is none
 }
 
 // NewInstance puts a connector and its entry of the profile together.
 func NewInstance(l site.Located, c Connector) Instance {
 	common := l.Common()
-	i := Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands}
+	i := Instance{Connector: c, Name: common.Name, Protocol: l.Protocol, Commands: common.Commands, Declared: l.Instance}
 	if common.Records != nil {
 		i.Records = *common.Records
 	} else {
@@ -66,11 +67,17 @@ const (
 
 // Service runs connectors. Make it with New, then call Run once.
 type Service struct {
-	cfg   Config
-	log   *slog.Logger
-	boxes []*Box
-	kafka *broker
-	ready chan struct{}
+	cfg    Config
+	log    *slog.Logger
+	kafka  *broker
+	ready  chan struct{}
+	failed chan error // has one when Reconfigure cannot put things right
+
+	changing sync.Mutex // Run's begin and end, Reconfigure
+	ctx      context.Context
+	mu       sync.Mutex
+	slots    []*slot // in the profile's order
+	refused  error   // why the profile that changed last is not in force
 }
 
 // New prepares every connector; nothing runs yet.
@@ -81,7 +88,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
+	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), failed: make(chan error, 1)}
 	var err error
 	if s.kafka, err = newBroker(&s.cfg); err != nil {
 		return nil, err
@@ -90,28 +97,29 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	for _, i := range cfg.Instances {
-		b, err := newBox(&s.cfg, i, s.kafka.of(i.Name))
+		slot, err := s.prepare(i, len(cfg.Instances))
 		if err != nil {
 			return nil, err
 		}
-		s.boxes = append(s.boxes, b)
+		s.slots = append(s.slots, slot)
 	}
 	return s, nil
 }
 
-func newBox(cfg *Config, i Instance, back backend) (*Box, error) {
-	memory := max(leastMemory, min(instanceMemory, allMemory/int64(max(1, len(cfg.Instances)))))
+// memory is what each of n connectors may hold.
+func memory(n int) int64 {
+	return max(leastMemory, min(instanceMemory, allMemory/int64(max(1, n))))
+}
+
+func newBox(cfg *Config, i Instance, back backend, memory int64) (*Box, error) {
 	b := &Box{
 		cfg: cfg, name: i.Name, protocol: i.Protocol, log: cfg.Log.With("connector", i.Name),
 		records: i.Records, commands: i.Commands, headers: slices.Sorted(maps.Keys(i.Records.Headers)),
 		budget: newBudget(memory), back: back, over: make(chan struct{}),
 	}
 	var err error
-	if b.spool, err = site.ParseSize(i.Records.Spool); err != nil {
-		return nil, fmt.Errorf("connector %s: spool: %w", i.Name, err)
-	}
-	if _, ok := encoders[b.records.Format]; !ok && b.records.Format != "" {
-		return nil, fmt.Errorf("connector %s: format %q is unknown", i.Name, b.records.Format)
+	if b.spool, err = i.check(); err != nil {
+		return nil, err
 	}
 	b.state.s = State{Name: i.Name, Protocol: i.Protocol, State: Starting, Since: cfg.now()}
 	b.queue = newQueue(memory, &b.state, b.log)
@@ -127,20 +135,42 @@ func newBox(cfg *Config, i Instance, back backend) (*Box, error) {
 	return b, nil
 }
 
+// check returns the bound of the spool.
+func (i *Instance) check() (spool int64, err error) {
+	if spool, err = site.ParseSize(i.Records.Spool); err != nil {
+		return 0, fmt.Errorf("connector %s: spool: %w", i.Name, err)
+	}
+	if f := i.Records.Format; f != "" && encoders[f] == nil {
+		return 0, fmt.Errorf("connector %s: format %q is unknown", i.Name, f)
+	}
+	return spool, nil
+}
+
 // Run serves all connectors until ctx ends; no device and no broker that is
 // away ends it.
 func (s *Service) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for i, b := range s.boxes {
-		wg.Go(func() { b.run(ctx, s.cfg.Instances[i].Connector) })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.changing.Lock()
+	s.ctx = ctx
+	for _, slot := range s.slots {
+		slot.start(ctx)
 	}
 	close(s.ready)
-	wg.Wait()
-	for _, b := range s.boxes {
-		b.back.close()
+	s.changing.Unlock()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+		cancel()
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	for _, slot := range s.slots {
+		<-slot.ended
 	}
 	s.kafka.Close()
-	return nil
+	return err
 }
 
 // Ready is closed when every connector was started.
@@ -153,17 +183,17 @@ func (s *Service) Healthy() error {
 	default:
 		return errors.New("connectors are not running")
 	}
-	for _, b := range s.boxes {
-		b.state.get()
-	}
+	s.States()
 	return nil
 }
 
 // States are what is known of every connector, in the profile's order.
 func (s *Service) States() []State {
-	all := make([]State, len(s.boxes))
-	for i, b := range s.boxes {
-		all[i] = b.state.get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]State, len(s.slots))
+	for i, slot := range s.slots {
+		all[i] = slot.box.state.get()
 	}
 	return all
 }
@@ -179,10 +209,15 @@ func (s *Service) Status() manifest.Report {
 		}
 		waiting += d.OnDisk
 	}
-	rep.Summary = fmt.Sprintf("%d of %d connectors are up", up, len(s.boxes))
+	rep.Summary = fmt.Sprintf("%d of %d connectors are up", up, len(rep.Devices))
 	if problem := s.kafka.problem(); problem != nil {
 		rep.OK = false
 		rep.Summary += fmt.Sprintf("; broker does not take records, %d wait on disk: %v", waiting, problem)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused != nil {
+		rep.Summary += "; the changed profile is not in force: " + s.refused.Error()
 	}
 	return rep
 }

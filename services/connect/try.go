@@ -55,7 +55,7 @@ func tryBox(cfg *Config, i Instance, s *screen) (*Box, error) {
 	}
 	cfg.FS = nil
 	i.Commands = nil // nobody gives any, and nothing is written to the device
-	return newBox(cfg, i, s)
+	return newBox(cfg, i, s, memory(1))
 }
 
 // screen is a backend that shows records.

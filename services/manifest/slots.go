@@ -42,9 +42,13 @@ func ReadFormatLevel(file string) int {
 // UpdaterUser is the account that may, besides root, change what boots next.
 const UpdaterUser = "updater"
 
+// ConnectUser is the account of the device connectors, which may write to a
+// removable disk that carries a folder that the profile names.
+const ConnectUser = "connect"
+
 // RemovableDir holds a folder for each removable disk that is plugged in and
-// carries a folder wayside-repo: RemovableDir/<kernel name>/wayside-repo,
-// mounted read-only.
+// carries a folder wayside-repo, or one that a connector writes to:
+// RemovableDir/<kernel name>/wayside-repo, mounted read-only but for the latter.
 const RemovableDir = "/run/wayside/removable"
 
 // Slots is what init says of the versions on the box; the answer to GET

@@ -22,7 +22,7 @@ type FileSink struct {
 	Delimiter string `yaml:"delimiter,omitempty"`
 	// Include says what is told of a record beside its value: topic,
 	// partition, offset, timestamp, key, headers. Default offset, timestamp,
-	// key.
+	// key; with Columns none.
 	Include []string     `yaml:"include,omitempty"`
 	Columns []SinkColumn `yaml:"columns,omitempty"` // default: the fields of the JSON objects
 	Rotate  SinkRotate   `yaml:"rotate,omitempty"`
@@ -75,7 +75,7 @@ func (f *FileSink) fill() {
 	orString(&f.File, "{topic}-{partition}-{offset}")
 	orString(&f.Format, SinkCSV)
 	orString(&f.Delimiter, ",")
-	if f.Include == nil {
+	if f.Include == nil && len(f.Columns) == 0 {
 		f.Include = []string{"offset", "timestamp", "key"}
 	}
 	for i := range f.Columns {

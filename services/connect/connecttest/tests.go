@@ -1,11 +1,14 @@
 package connecttest
 
 import (
+	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waysideos/wayside/services/connect"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // order is the suite, by name; tests has what each does.
@@ -233,15 +236,46 @@ func boxPower(w *world) {
 	w.want(append(append(span(0, 5), sure...), span(30, 35)...))
 }
 
-// reconfiguration: a connector with other settings and the same name goes on.
+// reconfiguration: a connector whose settings change while it runs goes on, one
+// whose do not is not disturbed, and settings that are wrong change nothing.
 func reconfiguration(w *world) {
-	w.begin()
-	w.emitAll(0, 5)
-	w.run.Stop()
-	w.start(w.c.Change)
+	w.dev.Start()
+	other := &bystander{}
+	w.run = Start(w, w.b.Addr, w.disk, w.secrets, w.instance(""), other.instance())
+	w.logs = append(w.logs, w.run.Log)
 	w.up()
-	w.emitAll(5, 10)
-	w.want(span(0, 10))
+	w.emitAll(0, 5)
+	wrong := w.instance(w.c.Change)
+	wrong.Records.Format = "none"
+	if err := w.run.Reconfigure([]connect.Instance{wrong, other.instance()}); err == nil {
+		w.Error("a format that there is not was taken")
+	}
+	w.emitAll(5, 8)
+	if err := w.run.Reconfigure([]connect.Instance{w.instance(w.c.Change), other.instance()}); err != nil {
+		w.Fatal(err)
+	}
+	w.up()
+	w.emitAll(8, 13)
+	w.want(span(0, 13))
+	if n := other.runs.Load(); n != 1 {
+		w.Errorf("a connector that did not change was run %d times", n)
+	}
+}
+
+// bystander is a connector that only runs.
+type bystander struct{ runs atomic.Int64 }
+
+func (b *bystander) Run(ctx context.Context, box *connect.Box) error {
+	b.runs.Add(1)
+	box.Up("")
+	<-ctx.Done()
+	return nil
+}
+
+func (b *bystander) instance() connect.Instance {
+	return connect.Instance{
+		Connector: b, Name: "bystander", Protocol: "none", Records: site.DefaultRecords("bystander"), Declared: &site.DiodeSend{Name: "bystander"},
+	}
 }
 
 func timesAndQuality(w *world) {

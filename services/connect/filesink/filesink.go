@@ -98,7 +98,7 @@ func (w *writer) from(topic string, partition int32) (int64, bool) {
 // take writes records, and completes the files whose time has come.
 func (w *writer) take(ctx context.Context, rs []*kgo.Record) error {
 	if len(rs) > 0 {
-		if err := w.waitForRoom(ctx); err != nil {
+		if err := w.waitForRoom(ctx); err != nil { // files may be large
 			return err
 		}
 	}

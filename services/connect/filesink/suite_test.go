@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect"
@@ -61,6 +62,9 @@ func (u *usb) Join(b *connecttest.Broker) {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(u.cl.Close)
+	if _, err := kadm.NewClient(u.cl).CreateTopic(u.t.Context(), 1, -1, nil, "dev"); err != nil {
+		u.t.Fatal(err)
+	}
 }
 
 func (u *usb) Emit(value int64) error { return u.put(fmt.Sprintf(`{"value":%d}`, value)) }

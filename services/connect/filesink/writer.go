@@ -175,6 +175,9 @@ func (w *writer) begin(ctx context.Context, at place, r *kgo.Record, t *table) (
 			return nil, err
 		}
 	}
+	if err := w.waitForRoom(ctx); err != nil {
+		return nil, err
+	}
 	w.number++
 	p, err := newPart(&w.cfg, w.fs, fmt.Sprintf("%s/%d.part", w.folder(), w.number), w.names.name(r), slices.Clone(t.columns))
 	if err != nil {
