@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,7 @@ refused as a whole, and all go on as they were.`,
 
 func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	trustPublicAuthorities()
+	seen, _ := os.Stat(f.site) // what changes from here on is read again
 	profile, err := f.profile()
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	}
 	if len(instances) == 0 {
 		idle := newIdle("connect", "not in use: the profile has no connectors", given)
-		return runService(cmd.Context(), "connect", &waiting{idle, f, log}, opts)
+		return runService(cmd.Context(), "connect", &waiting{idle, f, seen, log}, opts)
 	}
 	cfg := connect.Config{
 		Instances: instances, Site: profile.Site, Broker: boxBroker(f.broker, profile),
@@ -74,7 +76,7 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	if err != nil {
 		return err
 	}
-	return runService(cmd.Context(), "connect", &connectors{Service: c, flags: f, profile: profile, log: log}, opts)
+	return runService(cmd.Context(), "connect", &connectors{Service: c, flags: f, profile: profile, seen: seen, log: log}, opts)
 }
 
 // handedOver is net.Listen that takes the supervisor's socket of the port
