@@ -139,6 +139,17 @@ columns: [{name: speed, from: motor.speed, type: float64}, {name: at, type: time
 	}
 }
 
+// A number that JSON does not have holds up no file.
+func TestNotANumber(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\nrotate: {every: 300ms}\ncolumns: [{name: v, type: float64}]\n")
+	s.start()
+	s.write("a", `{"v":"NaN"}`, `{"v":"-Inf"}`, `{"v":1}`)
+	want := "{\"v\":\"NaN\"}\n{\"v\":\"-Inf\"}\n{\"v\":1}\n"
+	if diff := cmp.Diff(want, read(t, s.disk, s.files(1)[0])); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
 // Parquet as others read it: types of what was seen, and a column that cannot
 // hold what comes becomes text in the next file.
 func TestParquet(t *testing.T) {
