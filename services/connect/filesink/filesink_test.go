@@ -3,6 +3,7 @@ package filesink
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect"
@@ -240,6 +242,42 @@ rotate: {size: 2kB, every: 300ms}
 	once(t, lines(t, s.disk, "."), 1000)
 	if s.run.State("out").Restarts != 0 {
 		t.Errorf("it failed %d times instead of waiting", s.run.State("out").Restarts)
+	}
+}
+
+// What is deleted while the disk is full is told, and what was not is written.
+func TestDeletedWhileItWaits(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\nrotate: {size: 100kB, every: 300ms}\n")
+	s.disk.SetCapacity(2_000_000)
+	var values []string
+	rng := rand.NewChaCha8([32]byte{1})
+	pad := make([]byte, 5000) // of which a fetch does not hold many
+	for i := range 1000 {
+		_, _ = rng.Read(pad)
+		values = append(values, fmt.Sprintf(`{"n":%d,"pad":"%x"}`, i, pad))
+	}
+	s.write("a", values...)
+	s.start()
+	connecttest.Until(t, "the disk is full", func() bool { return strings.Contains(s.run.State("out").Error, "full") })
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var upTo kadm.Offsets
+	upTo.AddOffset("a", 0, 900, -1)
+	deleted, err := kadm.NewClient(cl).DeleteRecords(t.Context(), upTo)
+	if err := errors.Join(err, deleted.Error()); err != nil {
+		t.Fatal(err)
+	}
+	s.disk.SetCapacity(0)
+	var all []string
+	connecttest.Until(t, "the last record", func() bool {
+		all = lines(t, s.disk, ".")
+		return len(all) > 0 && strings.Contains(all[len(all)-1], `"n":999,`)
+	})
+	if dropped := s.run.State("out").Dropped; dropped == 0 || len(all)+int(dropped) != 1000 {
+		t.Errorf("%d records are written and %d were told as lost, want 1000 together", len(all), dropped)
 	}
 }
 
