@@ -187,6 +187,32 @@ rotate: {every: 300ms}
 	}
 }
 
+// Files of many columns take much memory: fewer of them grow at once.
+func TestParquetOfManyColumns(t *testing.T) {
+	const partitions, fields, fit = 16, 400, 4
+	s := newSink(t, "topics: [a]\nformat: parquet\nrotate: {every: 1h}\n")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, -1, nil, "a"); err != nil {
+		t.Fatal(err)
+	}
+	value := []byte(`{"f":1`)
+	for i := range fields {
+		value = fmt.Appendf(value, `,"f%d":1`, i)
+	}
+	value = append(value, '}')
+	for p := range int32(partitions) {
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Partition: p, Value: value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	s.files(partitions - fit)
+}
+
 func parquetRows[T any](t *testing.T, file string) []T {
 	t.Helper()
 	rows, err := parquet.Read[T](strings.NewReader(file), int64(len(file)))
@@ -408,7 +434,7 @@ func TestOldPositionIsNotGuessed(t *testing.T) {
 }
 
 func FuzzFields(f *testing.F) {
-	for _, s := range []string{`{"a":1}`, `{"a":{"b":[1,"x"]},"a":2}`, `{} x`, `{"a"`, `nul`, "\xff", ``} {
+	for _, s := range []string{`{"a":1}`, `{"a":{"b":[1,"x"]},"a":2}`, `{} x`, `{"a"`, `nul`, "\xff", ``, `{"":1}`, `{"a.b":{},"a":[]}`} {
 		f.Add([]byte(s))
 	}
 	cfg := site.FileSink{Format: site.SinkParquet, Include: []string{"offset"}}
