@@ -307,6 +307,45 @@ func TestDeletedWhileItWaits(t *testing.T) {
 	}
 }
 
+// Of transactions what was committed is written; what ends them is no record,
+// and none that is missing.
+func TestTransactions(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\ninclude: [offset]\nrotate: {every: 300ms}\n")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr), kgo.TransactionalID("x"), kgo.AllowAutoTopicCreation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		produced := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Value: fmt.Appendf(nil, "%d", i)}).FirstErr()
+		if err := errors.Join(produced, cl.EndTransaction(t.Context(), end)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	var all []string
+	connecttest.Until(t, "the last record", func() bool {
+		all = lines(t, s.disk, ".")
+		return len(all) > 0 && strings.Contains(all[len(all)-1], `"value":2`)
+	})
+	if diff := cmp.Diff([]string{`{"offset":0,"value":0}`, `{"offset":4,"value":2}`}, all); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	var upTo kadm.Offsets
+	upTo.AddOffset("a", 0, 6, -1) // the last end too
+	if deleted, err := kadm.NewClient(cl).DeleteRecords(t.Context(), upTo); errors.Join(err, deleted.Error()) != nil {
+		t.Fatal(err, deleted)
+	}
+	s.write("a", "3")
+	s.files(2)
+	if n := s.run.State("out").Dropped; n != 0 {
+		t.Errorf("%d records are said to be lost", n)
+	}
+}
+
 // once wants each record once: JSON lines that begin with their offset.
 func once(t *testing.T, all []string, n int) {
 	t.Helper()
