@@ -16,7 +16,7 @@ WAYSIDE := out/bin/wayside
 # The longest first: two run at a time.
 VM_PACKAGES = ./test/update ./test/powercut $$($(GO) list ./test/... | grep -v -e /test/update -e /test/powercut -e /test/clients -e /test/connect -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates devices clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills 
 
 test-updates: ## every fault of the matrix in virtual machines, all power cuts of a recorded update: a quarter of an hour
 	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestFaultMatrix|TestUpdatesUnderLoad|TestRapidPowerCycles' -count 1 -timeout 60m -v -matrix -cycles 50 -cuts 1000 -cut-chances 6
+
+devices: ## a box with radios, a modem and a serial line, in one boot
+	@WAYSIDE_VM=1 WAYSIDE_LONG=1 $(GO) test ./test/devices -count 1 -timeout 25m -v
 
 clean: ## remove what was built
 	@rm -rf out

@@ -16,6 +16,12 @@ type Board struct {
 	Cmdline  []string `yaml:"cmdline"`
 	Modules  Modules  `yaml:"modules"`
 	Firmware Firmware `yaml:"firmware,omitempty"`
+	Programs Programs `yaml:"programs,omitempty"`
+	// Watchdogs are the modules of the hardware watchdogs that the machines may
+	// have, the preferred one first. They are in the initramfs; one that no
+	// device asks for ("f71808e_wdt", of a Super I/O chip) belongs into
+	// Modules.Load as well. None: whatever hardware watchdog is found first.
+	Watchdogs []string `yaml:"watchdogs,omitempty"`
 	// BootFiles go onto the boot partition as they are: what a machine's own
 	// firmware loads from it. They belong to no slot.
 	BootFiles []BootFiles `yaml:"boot_files,omitempty"`
@@ -81,6 +87,16 @@ type Firmware struct {
 	// Files are patterns (path.Match) of paths below the firmware folder, taken
 	// whether or not a module names them: "brcm/brcmfmac43455-sdio.*".
 	Files []string `yaml:"files,omitempty"`
+	// Without are patterns of files that a module names for devices that none
+	// of the machines has: one driver is for many chips.
+	Without []string `yaml:"without,omitempty"`
+}
+
+// Programs selects programs of Debian for the root. Of the packages only Files
+// go in, and of libraries what these are linked with.
+type Programs struct {
+	Packages []string `yaml:"packages"`
+	Files    []string `yaml:"files"` // paths below the root: "usr/sbin/wpa_supplicant"
 }
 
 // QEMU says how QEMU plays the board.

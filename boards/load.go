@@ -76,7 +76,7 @@ func parse(data []byte) (Board, error) {
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&b); err != nil {
 		return Board{}, errors.New(yaml.FormatError(err, false, true))
 	}
-	b.Modules.Initramfs = append(slices.Clone(always), b.Modules.Initramfs...)
+	b.Modules.Initramfs = slices.Concat(always, b.Modules.Initramfs, b.Watchdogs)
 	b.Modules.Root = append(slices.Clone(alwaysRoot), b.Modules.Root...)
 	b.Modules.Load = append(slices.Clone(always), b.Modules.Load...)
 	return b, b.Validate()
@@ -115,9 +115,19 @@ func (b Board) Validate() error {
 			errs = append(errs, fmt.Errorf("boot_files: %+v: want files, and package and from both or neither", f))
 		}
 	}
-	for _, pattern := range b.Firmware.Files {
+	for _, pattern := range slices.Concat(b.Firmware.Files, b.Firmware.Without) {
 		if _, err := path.Match(pattern, ""); err != nil || len(b.Firmware.Packages) == 0 {
-			errs = append(errs, fmt.Errorf("firmware.files: %q: want a pattern of files in firmware.packages", pattern))
+			errs = append(errs, fmt.Errorf("firmware: %q: want a pattern of files in firmware.packages", pattern))
+		}
+	}
+	for _, name := range b.Programs.Files {
+		if !fs.ValidPath(name) || len(b.Programs.Packages) == 0 {
+			errs = append(errs, fmt.Errorf("programs.files: %q: want a path without leading slash, of a file in programs.packages", name))
+		}
+	}
+	for _, name := range b.Watchdogs {
+		if name == "" || strings.ContainsAny(name, "/:, \t\"=") {
+			errs = append(errs, fmt.Errorf("watchdogs: %q: want the name of a module", name))
 		}
 	}
 	for _, word := range b.Cmdline {

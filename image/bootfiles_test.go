@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/imagetest"
 	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/image/rootfs"
 	"github.com/waysideos/wayside/image/uki"
 )
 
@@ -27,9 +28,9 @@ func ubootInput(t *testing.T) image.Input {
 	in.Kernel = kernel
 	in.Board.Boot = layout.BootUBoot
 	in.Board.DeviceTrees = []string{"acme/one.dtb", "acme/two.dtb"}
-	in.Board.BootFiles = []boards.BootFiles{{Package: "firmware", From: "lib", Files: []string{"start.elf"}}}
+	in.Board.BootFiles = []boards.BootFiles{{Package: "firmware", From: "lib", Files: []string{"start.elf", "u-boot.bin"}}}
 	in.Boot = []fs.FS{fstest.MapFS{
-		"lib/start.elf": {Data: []byte("firmware")}, "usr/share/doc/firmware/copyright": {Data: []byte("theirs")},
+		"lib/start.elf": {Data: []byte("firmware")}, "lib/u-boot.bin": {Data: []byte("U-Boot 2025")}, "usr/share/doc/firmware/copyright": {Data: []byte("theirs")},
 	}}
 	return in
 }
@@ -60,6 +61,14 @@ func TestUBootImage(t *testing.T) {
 	}
 	if strings.Join(trees, ", ") != "tree one, tree two" || !strings.Contains(string(uki.Find(sections, uki.Cmdline)), "wayside.boot=u-boot") {
 		t.Errorf("the kernel image has the trees %q and the command line %q", trees, uki.Find(sections, uki.Cmdline))
+	}
+	root, err := rootfs.Open(c.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carried := strings.TrimPrefix(layout.RootLoader, "/")
+	if got := content(root, carried+"/u-boot.bin"); got != "U-Boot 2025" || content(root, carried+"/"+layout.ESPBootScript) == "" || content(root, carried+"/start.elf") != "" {
+		t.Errorf("the root carries U-Boot %q, not just it and its script", got)
 	}
 	again, _ := build(t, in, t.TempDir())
 	imagetest.Run(t, "cmp", f.Name(), again.Name())

@@ -131,8 +131,10 @@ func (w *build) writeRoot(context.Context) (string, error) {
 	}
 	slot := w.slot()
 	entries := slices.Concat(w.plan.root, mods)
-	for _, l := range w.loaders {
-		entries = append(entries, rootfs.Bytes(path.Join(layout.RootLoader, l.Path), 0o644, l.Data))
+	for _, l := range slices.Concat(w.loaders, w.plan.boot) {
+		if !w.byUBoot() || slices.Contains(layout.UBootFiles, l.Path) {
+			entries = append(entries, rootfs.Bytes(path.Join(layout.RootLoader, l.Path), 0o644, l.Data))
+		}
 	}
 	w.rootBytes, err = rootfs.Write(slot.OffsetWriter, entries, w.plan.Release.Epoch)
 	if err != nil {

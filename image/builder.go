@@ -3,6 +3,7 @@
 package image
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"io/fs"
@@ -33,6 +34,8 @@ type Input struct {
 	Loader fs.FS
 	// Firmware are the unpacked packages that Board.Firmware names, in its order.
 	Firmware []fs.FS
+	// Programs are the unpacked packages that Board.Programs names, in its order.
+	Programs []fs.FS
 	// Boot are the unpacked packages that Board.BootPackages names, in order.
 	Boot []fs.FS
 	// Packages are the Debian packages in the image, for its package list.
@@ -110,6 +113,9 @@ type Result struct {
 // Builder builds one image. It may be used again; each Build starts afresh.
 type Builder struct {
 	Input Input
+	// Compile, if set, makes the programs of Input.Init and Input.Services. It
+	// is called beside the rest of a plan, which needs them last.
+	Compile func(ctx context.Context) (init, services string, err error)
 	// Progress, if set, is called from Build's goroutine.
 	Progress func(Event)
 }

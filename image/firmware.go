@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waysideos/wayside/boards"
 	"github.com/waysideos/wayside/image/rootfs"
 )
 
@@ -26,7 +27,7 @@ func (p *Plan) planFirmware(_ context.Context, in *Input) error {
 	}
 	files := map[string][]byte{}
 	for i, pkg := range in.Firmware {
-		found, err := p.firmwareOf(pkg, board.Files)
+		found, err := p.firmwareOf(pkg, board)
 		if err != nil {
 			return fmt.Errorf("firmware package %s: %w", board.Packages[i], err)
 		}
@@ -49,10 +50,16 @@ func (p *Plan) planFirmware(_ context.Context, in *Input) error {
 }
 
 // firmwareOf reads what is wanted of one package, by path below firmwareDir.
-func (p *Plan) firmwareOf(pkg fs.FS, patterns []string) (map[string][]byte, error) {
+func (p *Plan) firmwareOf(pkg fs.FS, board boards.Firmware) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	read := func(name string) error {
-		data, err := fs.ReadFile(pkg, path.Join(firmwareDir, name)) // follows links
+		file := path.Join(firmwareDir, name)
+		data, err := fs.ReadFile(pkg, file) // follows links
+		if errors.Is(err, fs.ErrNotExist) {
+			// An alternative that a package sets up when it is installed; this is
+			// the one that Debian's kernel has the key for (wireless-regdb).
+			data, err = fs.ReadFile(pkg, file+"-debian")
+		}
 		if err == nil {
 			files[name] = data
 		}
@@ -60,15 +67,15 @@ func (p *Plan) firmwareOf(pkg fs.FS, patterns []string) (map[string][]byte, erro
 	}
 	for _, m := range p.modules {
 		for _, name := range m.Firmware {
-			if strings.ContainsAny(name, "*?[") {
-				continue // differs from board to board: the board says which
+			if strings.ContainsAny(name, "*?[") || matches(board.Without, name) {
+				continue // what differs from board to board: the board says which
 			}
 			if err := read(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
 		}
 	}
-	for _, pattern := range patterns {
+	for _, pattern := range board.Files {
 		names, err := fs.Glob(pkg, path.Join(firmwareDir, pattern))
 		if err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", pattern, err)
@@ -80,4 +87,12 @@ func (p *Plan) firmwareOf(pkg fs.FS, patterns []string) (map[string][]byte, erro
 		}
 	}
 	return files, nil
+}
+
+// matches judges a name by patterns, which the board's check has read before.
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, _ := path.Match(pattern, name)
+		return ok
+	})
 }

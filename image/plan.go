@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/waysideos/wayside/image/attest"
 	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
@@ -88,13 +90,36 @@ func (b *Builder) Plan(ctx context.Context) (*Plan, error) {
 	if in.Encrypt && in.PolicyKey == nil {
 		return nil, errors.New("encryption by the TPM: needs a policy key, none is given")
 	}
-	for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planRoot} {
-		if err := step(ctx, in); err != nil {
-			return nil, err
-		}
+	if err := p.resolve(ctx, b); err != nil {
+		return nil, err
 	}
 	p.Cmdline = cmdline(in, p.Release, "", 0)
 	return p, nil
+}
+
+// resolve does the steps in order; the programs are made meanwhile, for the
+// last one.
+func (p *Plan) resolve(ctx context.Context, b *Builder) error {
+	in := &b.Input
+	g, beside := errgroup.WithContext(ctx)
+	if b.Compile != nil {
+		g.Go(func() (err error) {
+			in.Init, in.Services, err = b.Compile(beside)
+			return err
+		})
+	}
+	g.Go(func() error {
+		for _, step := range []func(context.Context, *Input) error{p.planDisk, p.planKernel, p.planBoot, p.planModules, p.planFirmware, p.planPrograms} {
+			if err := step(beside, in); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return p.planRoot(ctx, in)
 }
 
 func (p *Plan) planDisk(_ context.Context, in *Input) (err error) {
@@ -254,6 +279,9 @@ func cmdline(in *Input, r release.Release, rootHash string, dataBlocks int64) []
 	}
 	if in.Board.Boot != layout.BootSystemd {
 		words = append(words, layout.CmdBoot+"="+in.Board.Boot)
+	}
+	if len(in.Board.Watchdogs) > 0 {
+		words = append(words, layout.CmdWatchdogs+"="+strings.Join(in.Board.Watchdogs, ","))
 	}
 	if in.Encrypt {
 		words = append(words, layout.CmdEncrypt+"=tpm")

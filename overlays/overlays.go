@@ -46,14 +46,15 @@ func Load(name string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := load(sub)
+	entries, err := Read(sub)
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", name, err)
 	}
 	return entries, nil
 }
 
-func load(fsys fs.FS) ([]Entry, error) {
+// Read is Load for a folder that is not one of ours.
+func Read(fsys fs.FS) ([]Entry, error) {
 	byPath := map[string]Entry{}
 	if err := addFiles(fsys, byPath); err != nil {
 		return nil, err

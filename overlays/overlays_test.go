@@ -52,7 +52,7 @@ func TestBadOverlays(t *testing.T) {
 		{"unknown field", "{path: /x, colour: red}", "unknown field"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := load(fstest.MapFS{
+			_, err := Read(fstest.MapFS{
 				"overlay.yaml":   {Data: []byte("entries:\n  - " + c.line + "\n")},
 				"rootfs/etc/foo": {Data: []byte("x")},
 			})

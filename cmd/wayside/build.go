@@ -37,6 +37,8 @@ type buildOptions struct {
 	archive                           archiveFlags
 	enrol                             enrolFlags
 	encryption                        string
+	modules                           []string // beside the board's
+	overlays                          []string // folders
 	compress                          bool
 }
 
@@ -50,6 +52,8 @@ func (o *buildOptions) add(cmd *cobra.Command) {
 	fl.StringVar(&o.sourceURI, "source-uri", "https://github.com/waysideos/wayside", "repository of the source, as the provenance shall name it")
 	fl.StringVar(&o.sourceCommit, "source-commit", "", "git `commit` of the source, for the provenance (default: it names none)")
 	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
+	fl.StringSliceVar(&o.modules, "module", nil, "kernel `module`, folder or modalias to put into the root beside the board's")
+	fl.StringSliceVar(&o.overlays, "overlay", nil, "`folder` with rootfs/ and overlay.yaml to lay over the root, as those in overlays/")
 	o.keys.add(cmd)
 	o.archive.add(cmd)
 	o.enrol.add(cmd)
@@ -186,19 +190,37 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	if err != nil {
 		return nil, nil, cleanup, err
 	}
-	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
-		return nil, nil, cleanup, err
-	}
 	dir, err := os.MkdirTemp("", "wayside-build-")
 	if err != nil {
 		return nil, nil, cleanup, fmt.Errorf("make a folder for the compiled programs: %w", err)
 	}
-	cleanup = func() { os.RemoveAll(dir) }
-	if in.Init, in.Services, err = compileAll(ctx, source, in.Board.Arch, dir); err != nil {
+	// The compiler works while packages are looked up and the image is planned.
+	arch := in.Board.Arch
+	ctx, stop := context.WithCancel(ctx)
+	compiled := make(chan struct{})
+	cleanup = func() {
+		stop()
+		<-compiled
+		os.RemoveAll(dir)
+	}
+	b = &image.Builder{}
+	var init, services string
+	var failed error
+	go func() {
+		defer close(compiled)
+		if init, services, failed = compileAll(ctx, source, arch, dir); failed == nil {
+			p.done("compile", "init and services for linux/%s", arch)
+		}
+	}()
+	b.Compile = func(context.Context) (string, string, error) {
+		<-compiled
+		return init, services, failed
+	}
+	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
 		return nil, nil, cleanup, err
 	}
-	p.done("compile", "init and services for linux/%s", in.Board.Arch)
-	return &image.Builder{Input: in}, fw, cleanup, nil
+	b.Input = in
+	return b, fw, cleanup, nil
 }
 
 // input is what needs no network and no compiler; a mistake in it shows at
@@ -225,6 +247,14 @@ func (o *buildOptions) input() (image.Input, error) {
 	if in.Overlays, err = overlayEntries("base"); err != nil {
 		return in, err
 	}
+	for _, dir := range o.overlays {
+		entries, err := overlays.Read(os.DirFS(dir))
+		if err != nil {
+			return in, fmt.Errorf("overlay %s: %w", dir, err)
+		}
+		in.Overlays = append(in.Overlays, rootEntries(entries)...)
+	}
+	in.Board.Modules.Root = append(in.Board.Modules.Root, o.modules...)
 	dir, err := keysDir(o.keys.dir)
 	if err != nil {
 		return in, err
@@ -274,10 +304,13 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 	for _, pkg := range pkgs.devices {
 		in.Firmware = append(in.Firmware, pkg.FS())
 	}
+	for _, pkg := range pkgs.programs {
+		in.Programs = append(in.Programs, pkg.FS())
+	}
 	for _, pkg := range pkgs.boot {
 		in.Boot = append(in.Boot, pkg.FS())
 	}
-	for _, pkg := range slices.Concat([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices, pkgs.boot) {
+	for _, pkg := range slices.Concat([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices, pkgs.programs, pkgs.boot) {
 		in.Packages = append(in.Packages, image.Package{
 			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
 		})
@@ -300,11 +333,16 @@ func overlayEntries(names ...string) ([]rootfs.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			all = append(all, overlayEntry(e))
-		}
+		all = append(all, rootEntries(entries)...)
 	}
 	return all, nil
+}
+
+func rootEntries(entries []overlays.Entry) (all []rootfs.Entry) {
+	for _, e := range entries {
+		all = append(all, overlayEntry(e))
+	}
+	return all
 }
 
 func overlayEntry(e overlays.Entry) rootfs.Entry {

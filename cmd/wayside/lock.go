@@ -207,6 +207,7 @@ func lockRequests(old debian.Lock, add []string) (map[string]map[string]bool, er
 	for _, b := range all {
 		request(b.Arch, b.Packages.Kernel, b.Packages.Loader)
 		request(b.Arch, b.Firmware.Packages...)
+		request(b.Arch, b.Programs.Packages...)
 		request(b.Arch, b.BootPackages()...)
 		if b.QEMU != nil && b.QEMU.Firmware != "" {
 			request(b.Arch, b.QEMU.Firmware)

@@ -71,6 +71,7 @@ func (f *archiveFlags) store(lock debian.Lock, w io.Writer, fetched func(p debia
 type boardPackages struct {
 	kernel, loader debian.Package
 	devices        []debian.Package // firmware that devices load
+	programs       []debian.Package
 	boot           []debian.Package // what the machine's own firmware loads
 	firmware       *qemu.Firmware
 	vendorVars     string // see boards.QEMU; "" for none
@@ -84,6 +85,9 @@ func fetchBoard(ctx context.Context, store *debian.Store, lock debian.Lock, b bo
 		return p, err
 	}
 	if p.devices, err = fetchAll(ctx, store, lock, b.Arch, b.Firmware.Packages); err != nil {
+		return p, err
+	}
+	if p.programs, err = fetchAll(ctx, store, lock, b.Arch, b.Programs.Packages); err != nil {
 		return p, err
 	}
 	if p.boot, err = fetchAll(ctx, store, lock, b.Arch, b.BootPackages()); err != nil || b.QEMU == nil {

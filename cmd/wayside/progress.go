@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -11,11 +12,14 @@ import (
 	"github.com/waysideos/wayside/image/debian"
 )
 
-// progress prints a line for every finished step of a build, with its time.
+// progress prints a line for every finished step of a build, with the time
+// since the one before: steps may run beside each other.
 type progress struct {
 	w     io.Writer
 	start time.Time
-	step  time.Time
+
+	mu   sync.Mutex
+	step time.Time
 }
 
 func newProgress(w io.Writer) *progress {
@@ -25,6 +29,8 @@ func newProgress(w io.Writer) *progress {
 
 // done says that a step is over and what came out.
 func (p *progress) done(step, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	fmt.Fprintf(p.w, "  %-10s %6.1fs  %s\n", step, now.Sub(p.step).Seconds(), fmt.Sprintf(format, args...))
 	p.step = now

@@ -14,10 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/waysideos/wayside/boards"
 	"github.com/waysideos/wayside/image"
 	"github.com/waysideos/wayside/image/attest"
-	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/image/publish"
 	"github.com/waysideos/wayside/image/release"
 )
@@ -46,6 +44,7 @@ ones, and the same command again finishes the job.
 The folder goes stale: what timestamp signs is good for 30 days unless keys.yaml
 says otherwise, and --refresh must be run in time, from a timer.`,
 		Example: `  wayside publish --repo /srv/wayside out/*.img --notes "MQTT: fewer wakeups"
+  wayside publish --repo /srv/wayside --patches 3 out/*.img
   wayside publish --repo /srv/wayside --list
   wayside publish --repo /srv/wayside --refresh
   wayside publish --repo /srv/wayside --remove 1.4.0
@@ -200,9 +199,6 @@ func (o *publishOptions) add(ctx context.Context, repo *publish.Repo, img string
 		return fmt.Errorf("publish %s: it is for board %s, not %s", img, c.Release.Board, o.board)
 	}
 	p.done("verify", "%s %s, counter %d", c.Release.Board, c.Release.Version, c.Release.Counter)
-	if b, err := boards.Get(c.Release.Board); err == nil && o.bootLoader && b.Boot == layout.BootUBoot {
-		return fmt.Errorf("%s: --boot-loader: boxes of board %s get their U-Boot with the image only", img, b.Slug)
-	}
 	rel := o.release(c)
 	if data, err := os.ReadFile(image.Beside(img, image.ProvenanceSuffix)); err == nil && speaksOf(data, c) {
 		rel.Provenance = data

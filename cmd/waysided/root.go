@@ -26,13 +26,14 @@ starts each by a unit file; each also runs by itself on a laptop.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConnectCmd(env), newConsoleCmd(env), newUpdaterCmd(env))
+	root.AddCommand(newBrokerCmd(env), newReplicatorCmd(env), newMQTTCmd(env), newConnectCmd(env), newConsoleCmd(env), newUpdaterCmd(env),
+		newWifiCmd(env))
 	return root
 }
 
 // serviceNames are the services this binary holds, which is also where the
 // console looks when there is no init to ask.
-var serviceNames = []string{"broker", "replicator", "mqtt", "connect", "console", "updater"}
+var serviceNames = []string{"broker", "replicator", "mqtt", "connect", "console", "updater", "wifi"}
 
 // serviceArgs returns the arguments after the program's name, with the
 // service put first when the program is called by its name.

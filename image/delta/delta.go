@@ -10,6 +10,9 @@
 // release only in places a list of hashes of their grains, and the same
 // content again in small pieces.
 //
+// For boxes of which the host knows what they run it may write a patch as well,
+// which makes segments of their like there.
+//
 // The box looks for segments, then for the grains of those it did not find,
 // anywhere in what it holds, and asks for the rest by range. Every segment is
 // checked before it is written; the caller checks the whole against the

@@ -34,6 +34,8 @@ func TestEdits(t *testing.T) {
 // FuzzEdits: whatever the edits, nothing is written beyond the segment.
 func FuzzEdits(f *testing.F) {
 	f.Add([]byte{0, 2, 5, 1, 7}, 9)
+	f.Add([]byte{246, 1, 2, 3, 1, 7}, 108) // an edit that begins behind the end
+	f.Add([]byte{247, 1, 2, 3, 1, 7}, 108)
 	f.Fuzz(func(t *testing.T, data []byte, size int) {
 		if size < 0 || size > 1<<16 {
 			return

@@ -183,7 +183,7 @@ func (d *decoder) uint(what string, low, high int64) int64 {
 		return low
 	}
 	d.data = d.data[n:]
-	if v < uint64(low) || v > uint64(high) {
+	if high < low || v < uint64(low) || v > uint64(high) {
 		d.fail("%s %d is not between %d and %d", what, v, low, high)
 		return low
 	}

@@ -12,18 +12,19 @@ import (
 
 // moved are two releases of a program in which a function came to be: what is
 // behind it is 64 bytes further, and every number that refers there is
-// another.
-func moved(t testing.TB) (old, new published, patch []byte) {
+// another. size is that of the program in bytes.
+func moved(t testing.TB, size int) (old, new published, patch []byte) {
 	rnd := seeded(40)
-	code := program(rnd, 1<<20)
+	code := program(rnd, size)
 	changed := bytes.Clone(code)
 	for at := rnd.IntN(200); at+4 < len(changed); at += 100 + rnd.IntN(600) {
 		number := changed[at:]
 		binary.LittleEndian.PutUint32(number, binary.LittleEndian.Uint32(number)+64)
 	}
-	kernel := noise(rnd, 100_000)
+	kernel := noise(rnd, size/10)
+	half := size / 2 &^ 7
 	old = publish(t, image(program(rnd, 9000), code), kernel)
-	new = publish(t, image(program(rnd, 100), program(rnd, 20_000), changed[:300_000], program(rnd, 4096), changed[300_000:]), kernel)
+	new = publish(t, image(program(rnd, 100), program(rnd, 20_000), changed[:half], program(rnd, 4096), changed[half:]), kernel)
 	return old, new, writePatch(t, old, new)
 }
 
@@ -43,7 +44,7 @@ func patchFile(data []byte) *delta.PatchFile {
 }
 
 func TestPatch(t *testing.T) {
-	old, r, patch := moved(t)
+	old, r, patch := moved(t, 1<<20)
 	without := newBox(old).mustTake(t, r).fetched
 	b := newBox(old)
 	b.patch = patchFile(patch)
@@ -57,7 +58,7 @@ func TestPatch(t *testing.T) {
 
 // Whatever is wrong with a patch, the release comes out of the pack.
 func TestAPatchOfNoUse(t *testing.T) {
-	old, r, patch := moved(t)
+	old, r, patch := moved(t, 1<<20)
 	rnd := seeded(41)
 	other := publish(t, edit(rnd, bytes.Clone(old.contents[delta.Root])), noise(rnd, 50_000))
 	without := newBox(old).mustTake(t, r).fetched
@@ -99,7 +100,7 @@ func TestAPatchOfNoUse(t *testing.T) {
 // A patch that was in use when the power went is fetched again only if what is
 // left is worth it.
 func TestAPatchIsResumed(t *testing.T) {
-	old, r, patch := moved(t)
+	old, r, patch := moved(t, 1<<20)
 	size := int64(len(r.contents[delta.Root]))
 	for _, cut := range []int64{1000, size / 2, size - 200_000} {
 		b := newBox(old)
@@ -123,7 +124,7 @@ func TestAPatchIsResumed(t *testing.T) {
 
 // FuzzPatch: anything may come in the place of a patch, the release comes out.
 func FuzzPatch(f *testing.F) {
-	old, r, patch := moved(f)
+	old, r, patch := moved(f, 60_000)
 	const head = 21 // magic, version, digest of the index
 	f.Add(patch[head:])
 	f.Add(patch[head : head+100])

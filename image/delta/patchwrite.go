@@ -110,36 +110,42 @@ func (w *patchWriter) readOld(old []Source) error {
 	return nil
 }
 
-// object writes what data has of parts that are missing; parts side by side
-// are aligned together.
+// object writes what data has of parts that are missing.
 func (w *patchWriter) object(ctx context.Context, object int, data []byte, plan *Plan) error {
-	parts := w.index.Objects[object].parts
-	wanted := func(n int) bool { return plan.missing(n) && !w.tried[n] }
-	off := 0
-	for i := 0; i < len(parts); {
+	parts, off := w.index.Objects[object].parts, 0
+	for len(parts) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		j, end := i, off
-		for ; j < len(parts) && wanted(parts[j]) == wanted(parts[i]); j++ {
-			end += w.index.parts[parts[j]].size
+		// Parts side by side are aligned together.
+		wanted := plan.missing(parts[0])
+		n, end := 0, off
+		for ; n < len(parts) && plan.missing(parts[n]) == wanted; n++ {
+			end += w.index.parts[parts[n]].size
 		}
-		if wanted(parts[i]) {
+		if wanted {
 			runs := w.aligner.align(data[off:end], w.begins[object]+off)
-			for at := off; i < j; i++ {
-				n := parts[i]
-				size := w.index.parts[n].size
-				var own []run
-				own, runs = take(runs, size)
-				if !w.tried[n] {
-					if err := w.part(n, data[at:at+size], own); err != nil {
-						return err
-					}
-				}
-				at += size
+			if err := w.parts(parts[:n], data[off:end], runs); err != nil {
+				return err
 			}
 		}
-		i, off = j, end
+		parts, off = parts[n:], end
+	}
+	return nil
+}
+
+// parts writes parts that lie side by side and were not written before.
+func (w *patchWriter) parts(parts []int, data []byte, runs []run) error {
+	for _, n := range parts {
+		size := w.index.parts[n].size
+		var own []run
+		own, runs = take(runs, size)
+		if !w.tried[n] {
+			if err := w.part(n, data[:size], own); err != nil {
+				return err
+			}
+		}
+		data = data[size:]
 	}
 	return nil
 }
@@ -159,25 +165,8 @@ func take(runs []run, size int) (taken, left []run) {
 
 // part appends a part to the frame, unless that saves next to nothing.
 func (w *patchWriter) part(n int, data []byte, runs []run) error {
-	var pieces []byte
-	count, like := 0, make([]byte, 0, len(data))
-	for _, r := range runs {
-		for r.size > 0 {
-			object, size := w.objectAt(r)
-			pieces = binary.AppendUvarint(pieces, uint64(object+1))
-			if object >= 0 {
-				pieces = binary.AppendUvarint(pieces, uint64(r.from-w.begins[object]))
-				like = append(like, w.aligner.old[r.from:r.from+size]...)
-			} else {
-				like = append(like, make([]byte, size)...)
-			}
-			pieces = binary.AppendUvarint(pieces, uint64(size))
-			count++
-			r = run{r.from + size, r.size - size}
-		}
-	}
 	w.tried[n] = true
-	part := append(binary.AppendUvarint(nil, uint64(count)), pieces...)
+	part, like := w.runs(runs)
 	part = appendEdits(part, like, data)
 	if whole := w.index.parts[n].whole.size; int64(len(w.z.EncodeAll(part, nil))) > whole-whole/8 {
 		return nil
@@ -190,6 +179,27 @@ func (w *patchWriter) part(n int, data []byte, runs []run) error {
 		return w.flush()
 	}
 	return nil
+}
+
+// runs encodes runs, and returns the older content that they lead to.
+func (w *patchWriter) runs(runs []run) (b, like []byte) {
+	count := 0
+	for _, r := range runs {
+		for r.size > 0 {
+			object, size := w.objectAt(r)
+			b = binary.AppendUvarint(b, uint64(object+1))
+			if object >= 0 {
+				b = binary.AppendUvarint(b, uint64(r.from-w.begins[object]))
+				like = append(like, w.aligner.old[r.from:r.from+size]...)
+			} else {
+				like = append(like, make([]byte, size)...)
+			}
+			b = binary.AppendUvarint(b, uint64(size))
+			count++
+			r = run{r.from + size, r.size - size}
+		}
+	}
+	return append(binary.AppendUvarint(nil, uint64(count)), b...), like
 }
 
 // objectAt is the object of the older release that a run begins in, and how

@@ -130,6 +130,12 @@ const (
 	ESPBootEnv    = "uboot.env"
 )
 
+// UBootFiles are those of its boot chain that a release can renew, in order: any
+// script must run under the U-Boot before as well. What the machine's firmware
+// loads itself belongs together in pairs, and no write of one sector renews two
+// files.
+var UBootFiles = []string{ESPBootScript, "u-boot.bin"}
+
 // Boot back ends: which boot loader a board's kernel images are started by.
 const (
 	BootSystemd = "systemd-boot"
@@ -142,10 +148,11 @@ const (
 	CmdDataBlocks = "wayside.datablocks" // EROFS size in VerityBlock blocks, decimal
 	CmdVersion    = "wayside.version"
 	CmdBoard      = "wayside.board"
-	CmdEpoch      = "wayside.epoch"   // build epoch, Unix seconds: lowest trusted time
-	CmdCounter    = "wayside.counter" // release counter, decimal; absent in images older than updates
-	CmdBoot       = "wayside.boot"    // boot back end; absent means systemd-boot
-	CmdEncrypt    = "wayside.encrypt" // "tpm": state and data are made encrypted
+	CmdEpoch      = "wayside.epoch"     // build epoch, Unix seconds: lowest trusted time
+	CmdCounter    = "wayside.counter"   // release counter, decimal; absent in images older than updates
+	CmdBoot       = "wayside.boot"      // boot back end; absent means systemd-boot
+	CmdWatchdogs  = "wayside.watchdogs" // modules of hardware watchdogs, the preferred one first, with commas
+	CmdEncrypt    = "wayside.encrypt"   // "tpm": state and data are made encrypted
 )
 
 // Paths inside the root file system.
@@ -158,8 +165,8 @@ const (
 	// RootTUF is the update root that a box trusts at first (TUF, section
 	// 5.2). An image built without update keys lacks it and takes no updates.
 	RootTUF = "/usr/lib/wayside/tuf/root.json"
-	// RootLoader holds the signed boot loader of the release, by its paths on
-	// the ESP.
+	// RootLoader holds the boot loader of the release, by its paths on the ESP:
+	// signed programs, or UBootFiles.
 	RootLoader     = "/usr/lib/wayside/boot"
 	RootSBOM       = "/usr/share/wayside/sbom.spdx.json"  // SPDX 2.3
 	RootBootFiles  = "/usr/share/wayside/boot-files.json" // SHA-256, hex by path, of what lies on the boot partition of a board that U-Boot starts

@@ -70,9 +70,10 @@ func New(cfg Config) *Clock {
 }
 
 // Floor finds the earliest time it can be and sets the clock to it if the
-// clock is before, or beyond belief. It is called once, before Run and before
-// anything that looks at the clock. The floor holds even with an error, which
-// says that the saved time was not read or the clock not set.
+// clock is before, or beyond belief. It is called before Run and before anything
+// that looks at the clock, and again when a hardware clock was found. The floor
+// holds even with an error, which says that the saved time was not read or the
+// clock not set.
 func (c *Clock) Floor() error {
 	floor := c.cfg.Epoch
 	var problem error
@@ -89,6 +90,7 @@ func (c *Clock) Floor() error {
 	c.floor, c.anchor = floor, time.Now()
 	now := c.sys.now()
 	if !now.Before(floor) && !now.After(c.ceiling()) {
+		c.source = "rtc"
 		return problem
 	}
 	c.source = "floor"

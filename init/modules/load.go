@@ -31,9 +31,15 @@ type Loader struct {
 	insert func(path string) error
 
 	mu      sync.Mutex
-	done    map[string]error // by module: the outcome of the one attempt
-	asked   map[string]bool  // modaliases that were looked up
-	missing map[string]bool  // see Missing
+	tried   map[string]*attempt // by module
+	asked   map[string]bool     // modaliases that were looked up
+	missing map[string]bool     // see Missing
+}
+
+// attempt is the one attempt to load a module.
+type attempt struct {
+	over chan struct{} // closed when err is set
+	err  error
 }
 
 // roots are where module folders lie: in the root and in the initramfs.
@@ -56,7 +62,7 @@ func Open(log *slog.Logger) (*Loader, error) {
 }
 
 func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loader, error) {
-	l := &Loader{log: log, dir: dir, live: live, insert: insert, done: map[string]error{}, asked: map[string]bool{}, missing: map[string]bool{}}
+	l := &Loader{log: log, dir: dir, live: live, insert: insert, tried: map[string]*attempt{}, asked: map[string]bool{}, missing: map[string]bool{}}
 	for name, parse := range map[string]func(io.Reader) error{
 		"modules.alias": func(r io.Reader) (err error) { l.alias, err = ParseAliases(r); return },
 		"modules.dep":   func(r io.Reader) (err error) { l.deps, err = ParseDeps(r); return },
@@ -71,58 +77,107 @@ func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loade
 			return nil, err
 		}
 	}
-	return l, nil
+	f, err := os.Open(filepath.Join(dir, "modules.softdep"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open module index: %w", err)
+	}
+	defer f.Close()
+	return l, l.deps.ParseSoft(f, l.alias)
 }
 
-// Load loads a module and what it needs. One that is built in or loaded
-// already is no error, nor is one whose device is absent.
+// Load loads a module and what it needs, and waits for those that another
+// goroutine is loading. One that is built in or loaded already is no error, nor
+// is one whose device is absent.
 func (l *Loader) Load(name string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.load(normal(name))
+	_, err := l.load(normal(name))
+	return err
 }
 
-func (l *Loader) load(name string) error {
-	if _, err := os.Stat(filepath.Join(l.live, name)); err == nil {
-		return nil
+// load also says how many modules nobody had tried before.
+func (l *Loader) load(name string) (fresh int, err error) {
+	if l.isLive(name) {
+		return 0, nil
 	}
 	order, err := l.deps.Order(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, m := range order {
-		if _, tried := l.done[m]; !tried {
-			l.done[m] = l.insert(filepath.Join(l.dir, l.deps.paths[m]))
+		if l.isLive(m.Name) { // through another loader, or asked for by the kernel
+			continue
 		}
-		if unfit(l.done[m]) {
-			l.missing[m] = true
+		first, err := l.try(m.Name)
+		if first {
+			fresh++
 		}
-		if err := l.done[m]; err != nil && m == name {
-			return fmt.Errorf("load module %s: %w", m, err)
-		} else if err != nil {
-			return fmt.Errorf("load module %s, which %s needs: %w", m, name, err)
+		switch {
+		case err == nil || m.Soft:
+		case m.Name == name:
+			return fresh, fmt.Errorf("load module %s: %w", name, err)
+		default:
+			return fresh, fmt.Errorf("load module %s, which %s needs: %w", m.Name, name, err)
 		}
 	}
-	return nil
+	return fresh, nil
+}
+
+// isLive says whether a module is loaded or built in. While it is being loaded
+// it shows as well: its initstate is "live" only afterwards.
+func (l *Loader) isLive(name string) bool {
+	if _, err := os.Stat(filepath.Join(l.live, name)); err != nil {
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(l.live, name, "initstate"))
+	return err != nil || strings.TrimSpace(string(b)) == "live" // built in: has none
+}
+
+// try inserts a module unless that was tried; whoever comes second waits for
+// the outcome of the first.
+func (l *Loader) try(module string) (first bool, err error) {
+	l.mu.Lock()
+	a, insert := l.tried[module], l.insert
+	if a == nil {
+		first, a = true, &attempt{over: make(chan struct{})}
+		l.tried[module] = a
+	}
+	l.mu.Unlock()
+	if !first {
+		<-a.over
+		return false, a.err
+	}
+	defer close(a.over)
+	a.err = insert(filepath.Join(l.dir, l.deps.paths[module]))
+	if unfit(a.err) {
+		l.mu.Lock()
+		l.missing[module] = true
+		l.mu.Unlock()
+	}
+	return true, a.err
 }
 
 // LoadAlias loads what matches a modalias and returns how many modules were
-// not asked for before. Failures are logged: a driver that does not want its
+// not tried before. Failures are logged: a driver that does not want its
 // device must not keep others from theirs.
 func (l *Loader) LoadAlias(modalias string) int {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if modalias == "" || l.asked[modalias] {
+	known := modalias == "" || l.asked[modalias]
+	l.asked[modalias] = true
+	l.mu.Unlock()
+	if known {
 		return 0
 	}
-	l.asked[modalias] = true
-	before := len(l.done)
+	all := 0
 	for _, m := range l.alias.Match(modalias) {
-		if err := l.load(m); err != nil && !errors.Is(err, ErrUnknown) {
+		fresh, err := l.load(m)
+		if err != nil && !errors.Is(err, ErrUnknown) {
 			l.log.Warn(err.Error(), "device", modalias)
 		}
+		all += fresh
 	}
-	return len(l.done) - before
+	return all
 }
 
 // LoadList loads the modules that a file names, one a line, # for comments. A
@@ -155,32 +210,42 @@ func (l *Loader) LoadList(file string) error {
 	return errors.Join(append(all, s.Err())...)
 }
 
-// devices are where modaliases stand below sysfs: of devices on a bus, of
-// devices of a class without one (input, dmi), and of the processors. A walk
-// over all of /sys/devices finds the same and opens many times more files.
-var devices = []string{"bus/*/devices/*/modalias", "class/*/*/modalias", "devices/system/*/modalias"}
+// Devices are where modaliases stand below sysfs: of devices on a bus, of
+// devices of a class without one (input, dmi), and of the processors, whose
+// modules are ciphers and checksums done fast, and sensors. A walk over all of
+// /sys/devices finds the same and opens many times more files.
+var (
+	Devices    = []string{"bus/*/devices/*/modalias", "class/*/*/modalias"}
+	Processors = []string{"devices/system/*/modalias"}
+)
 
-// Coldplug loads modules for the devices of a sysfs ("/sys"), and again for
-// those that show up through them, until nothing new does.
-func (l *Loader) Coldplug(ctx context.Context, sys string) error {
+// Coldplug loads modules for the devices of a sysfs ("/sys") at the places given,
+// and again for those that show up through them, until nothing new does.
+func (l *Loader) Coldplug(ctx context.Context, sys string, where []string) error {
 	for ctx.Err() == nil {
-		fresh := 0
-		for _, pattern := range devices {
-			found, err := filepath.Glob(filepath.Join(sys, pattern))
-			if err != nil {
-				return err
-			}
-			for _, file := range found {
-				if b, err := os.ReadFile(file); err == nil { // devices may vanish
-					fresh += l.LoadAlias(strings.TrimSpace(string(b)))
-				}
-			}
-		}
-		if fresh == 0 {
-			return nil
+		fresh, err := l.Scan(sys, where)
+		if err != nil || fresh == 0 {
+			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// Scan loads modules for the devices that are there now and returns how many
+// were not tried before.
+func (l *Loader) Scan(sys string, where []string) (fresh int, err error) {
+	for _, pattern := range where {
+		found, err := filepath.Glob(filepath.Join(sys, pattern))
+		if err != nil {
+			return fresh, err
+		}
+		for _, file := range found {
+			if b, err := os.ReadFile(file); err == nil { // devices may vanish
+				fresh += l.LoadAlias(strings.TrimSpace(string(b)))
+			}
+		}
+	}
+	return fresh, nil
 }
 
 // unfit says that a module's file is not there, or is not this kernel's: the
@@ -215,9 +280,13 @@ func (l *Loader) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, err := range l.done {
-		if err == nil {
-			n++
+	for _, a := range l.tried {
+		select {
+		case <-a.over:
+			if a.err == nil {
+				n++
+			}
+		default: // under way
 		}
 	}
 	return n

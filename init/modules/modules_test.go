@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -88,7 +89,11 @@ func TestOrder(t *testing.T) {
 		"virtio_blk": {"virtio_blk"},
 		"a":          {"b", "a"}, // a circle ends
 	} {
-		got, err := d.Order(name)
+		order, err := d.Order(name)
+		var got []string
+		for _, n := range order {
+			got = append(got, n.Name)
+		}
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("Order(%q): %v (-want +got):\n%s", name, err, diff)
 		}
@@ -97,6 +102,22 @@ func TestOrder(t *testing.T) {
 		if _, err := d.Order(name); !errors.Is(err, ErrUnknown) {
 			t.Errorf("Order(%q): got %v, want ErrUnknown", name, err)
 		}
+	}
+}
+
+func TestSoftDependencies(t *testing.T) {
+	d, err := ParseDeps(strings.NewReader(testDep + "kernel/libcrc.ko:\nkernel/crc-fast.ko:\nkernel/user.ko: kernel/libcrc.ko\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const soft = "# comment\nsoftdep libcrc pre: crc absent post: dm_mod\nsoftdep crc_fast pre: libcrc\nsoftdep user pre: c\nsoftdep x\n"
+	if err := d.ParseSoft(strings.NewReader(soft), aliases(t, testAlias+"alias crc crc-fast\n")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Order("user") // c needs what is not there
+	want := []Need{{"crc_fast", true}, {"libcrc", false}, {"user", false}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("Order(user): %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -141,8 +162,8 @@ func TestColdplugFollowsNewDevices(t *testing.T) {
 	l.alias = aliases(t, testAlias+"alias pci:v1* dm-verity\n")
 	addDevice(t, sys, "bus/pci/devices/b", "pci:v1")
 	addDevice(t, sys, "class/input/c", "pci:v1")
-	addDevice(t, sys, "devices/system/cpu", "pci:v1")
-	if err := l.Coldplug(t.Context(), sys); err != nil {
+	addDevice(t, sys, "devices/system/cpu", "usb:v0781p5583d0100dc00dsc00dp00ic08isc06ip50in00")
+	if err := l.Coldplug(t.Context(), sys, Devices); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "virtio_blk.ko.xz"}
@@ -193,6 +214,41 @@ func TestMissing(t *testing.T) {
 	_ = l.LoadList(list)
 	if diff := cmp.Diff([]string{"dm_verity", "none_such", "virtio_blk"}, l.Missing()); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever wants a module that another is loading waits for it; a soft need
+// that fails stops nobody.
+func TestLoadBesideAnother(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	l, _ := testLoader(t, func(p string) error {
+		switch path.Base(p) {
+		case "dm-mod.ko":
+			close(begun)
+			<-end
+		case "virtio_blk.ko.xz":
+			return unix.EINVAL
+		}
+		return nil
+	})
+	l.deps.before["dm_bufio"] = []string{"virtio_blk"}
+	results := make(chan error)
+	go func() { results <- l.Load("dm-mod") }()
+	<-begun
+	go func() { results <- l.Load("dm-verity") }()
+	select {
+	case err := <-results:
+		t.Fatalf("got %v before the module was in", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(end)
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := l.Count(); got != 3 {
+		t.Errorf("got %d modules loaded, want dm_mod, dm_bufio and dm_verity", got)
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,13 +32,6 @@ type kernel interface {
 	addresses(index int) ([]netip.Prefix, error)
 }
 
-// Metrics of routes: what the profile says goes before what DHCP says, and
-// interfaces go in the order of the kernel.
-const (
-	staticMetric = 100
-	dhcpMetric   = 1000
-)
-
 // rtnl is the kernel by rtnetlink(7).
 type rtnl struct{ guard func(what string) }
 
@@ -52,11 +47,21 @@ func (rtnl) links() ([]Link, error) {
 			Index: a.Index, Name: a.Name,
 			Loopback: a.Flags&net.FlagLoopback != 0,
 			Ethernet: a.EncapType == "ether" && l.Type() == "device",
+			Driver:   driver(a.Name),
 			Up:       a.Flags&net.FlagUp != 0,
 			Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,
 		})
 	}
 	return out, nil
+}
+
+// driver is the one of an interface's device.
+func driver(name string) string {
+	link, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(link)
 }
 
 func (r rtnl) watch(ctx context.Context, workers *sync.WaitGroup) (<-chan struct{}, error) {
@@ -103,7 +108,9 @@ func (rtnl) configure(p LinkPlan) error {
 		}
 	}
 	if link.Attrs().Flags&net.FlagLoopback == 0 {
-		note("set accept_ra", acceptRA(p.Name, p.RA))
+		for _, s := range sysctls(p) {
+			note("set "+path.Base(s.file), write(s.file, s.value))
+		}
 	}
 	if p.MTU > 0 {
 		note("set MTU", netlink.LinkSetMTU(link, p.MTU))
@@ -122,16 +129,30 @@ func (rtnl) configure(p LinkPlan) error {
 	return errors.Join(problems...)
 }
 
-// acceptRA sets the sysctl before the link comes up, or the first
-// advertisement would be judged by the old value. A kernel without IPv6 has
-// no such file.
-func acceptRA(name string, accept bool) error {
-	value := "0"
-	if accept {
-		value = "1"
+// sysctl is one setting of an interface, below /proc/sys/net.
+type sysctl struct {
+	file  string
+	value int
+}
+
+// sysctls are set before the link comes up, or the first router advertisement
+// would be judged by the old values. Routes of a link that is down are passed
+// over: another uplink is then used, and this one again when it is back.
+func sysctls(p LinkPlan) []sysctl {
+	accept := 0
+	if p.RA {
+		accept = 1
 	}
-	file := filepath.Join("/proc/sys/net/ipv6/conf", name, "accept_ra")
-	err := os.WriteFile(file, []byte(value), 0)
+	v4, v6 := path.Join("ipv4/conf", p.Name), path.Join("ipv6/conf", p.Name)
+	return []sysctl{
+		{v6 + "/accept_ra", accept}, {v6 + "/ra_defrtr_metric", p.metric(dhcpMetric)},
+		{v6 + "/ignore_routes_with_linkdown", 1}, {v4 + "/ignore_routes_with_linkdown", 1},
+	}
+}
+
+// write sets one. A kernel without IPv6 has no such files.
+func write(file string, value int) error {
+	err := os.WriteFile(filepath.Join("/proc/sys/net", file), []byte(strconv.Itoa(value)), 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -170,7 +191,7 @@ func (rtnl) lease(p LinkPlan, old, new *Lease) error {
 // route is marked as on-link so that a gateway outside of the address's own
 // network works, as clouds and point-to-point links have it.
 func route(p LinkPlan, r Route, metric, protocol int) *netlink.Route {
-	out := &netlink.Route{LinkIndex: p.Index, Dst: ipnet(r.To), Priority: metric + p.Index,
+	out := &netlink.Route{LinkIndex: p.Index, Dst: ipnet(r.To), Priority: p.metric(metric),
 		Protocol: netlink.RouteProtocol(protocol)}
 	if r.Gateway.IsValid() {
 		out.Gw = r.Gateway.AsSlice()

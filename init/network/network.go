@@ -5,6 +5,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -41,6 +42,9 @@ type Network struct {
 	client  func(link string) dhcpClient
 	setHost func(string) error
 	online  chan struct{}
+
+	resolv   sync.Mutex // serialises writes of resolv.conf
+	resolver string     // what is in it
 
 	mu  sync.Mutex
 	ifs map[int]*iface // by the kernel's index
@@ -98,6 +102,7 @@ func (n *Network) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		n.reconcile(ctx, &workers)
+		n.writeResolvConf() // whose servers come first may have changed
 		timer.Reset(retryAfter)
 	}
 }
@@ -203,17 +208,51 @@ func (n *Network) setLease(i *iface, plan LinkPlan, old, new *Lease) {
 	n.checkOnline()
 }
 
-// leases returns what DHCP gave, in order of the interfaces.
+// leases returns what DHCP gave, the uplink's first: servers behind a link
+// that is down are asked last.
 func (n *Network) leases() []*Lease {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []*Lease
-	for _, index := range n.indexes() {
+	for _, index := range n.byUse() {
 		if l := n.ifs[index].lease; l != nil {
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// byUse sorts the interfaces as the kernel's routes do: those with a link, by
+// metric. The caller holds mu.
+func (n *Network) byUse() []int {
+	out := n.indexes()
+	slices.SortStableFunc(out, func(a, b int) int {
+		x, y := n.ifs[a], n.ifs[b]
+		if x.link.Carrier != y.link.Carrier {
+			return map[bool]int{true: -1, false: 1}[x.link.Carrier]
+		}
+		return cmp.Compare(x.plan.metric(x.source()), y.plan.metric(y.source()))
+	})
+	return out
+}
+
+// source is the metric of where the default route comes from.
+func (i *iface) source() int {
+	if len(i.plan.Gateways) > 0 {
+		return staticMetric
+	}
+	return dhcpMetric
+}
+
+// uplink is the interface that the default route goes by, -1 without one. The
+// caller holds mu.
+func (n *Network) uplink() int {
+	for _, index := range n.byUse() {
+		if gateway, _ := n.ifs[index].origin(); gateway != "" && n.ifs[index].link.Carrier {
+			return index
+		}
+	}
+	return -1
 }
 
 // indexes sorts the interfaces as the kernel does. The caller holds mu.
@@ -227,13 +266,20 @@ func (n *Network) indexes() []int {
 }
 
 func (n *Network) writeResolvConf() {
+	n.resolv.Lock()
+	defer n.resolv.Unlock()
 	var leased []string
 	for _, l := range n.leases() {
 		for _, a := range l.DNS {
 			leased = append(leased, a.String())
 		}
 	}
-	if err := writeAtomically(n.cfg.ResolvConf, resolvConf(n.cfg.Profile.DNS, leased)); err != nil {
+	text := resolvConf(n.cfg.Profile.DNS, leased)
+	if text == n.resolver {
+		return
+	}
+	n.resolver = text
+	if err := writeAtomically(n.cfg.ResolvConf, text); err != nil {
 		n.cfg.Log.Warn("name servers", "err", err)
 	}
 }
@@ -286,6 +332,7 @@ func (n *Network) Status() []manifest.Interface {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []manifest.Interface
+	uplink := n.uplink()
 	for _, index := range n.indexes() {
 		i := n.ifs[index]
 		if i.link.Loopback {
@@ -299,6 +346,7 @@ func (n *Network) Status() []manifest.Interface {
 			}
 		}
 		s.Gateway, s.Source = i.origin()
+		s.Uplink = index == uplink
 		out = append(out, s)
 	}
 	return out

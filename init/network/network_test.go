@@ -150,7 +150,7 @@ func TestCardAppearsLater(t *testing.T) {
 			t.Error("online without a cable")
 		}
 		m.set(func() { m.cards[1].Carrier = true })
-		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.5/24"}, Gateway: "192.0.2.1", Source: "dhcp4"}}
+		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.5/24"}, Gateway: "192.0.2.1", Source: "dhcp4", Uplink: true}}
 		if diff := cmp.Diff(want, n.Status()); diff != "" {
 			t.Errorf("status (-want +got):\n%s", diff)
 		}
@@ -186,12 +186,57 @@ func TestStaticAddressAndRetry(t *testing.T) {
 		m.mu.Unlock()
 		time.Sleep(2 * retryAfter)
 		synctest.Wait()
-		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.9/24"}, Gateway: "192.0.2.1", Source: "static"}}
+		want := []manifest.Interface{{Name: "eth0", Up: true, Addresses: []string{"192.0.2.9/24"}, Gateway: "192.0.2.1", Source: "static", Uplink: true}}
 		if diff := cmp.Diff(want, n.Status()); diff != "" {
 			t.Errorf("status (-want +got):\n%s", diff)
 		}
 		if !isOnline(n) {
 			t.Error("not online with a cable and a static address")
 		}
+	})
+}
+
+// branch is an office whose name server has a number of its own.
+type branch struct {
+	office
+	dns string
+}
+
+func (b branch) acquire(ctx context.Context, want netip.Addr) (*Lease, error) {
+	l, err := b.office.acquire(ctx, want)
+	l.DNS = []netip.Addr{netip.MustParseAddr(b.dns)}
+	return l, err
+}
+
+func TestUplinkFollowsTheLinks(t *testing.T) {
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		n.client = func(link string) dhcpClient {
+			return branch{dns: map[string]string{"usb0": "192.0.2.54", "eth0": "192.0.2.53"}[link]}
+		}
+		// The modem was found first, and comes second all the same.
+		m.set(func() {
+			m.cards = []Link{
+				{Index: 2, Name: "usb0", Ethernet: true, Driver: "rndis_host", Carrier: true}, {Index: 3, Name: "eth0", Ethernet: true, Carrier: true},
+			}
+		})
+		check := func(when string, uplink string, servers ...string) {
+			t.Helper()
+			for _, i := range n.Status() {
+				if i.Uplink != (i.Name == uplink) {
+					t.Errorf("%s: got %+v, want the uplink to be %q", when, i, uplink)
+				}
+			}
+			text, err := os.ReadFile(n.cfg.ResolvConf)
+			if want := resolvConf(nil, servers); err != nil || string(text) != want {
+				t.Errorf("%s: resolv.conf: got %q, %v; want %q", when, text, err, want)
+			}
+		}
+		check("both", "eth0", "192.0.2.53", "192.0.2.54")
+		m.set(func() { m.cards[1].Carrier = false })
+		check("cable out", "usb0", "192.0.2.54", "192.0.2.53")
+		m.set(func() { m.cards[0].Carrier = false })
+		check("nothing", "", "192.0.2.53", "192.0.2.54")
+		m.set(func() { m.cards[1].Carrier = true })
+		check("cable in", "eth0", "192.0.2.53", "192.0.2.54")
 	})
 }

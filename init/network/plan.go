@@ -5,6 +5,8 @@ package network
 import (
 	"net/netip"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/waysideos/wayside/services/site"
 )
@@ -14,9 +16,10 @@ type Link struct {
 	Index    int
 	Name     string
 	Loopback bool
-	Ethernet bool // a real or emulated Ethernet card, not a tunnel or bridge
-	Up       bool // administratively
-	Carrier  bool // a cable with somebody at the other end
+	Ethernet bool   // a real or emulated Ethernet card, not a tunnel or bridge
+	Driver   string // of the kernel; "" for what is no device
+	Up       bool   // administratively
+	Carrier  bool   // a cable with somebody at the other end
 }
 
 // LinkPlan is what one interface is to be given.
@@ -24,6 +27,8 @@ type LinkPlan struct {
 	Index     int
 	Name      string
 	MTU       int  // bytes; 0 leaves it
+	Metric    int  // of its routes; 0: by kind and order of interfaces
+	Late      int  // what its kind adds to metrics
 	DHCP4     bool // ask for an IPv4 address
 	RA        bool // let the kernel accept IPv6 router advertisements
 	Addresses []netip.Prefix
@@ -38,7 +43,7 @@ type LinkPlan struct {
 func Plan(profile site.Network, links []Link) []LinkPlan {
 	var out []LinkPlan
 	for _, l := range links {
-		p := LinkPlan{Index: l.Index, Name: l.Name}
+		p := LinkPlan{Index: l.Index, Name: l.Name, Late: late(l)}
 		if l.Loopback {
 			out = append(out, p)
 			continue
@@ -62,7 +67,7 @@ func match(profile site.Network, name string) (site.Interface, bool) {
 }
 
 func (p LinkPlan) fill(entry site.Interface) LinkPlan {
-	p.MTU, p.RA, p.DHCP4 = entry.MTU, true, true
+	p.MTU, p.Metric, p.RA, p.DHCP4 = entry.MTU, entry.Metric, true, true
 	for _, a := range entry.Addresses {
 		if prefix, err := netip.ParsePrefix(a); err == nil {
 			p.Addresses = append(p.Addresses, prefix)
@@ -81,4 +86,41 @@ func (p LinkPlan) fill(entry site.Interface) LinkPlan {
 		p.RA = *entry.RA
 	}
 	return p
+}
+
+// Metrics of routes: what the profile says goes before what DHCP says, and
+// interfaces of a kind go in the order of the kernel.
+const (
+	staticMetric = 100
+	dhcpMetric   = 1000
+)
+
+// What kinds of interfaces add: what the air carries is slower than a cable,
+// and what a modem carries costs money.
+const (
+	lateWifi  = 2000
+	lateModem = 4000
+)
+
+// modems are the drivers of modems that show themselves as network cards, and
+// of telephones. USB adapters of cables have others.
+var modems = []string{"cdc_ether", "cdc_ncm", "cdc_mbim", "huawei_cdc_ncm", "qmi_wwan", "rndis_host", "sierra_net", "ipheth"}
+
+// late is what the kind of an interface adds to its metrics.
+func late(l Link) int {
+	switch {
+	case strings.HasPrefix(l.Name, "wlan"):
+		return lateWifi
+	case strings.HasPrefix(l.Name, "wwan"), slices.Contains(modems, l.Driver):
+		return lateModem
+	}
+	return 0
+}
+
+// metric is that of routes from a source with the given one.
+func (p LinkPlan) metric(source int) int {
+	if p.Metric != 0 {
+		return p.Metric
+	}
+	return source + p.Late + p.Index
 }

@@ -63,3 +63,38 @@ func TestResolvConf(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestMetric(t *testing.T) {
+	for _, c := range []struct {
+		plan   LinkPlan
+		source int
+		want   int
+	}{
+		{LinkPlan{Index: 2, Name: "eth0"}, dhcpMetric, 1002},
+		{LinkPlan{Index: 9, Name: "eth0"}, staticMetric, 109},
+		{LinkPlan{Index: 1, Name: "wlan0", Late: lateWifi}, staticMetric, 2101},
+		{LinkPlan{Index: 4, Name: "wwan0", Late: lateModem}, dhcpMetric, 5004},
+		{LinkPlan{Index: 4, Name: "wwan0", Late: lateModem, Metric: 50}, dhcpMetric, 50},
+	} {
+		if got := c.plan.metric(c.source); got != c.want {
+			t.Errorf("%+v: got metric %d, want %d", c.plan, got, c.want)
+		}
+	}
+}
+
+func TestKinds(t *testing.T) {
+	for _, c := range []struct {
+		link Link
+		want int
+	}{
+		{Link{Name: "eth0", Driver: "igc"}, 0},
+		{Link{Name: "eth1", Driver: "r8152"}, 0}, // a cable on USB
+		{Link{Name: "eth1", Driver: "cdc_ether"}, lateModem},
+		{Link{Name: "wwan0", Driver: "mhi_net"}, lateModem},
+		{Link{Name: "wlan0", Driver: "brcmfmac"}, lateWifi},
+	} {
+		if got := late(c.link); got != c.want {
+			t.Errorf("%+v: got %d, want %d", c.link, got, c.want)
+		}
+	}
+}

@@ -48,3 +48,12 @@ func (c cmdline) watchdog(otherwise time.Duration) time.Duration {
 	}
 	return time.Duration(s) * time.Second
 }
+
+// watchdogs are the modules of the board's hardware watchdogs, the preferred
+// one first.
+func (c cmdline) watchdogs() []string {
+	if c[layout.CmdWatchdogs] == "" {
+		return nil
+	}
+	return strings.Split(c[layout.CmdWatchdogs], ",")
+}

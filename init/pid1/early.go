@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/init/kmsg"
 	"github.com/waysideos/wayside/init/modules"
 	"github.com/waysideos/wayside/init/mount"
@@ -22,21 +20,7 @@ import (
 	"github.com/waysideos/wayside/init/watchdog"
 )
 
-// The steps that both phases begin with.
-var early = []Step{
-	{"kernel file systems", mountAPI, true, 10 * time.Second},
-	{"kernel log", openLog, false, 5 * time.Second},
-	{"kernel settings", settings, false, 5 * time.Second},
-	{"watchdog", inheritDog, false, 5 * time.Second},
-	{"device events", listen, false, 5 * time.Second},
-	{"kernel modules", loadModules, false, 90 * time.Second},
-	{"hypervisor's test item", readHang, false, 5 * time.Second},
-	{"firmware variables", mountFirmware, false, 10 * time.Second},
-}
-
 func mountAPI(_ context.Context, m *Machine) error { return mount.All(m.Log(), mount.API) }
-
-func mountFirmware(_ context.Context, m *Machine) error { return mount.All(m.Log(), mount.Firmware) }
 
 func openLog(_ context.Context, m *Machine) error {
 	m.log.Store(kmsg.Open(os.Stderr))
@@ -56,8 +40,9 @@ var sysctl = []struct{ name, value, unless string }{
 	{"kernel/panic", "10", "0"},
 	{"kernel/panic_on_oops", "1", ""},
 	// The kernel asks PID 1's own binary for file systems, ciphers and
-	// protocols it lacks; see modules.Modprobe.
-	{"kernel/modprobe", "SELF", ""},
+	// protocols it lacks; see modules.Modprobe. It lies in memory, as a file
+	// of the initramfs that is left behind.
+	{"kernel/modprobe", "/proc/1/exe", ""},
 	// What a service must not learn of the kernel or of others.
 	{"kernel/kptr_restrict", "1", ""},
 	{"kernel/dmesg_restrict", "1", ""},
@@ -75,11 +60,7 @@ func settings(_ context.Context, m *Machine) error {
 				continue
 			}
 		}
-		value := s.value
-		if value == "SELF" {
-			value = m.self()
-		}
-		if err := os.WriteFile(file, []byte(value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(file, []byte(s.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			all = append(all, fmt.Errorf("set %s: %w", s.name, err))
 		}
 	}
@@ -94,33 +75,20 @@ func listen(_ context.Context, m *Machine) (err error) {
 	if m.listener, err = uevent.Open(); err != nil {
 		return err
 	}
-	m.modules, err = modules.Open(m.Log())
-	there, _ := filepath.Glob("/sys/class/tty/tty*")
-	for _, dev := range there { // others come as events
-		giveSerial(dev)
-	}
+	l, err := modules.Open(m.Log())
+	m.modules.Store(l)
+	giveSerials()
 	m.Go("device events", func(ctx context.Context) error {
 		return m.listener.Run(ctx, m.onEvent)
 	})
 	return err
 }
 
-// dialout may open serial ports (overlays/base/rootfs/etc/group). The kernel
-// makes their nodes root's alone, and there is no udev.
-const dialout = 20
-
-// giveSerial lets the group dialout at a serial port that is no console.
-func giveSerial(dev string) {
-	name := filepath.Base(dev)
-	serial := func(p string) bool { return strings.HasPrefix(name, p) }
-	active, err := os.ReadFile("/sys/class/tty/console/active")
-	if !slices.ContainsFunc([]string{"ttyS", "ttyUSB", "ttyACM", "ttyAMA"}, serial) ||
-		err != nil || slices.Contains(strings.Fields(string(active)), name) {
-		return
-	}
-	node := filepath.Join("/dev", name)
-	if os.Chown(node, 0, dialout) == nil {
-		_ = os.Chmod(node, 0o660)
+// giveSerials serves the serial ports that are there; others come as events.
+func giveSerials() {
+	there, _ := filepath.Glob("/sys/class/tty/tty*")
+	for _, dev := range there {
+		giveSerial(dev)
 	}
 }
 
@@ -129,6 +97,9 @@ func (m *Machine) onEvent(e uevent.Event) {
 	if e.Subsystem == "block" {
 		m.onBlock(e)
 	}
+	if e.Action == "remove" && e.Subsystem == "tty" {
+		unlinkSerial(serialLinks, filepath.Base(e.DevName))
+	}
 	if e.Action != "add" {
 		return
 	}
@@ -136,41 +107,28 @@ func (m *Machine) onEvent(e uevent.Event) {
 	case e.Subsystem == "tty":
 		giveSerial(e.DevName)
 	case e.Subsystem == "watchdog":
-		_ = m.attachDog()
+		_ = m.attachDog(false)
 	case e.Subsystem == "input" && strings.HasPrefix(e.DevName, "input/event"):
 		if b := m.buttons.Load(); b != nil {
 			b.watch(e.DevName)
 		}
-	case e.Modalias != "" && m.modules != nil:
-		m.modules.LoadAlias(e.Modalias)
+	case e.Modalias != "":
+		if l := m.modules.Load(); l != nil {
+			l.LoadAlias(e.Modalias)
+		}
 	}
 }
 
-func loadModules(ctx context.Context, m *Machine) error {
-	if m.modules == nil {
-		return errors.New("there is no module index")
-	}
-	err := m.modules.LoadList(layout.RootModulesLoad)
-	item, itemErr := fwcfgItem(fwcfgWithout) // the driver of the table is loaded now
-	if name := m.forVersion(item); name != "" {
-		m.modules.Without(name)
-	}
-	err = errors.Join(err, itemErr, m.modules.Coldplug(ctx, "/sys"))
-	m.Log().Info("kernel modules loaded", "count", m.modules.Count())
-	if lost := m.modules.Missing(); len(lost) > 0 {
-		err = errors.Join(err, fmt.Errorf("this release lacks %s", strings.Join(lost, ", ")))
-	}
-	return err
-}
-
-// attachDog arms the hardware watchdog as soon as its driver is there.
-func (m *Machine) attachDog() error {
+// attachDog arms the hardware watchdog as soon as its driver is there: that
+// which the board declares, or any, where it declares none or nothing more is
+// to come.
+func (m *Machine) attachDog(others bool) error {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	if m.watched() != nil {
 		return nil
 	}
-	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout))
+	dog, err := watchdog.Open(m.cmd.watchdog(watchdog.DefaultTimeout), m.cmd.watchdogs(), others)
 	if err != nil {
 		return err
 	}
@@ -199,9 +157,18 @@ func (m *Machine) watched() *watchdog.Device {
 	return m.dog
 }
 
+// armBuiltIn arms a watchdog whose driver is part of the kernel. Others follow
+// as they appear.
+func armBuiltIn(_ context.Context, m *Machine) error {
+	if err := m.attachDog(false); !errors.Is(err, watchdog.ErrNone) {
+		return err
+	}
+	return nil
+}
+
 // needDog is the last word on the watchdog after all modules are loaded.
 func needDog(_ context.Context, m *Machine) error {
-	err := m.attachDog()
+	err := m.attachDog(true)
 	if errors.Is(err, watchdog.ErrNone) {
 		return fmt.Errorf("%w: a hung system stays hung", err)
 	}

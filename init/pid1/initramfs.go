@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,40 +16,30 @@ import (
 	"github.com/waysideos/wayside/init/mount"
 	"github.com/waysideos/wayside/init/slots"
 	"github.com/waysideos/wayside/init/verity"
-	"github.com/waysideos/wayside/init/watchdog"
 )
 
-// Initramfs is the sequence from the kernel's start to the verified root. Its
-// last step does not return.
-var Initramfs = append(early[:len(early):len(early)],
-	Step{"watchdog driver", needDog, false, 5 * time.Second},
-	Step{"find the booted slot", findSlot, true, 60 * time.Second},
-	Step{"open the root", openRoot, true, 30 * time.Second},
-	Step{"the image's policy", keepPolicy, false, 5 * time.Second},
-	Step{"switch to the root", switchRoot, true, 20 * time.Second},
-)
+// Initramfs is the sequence from the kernel's start to the verified root.
+var Initramfs = []Step{
+	{"kernel file systems", mountAPI, true, 10 * time.Second},
+	{"kernel log", openLog, false, 5 * time.Second},
+	{"kernel settings", settings, false, 5 * time.Second},
+	{"watchdog", armBuiltIn, false, 5 * time.Second},
+	{"device events", listen, false, 5 * time.Second},
+	{"work beside", besideInitramfs, false, 5 * time.Second},
+	{"kernel modules", loadEarly, false, 90 * time.Second},
+	{"hypervisor's test item", readHang, false, 5 * time.Second},
+	{"find the booted slot", findSlot, true, 60 * time.Second},
+	{"open the root", openRoot, true, 30 * time.Second},
+	{"the image's policy", keepPolicy, false, 5 * time.Second},
+	{"switch to the root", switchRoot, true, 20 * time.Second},
+}
 
 const (
 	inInitramfs = "initramfs"
 	inRoot      = "root"
 
-	// initrdRelease marks the initramfs (systemd's initrd interface).
-	initrdRelease = "/etc/initrd-release"
-	sysroot       = "/sysroot"
-
-	// What one phase tells the next, as environment.
-	envWatchdog = "WAYSIDE_WATCHDOG" // "FD:NAME"
-	envDisk     = "WAYSIDE_DISK"
-	envSlot     = "WAYSIDE_SLOT"
+	sysroot = "/sysroot"
 )
-
-// self is the path of the running binary.
-func (m *Machine) self() string {
-	if m.phase == inInitramfs {
-		return "/init"
-	}
-	return layout.RootInit
-}
 
 // store is the back end of the boot loader that the kernel image is made for.
 func (m *Machine) store() (slots.Store, error) {
@@ -67,6 +54,9 @@ func findSlot(ctx context.Context, m *Machine) error {
 	store, err := m.store()
 	if err != nil {
 		return refused(err)
+	}
+	if err := m.firmware.wait(ctx); err != nil {
+		return err
 	}
 	m.slot, err = store.Current(ctx)
 	if errors.Is(err, slots.ErrNoSlot) {
@@ -84,6 +74,9 @@ func findSlot(ctx context.Context, m *Machine) error {
 func refused(err error) error { return fmt.Errorf("root verification failed: %w", err) }
 
 func openRoot(_ context.Context, m *Machine) error {
+	if err := errors.Join(m.need("dm_verity"), m.need("erofs")); err != nil {
+		return err
+	}
 	node := "/dev/" + firstboot.Node(m.slot.Disk.Name, m.slot.Index)
 	verified, err := verity.Open(m.slot.Tree, node)
 	if err != nil {
@@ -100,43 +93,15 @@ func openRoot(_ context.Context, m *Machine) error {
 	return nil
 }
 
-// switchRoot hands over to the init of the root: same process, same
-// watchdog, other file system.
+// switchRoot goes on in the root: the same process, for the initramfs holds
+// init as the root does, byte for byte. A second start would read it again, by
+// way of dm-verity, and do over what is done.
 func switchRoot(_ context.Context, m *Machine) error {
-	env := append(os.Environ(), envDisk+"="+m.slot.Disk.Name, envSlot+"="+string(m.slot.Role))
-	if dog := m.watched(); dog != nil {
-		fd, err := dog.Leave()
-		if err != nil {
-			return fmt.Errorf("hand over the watchdog: %w", err)
-		}
-		env = append(env, fmt.Sprintf("%s=%d:%s", envWatchdog, fd, dog.Name))
-	}
 	if err := mount.SwitchRoot(m.Log(), sysroot); err != nil {
 		return err
 	}
-	err := fmt.Errorf("run %s: %w", layout.RootInit, syscall.Exec(layout.RootInit, []string{layout.RootInit}, env))
-	if errors.Is(err, unix.EIO) { // a bad block: the kernel has named it
-		return refused(err)
-	}
-	return err
-}
-
-// inheritDog takes the watchdog over from the phase before, or arms one whose
-// driver is built in.
-func inheritDog(_ context.Context, m *Machine) error {
-	given := os.Getenv(envWatchdog)
-	if given == "" {
-		_ = m.attachDog()
-		return nil
-	}
-	number, name, _ := strings.Cut(given, ":")
-	fd, err := strconv.Atoi(number)
-	if err != nil {
-		return fmt.Errorf("inherit watchdog: %q: %v", given, err)
-	}
-	dog, err := watchdog.Inherit(fd, name)
-	if err != nil {
-		return err
-	}
-	return m.adopt(dog, "watchdog taken over")
+	m.disk, m.role = m.slot.Disk.Name, string(m.slot.Role)
+	m.phase = inRoot
+	m.Log().Info("phase " + m.phase)
+	return nil
 }

@@ -102,6 +102,9 @@ const quietDisks = 5 * time.Second
 func (m *Machine) targets(ctx context.Context) ([]install.Disk, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	if err := m.devices.wait(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the disks' drivers: %w", err)
+	}
 	var all []install.Disk
 	for since := time.Now(); ctx.Err() == nil && (len(all) == 0 || time.Since(since) < quietDisks); {
 		found, err := install.List("/sys", m.disk)

@@ -49,13 +49,17 @@ type Machine struct {
 	cmd      cmdline
 	hang     string // phase that shall hang: see fwcfg.go
 	phase    string
-	modules  *modules.Loader
+	modules  atomic.Pointer[modules.Loader]
+	firmware gate // the firmware's variables can be read, or never will be
+	listed   gate // what the board lists is loaded
+	devices  gate // all devices that were there have their drivers
+	ready    gate // all services have been ready
 	listener *uevent.Listener
 	buttons  atomic.Pointer[buttons]
 	reaper   *reap.Reaper
 	requests chan request
 
-	slot    *slots.Slot // initramfs only
+	slot    *slots.Slot // the booted one
 	disk    string
 	role    string
 	install *site.Install // this disk is an installer
@@ -92,7 +96,8 @@ type Machine struct {
 
 // newMachine starts what lives as long as the process: the feeder.
 func newMachine(phase string) *Machine {
-	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off"}
+	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
+		firmware: make(gate), listed: make(gate), devices: make(gate), ready: make(gate)}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())
 	m.serving, m.endServe = context.WithCancel(context.Background())
@@ -171,8 +176,8 @@ func (m *Machine) Box() manifest.Box {
 	if box.Version == "" {
 		box.Version = m.runs().Version
 	}
-	if m.modules != nil {
-		box.MissingModules = m.modules.Missing()
+	if l := m.modules.Load(); l != nil {
+		box.MissingModules = l.Missing()
 	}
 	if k := m.trial.Load(); k != nil {
 		box.Problems = append(box.Problems, k.Problems()...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,15 +17,11 @@ import (
 
 // Main is process 1. It never returns.
 func Main() {
-	phase, steps := inRoot, Root
-	if _, err := os.Stat(initrdRelease); err == nil {
-		phase, steps = inInitramfs, Initramfs
-	}
-	m := newMachine(phase)
+	m := newMachine(inInitramfs)
 	defer m.resort.fail("the main loop ended", "")
 	defer m.lastly("main")
 	signals := catchSignals()
-	if err := run(m.background, m, steps); err != nil {
+	if err := run(m.background, m, slices.Concat(Initramfs, Root)); err != nil {
 		m.giveUp(err)
 	}
 	m.serve(signals)
@@ -100,6 +97,7 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 		case <-tick.C:
 		case <-ready:
 			ready = nil
+			close(m.ready)
 			m.Log().Info("ready", "uptime", fmt.Sprintf("%.1fs", uptime().Seconds()))
 			m.Go("trial", m.servicesReady)
 		case r := <-m.requests:

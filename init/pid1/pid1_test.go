@@ -312,22 +312,90 @@ func TestHugeProfileIsNotReadWhole(t *testing.T) {
 }
 
 func TestTables(t *testing.T) {
-	for name, table := range map[string][]Step{"initramfs": Initramfs, "root": Root} {
-		seen := map[string]bool{}
+	seen := map[string]bool{}
+	check := func(name string, do bool, deadline time.Duration) {
+		t.Helper()
+		most := 5 * time.Minute
+		if name == "installation" { // waits for a person
+			most = 12 * time.Hour
+		}
+		if !do || deadline <= 0 || deadline > most || seen[name] {
+			t.Errorf("step %q has no action, no sane deadline, or another's name", name)
+		}
+		seen[name] = true
+	}
+	for _, table := range [][]Step{Initramfs, Root} {
+		seen = map[string]bool{}
 		for _, s := range table {
-			most := 5 * time.Minute
-			if s.Name == "installation" { // waits for a person
-				most = 12 * time.Hour
-			}
-			if s.Do == nil || s.Deadline <= 0 || s.Deadline > most || seen[s.Name] {
-				t.Errorf("%s: step %q has no action, no sane deadline, or another's name", name, s.Name)
-			}
-			seen[s.Name] = true
+			check(s.Name, s.Do != nil, s.Deadline)
 		}
 	}
-	if len(early) == 0 || Initramfs[0].Name != early[0].Name || Root[0].Name != early[0].Name {
-		t.Error("a phase does not begin with the early steps")
+	opened := map[gate]bool{}
+	m, _ := testMachine(t)
+	for _, table := range [][]beside{earlyBeside, rootBeside} {
+		seen = map[string]bool{}
+		for _, s := range table {
+			check(s.Name, s.Do != nil, s.Deadline)
+			if s.Opens != nil {
+				opened[s.Opens(m)] = true
+			}
+		}
 	}
+	if !opened[m.firmware] || !opened[m.listed] || !opened[m.devices] {
+		t.Error("a gate that the sequence waits at is opened by nobody")
+	}
+}
+
+// What hangs beside the sequence holds up who waits for it, and nobody else,
+// and does not feed the watchdog.
+func TestBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, e := testMachine(t)
+		end := make(chan struct{})
+		m.Feeder.Extend(time.Second)
+		var fed atomic.Int32
+		m.Feeder.Attach(func() error { fed.Add(1); return nil })
+		feeding, stop := context.WithCancel(t.Context())
+		go m.Feeder.Run(feeding, 100*time.Millisecond)
+		step := func(name string, do func() error, opens func(*Machine) gate) beside {
+			return beside{name, func(context.Context, *Machine) error { e.note(name); return do() }, opens, 10 * time.Second}
+		}
+		err := m.besides([]beside{
+			step("fails", func() error { return errors.New("no driver") }, func(m *Machine) gate { return m.firmware }),
+			step("hangs", func() error { <-end; return nil }, func(m *Machine) gate { return m.devices }),
+			step("last", func() error { return nil }, nil),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if err := m.firmware.wait(t.Context()); err != nil || time.Since(begin) != 0 {
+			t.Errorf("waited %v, %v for a step that failed", time.Since(begin), err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := m.devices.wait(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v while a step hangs", err)
+		}
+		if err := m.devices.wait(t.Context()); err != nil || time.Since(begin) != 10*time.Second+grace {
+			t.Errorf("waited %v, %v for a step that hangs, want its deadline", time.Since(begin), err)
+		}
+		synctest.Wait()
+		if got := e.order(); !slices.Equal(got, []string{"fails", "hangs", "last"}) {
+			t.Errorf("got %q", got)
+		}
+		problems := strings.Join(m.Box().Problems, "\n")
+		if !strings.Contains(problems, "fails: no driver") || !strings.Contains(problems, "hangs: hangs since 10s") {
+			t.Errorf("got problems %q", problems)
+		}
+		if got := fed.Load(); got > 11 {
+			t.Errorf("fed %d times, want no more than the lease of a second", got)
+		}
+		close(end)
+		stop()
+		m.stop()
+		m.owned.Wait()
+	})
 }
 
 func TestParseCmdline(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,36 +30,38 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
-// Root is the sequence from the verified root to running services.
-var Root = append(early[:len(early):len(early)],
-	Step{"watchdog driver", needDog, false, 5 * time.Second},
-	Step{"mounts", mountRoot, true, 10 * time.Second},
-	Step{"firmware's word", readTrust, false, 10 * time.Second},
-	Step{"power button", watchButtons, false, 5 * time.Second},
-	Step{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
+// Root is the sequence from the verified root to running services. Drivers of
+// what a box needs besides are loaded meanwhile; see beside.go.
+var Root = []Step{
+	{"work beside", besideRoot, false, 5 * time.Second},
+	{"mounts", mountRoot, true, 10 * time.Second},
+	{"firmware's word", readTrust, false, 10 * time.Second},
+	{"power button", watchButtons, false, 5 * time.Second},
+	{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
 	// A stick that installs stays as it was written.
-	Step{"look for an installation", lookForInstall, false, 20 * time.Second},
-	Step{"installation", installIfAsked, true, 12 * time.Hour},
-	Step{"partitions", partition, false, 60 * time.Second},
-	Step{"encryption", openVault, false, 30 * time.Second},
-	Step{"state partition", mountState, false, 120 * time.Second},
-	Step{"recovery key", keepRecovery, false, 20 * time.Second},
-	Step{"data partition", mountData, false, 180 * time.Second},
-	Step{"end of encryption", closeVault, false, 20 * time.Second},
-	Step{"clock", startClock, false, 5 * time.Second},
+	{"look for an installation", lookForInstall, false, 20 * time.Second},
+	{"installation", installIfAsked, true, 12 * time.Hour},
+	{"partitions", partition, false, 60 * time.Second},
+	{"encryption", openVault, false, 120 * time.Second},
+	{"state partition", mountState, false, 120 * time.Second},
+	{"recovery key", keepRecovery, false, 20 * time.Second},
+	{"data partition", mountData, false, 180 * time.Second},
+	{"end of encryption", closeVault, false, 20 * time.Second},
+	{"clock", startClock, false, 5 * time.Second},
 	// Before anything that may write what the version before cannot read.
-	Step{"trial", openTrial, true, 60 * time.Second},
-	Step{"site profile", loadProfile, false, 30 * time.Second},
-	Step{"site secrets", loadSecrets, false, 30 * time.Second},
-	Step{"network", startNetwork, false, 10 * time.Second},
-	Step{"removable disks", watchRemovable, false, 5 * time.Second},
-	Step{"services", startServices, true, 30 * time.Second},
-	// Last: the answers read what all other steps have set.
-	Step{"status", serveStatus, false, 5 * time.Second},
-)
+	{"trial", openTrial, true, 60 * time.Second},
+	{"site profile", loadProfile, false, 30 * time.Second},
+	{"hardware clock", addClock, false, 100 * time.Second},
+	{"site secrets", loadSecrets, false, 30 * time.Second},
+	{"network", startNetwork, false, 10 * time.Second},
+	{"removable disks", watchRemovable, false, 5 * time.Second},
+	{"services", startServices, true, 30 * time.Second},
+	// Last: the answers read what all other steps have set. Nobody is told of a
+	// box whose drivers are still looked for, a judge of a trial least of all.
+	{"status", serveStatus, false, 5 * time.Second},
+}
 
 func mountRoot(_ context.Context, m *Machine) error {
-	m.disk, m.role = os.Getenv(envDisk), os.Getenv(envSlot)
 	m.verityState()
 	if err := mount.All(m.Log(), mount.Root); err != nil {
 		return err
@@ -107,6 +110,9 @@ func (m *Machine) volume(role layout.Role, target string, flags uintptr) error {
 	if err != nil {
 		return err
 	}
+	if err := m.need("ext4"); err != nil {
+		return err
+	}
 	return firstboot.Volume(m.Log(), role, node, target, flags)
 }
 
@@ -147,6 +153,9 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	node, ok := m.nodes[layout.ESP]
 	if !ok {
 		return errors.New("the boot partition is not known")
+	}
+	if err := m.need("vfat"); err != nil {
+		return err
 	}
 	return mount.WithESP(node, read)
 }
@@ -198,7 +207,12 @@ func readAtMost(file string, most int64) ([]byte, error) {
 }
 
 func serveStatus(_ context.Context, m *Machine) error {
-	m.Go("status", func(ctx context.Context) error { return status.Serve(ctx, manifest.InitSocket, m.api()) })
+	m.Go("status", func(ctx context.Context) error {
+		if err := m.devices.wait(ctx); err != nil {
+			return err
+		}
+		return status.Serve(ctx, manifest.InitSocket, m.api())
+	})
 	return nil
 }
 
@@ -215,6 +229,22 @@ func (m *Machine) api() status.Config {
 
 func startClock(_ context.Context, m *Machine) error {
 	m.clock = clock.New(clock.Config{FS: m.stateFS(), Epoch: m.cmd.epoch(), Servers: m.timeServers, Log: m.Log(), Guard: m.lastly})
+	return m.clock.Floor()
+}
+
+// addClock finds the clock that the profile tells of.
+func addClock(ctx context.Context, m *Machine) error {
+	if m.profile == nil || m.profile.Profile.Hardware.Clock == nil {
+		return nil
+	}
+	if err := m.devices.wait(ctx); err != nil { // its bus has a driver, too
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := clock.AddChip(ctx, "/sys", *m.profile.Profile.Hardware.Clock); err != nil {
+		return err
+	}
 	return m.clock.Floor()
 }
 
@@ -235,7 +265,13 @@ func startNetwork(_ context.Context, m *Machine) error {
 		ResolvConf: filepath.Join(manifest.RunDir, "resolv.conf"),
 	})
 	m.Go("network", m.network.Run)
-	m.Go("clock", m.clock.Run)
+	m.Go("clock", func(ctx context.Context) error {
+		if err := m.devices.wait(ctx); err != nil {
+			return err
+		}
+		// A hardware clock whose driver is a module has set the time when it came.
+		return errors.Join(m.clock.Floor(), m.clock.Run(ctx))
+	})
 	return nil
 }
 
@@ -261,6 +297,12 @@ func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
 	return sockets
 }
 
+// wanted leaves out the services that the profile gives nothing to do, where
+// they would cost memory for nothing.
+func wanted(units []manifest.Unit, p *site.Profile) []manifest.Unit {
+	return slices.DeleteFunc(units, func(u manifest.Unit) bool { return u.Name == "wifi" && p.Network.Wifi == nil })
+}
+
 // serviceEnv is the environment of every service.
 var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
 
@@ -271,6 +313,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	if m.profile != nil {
 		sockets = listenAt(sockets, m.profile.Profile)
+		units = wanted(units, m.profile.Profile)
 	}
 	cgroups := ""
 	if mount.Is(mount.Cgroups) {

@@ -55,8 +55,12 @@ func openTrial(_ context.Context, m *Machine) error {
 // comes first: the guard of before starts the new one as well, and so does the
 // new guard the old one, should the power go between.
 func (m *Machine) installLoader(arch string) error {
+	names := []string{layout.BootManager(arch), path.Join(layout.ESPLoader, layout.LoaderFile(arch))}
+	if m.cmd[layout.CmdBoot] == layout.BootUBoot {
+		names = layout.UBootFiles
+	}
 	var files []slots.LoaderFile
-	for _, name := range []string{layout.BootManager(arch), path.Join(layout.ESPLoader, layout.LoaderFile(arch))} {
+	for _, name := range names {
 		content, err := os.ReadFile(path.Join(layout.RootLoader, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

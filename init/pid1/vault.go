@@ -55,7 +55,12 @@ func keepPolicy(context.Context, *Machine) error {
 
 // openVault gathers what the partitions are opened with. What is missing shows
 // when it is needed.
-func openVault(_ context.Context, m *Machine) error {
+func openVault(ctx context.Context, m *Machine) error {
+	if m.cmd[layout.CmdEncrypt] == "tpm" { // whose driver may be a module
+		if err := m.devices.wait(ctx); err != nil {
+			return err
+		}
+	}
 	c := vault.Config{
 		Wanted: m.cmd[layout.CmdEncrypt] == "tpm", SecureBoot: m.secureBoot == trust.On,
 		Typed: m.typedRecovery, Random: rand.Reader, Log: m.Log(),
@@ -129,6 +134,9 @@ func (m *Machine) decrypted(role layout.Role, node string) (string, error) {
 		return node, err
 	}
 	defer clear(key)
+	if err := m.loadProcessors(m.background); err != nil {
+		m.problem(err.Error())
+	}
 	device, err := dm.Number(node)
 	if err != nil {
 		return "", err

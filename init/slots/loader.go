@@ -18,14 +18,26 @@ type LoaderFile struct {
 	Content []byte
 }
 
+// sound says that a file is of the kind that its name says: the last look before
+// what cannot be taken back.
+func (f LoaderFile) sound() bool {
+	switch path.Ext(f.Path) {
+	case ".scr": // U-Boot's legacy image header
+		return bytes.HasPrefix(f.Content, []byte{0x27, 0x05, 0x19, 0x56})
+	case ".bin":
+		return bytes.Contains(f.Content, []byte("U-Boot 2"))
+	}
+	return bytes.HasPrefix(f.Content, []byte("MZ")) // a PE program
+}
+
 // Install makes the boot partition hold these programs, in the order given; what
 // it holds already is not written. A power cut leaves each of them old or new,
 // whole, and those before it new: any such mix must boot. The running version
 // must not be on trial: nothing here can be taken back.
 func (p Partition) Install(files []LoaderFile, now time.Time) (changed []string, err error) {
 	for _, f := range files {
-		if !bytes.HasPrefix(f.Content, []byte("MZ")) {
-			return nil, refuse("%s is no program for firmware", f.Path)
+		if !f.sound() {
+			return nil, refuse("%s is nothing that starts", f.Path)
 		}
 	}
 	err = p.ESP(func(d gpt.Disk, size int64) error {

@@ -61,6 +61,26 @@ func TestSlotEntries(t *testing.T) {
 	}
 }
 
+// What a release carries under a loader's name is looked at before it replaces
+// the only one there is.
+func TestLoaderFileIsOfItsKind(t *testing.T) {
+	for _, tc := range []struct {
+		name, content string
+		want          bool
+	}{
+		{"boot.scr", "\x27\x05\x19\x56 script", true},
+		{"boot.scr", "echo hello", false},
+		{"u-boot.bin", "code U-Boot 2025.01 more", true},
+		{"u-boot.bin", "MZ", false},
+		{"EFI/BOOT/BOOTX64.EFI", "MZ", true},
+		{"EFI/BOOT/BOOTX64.EFI", "", false},
+	} {
+		if got := (LoaderFile{Path: tc.name, Content: []byte(tc.content)}).sound(); got != tc.want {
+			t.Errorf("%s with %q: got %v, want %v", tc.name, tc.content, got, tc.want)
+		}
+	}
+}
+
 func TestPlanRecord(t *testing.T) {
 	onTrial := layout.BootRecord{Sequence: 5, Trial: 1, Left: 1, Done: 2}
 	for _, c := range []struct {

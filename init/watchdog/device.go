@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,9 +33,11 @@ type Device struct {
 	Identity string // "i6300ESB timer"
 }
 
-// Open arms the machine's hardware watchdog with the given timeout.
-func Open(timeout time.Duration) (*Device, error) {
-	name, identity, err := choose(sysClass)
+// Open arms the machine's hardware watchdog with the given timeout, or the
+// nearest that its driver can. Of several the one whose driver's module comes
+// first in prefer is taken, and unless others are good enough none but those.
+func Open(timeout time.Duration, prefer []string, others bool) (*Device, error) {
+	name, identity, err := choose(sysClass, prefer, others || len(prefer) == 0)
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +48,8 @@ func Open(timeout time.Duration) (*Device, error) {
 	d := &Device{fd: fd, Name: name, Identity: identity}
 	// The driver rounds, or keeps its own; a watchdog with another timeout is
 	// better than none. (u-root's SetTimeout passes nanoseconds.)
-	_ = unix.IoctlSetPointerInt(fd, unix.WDIOC_SETTIMEOUT, int(timeout/time.Second))
+	_ = unix.IoctlSetPointerInt(fd, unix.WDIOC_SETTIMEOUT, within(sysClass, name, int(timeout/time.Second)))
 	return d, d.Feed()
-}
-
-// Inherit takes over the watchdog that the process before this one armed.
-func Inherit(fd int, name string) (*Device, error) {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("inherit watchdog: descriptor %d: %w", fd, err)
-	}
-	d := &Device{fd: fd, Name: name, Identity: name}
-	// It runs already, so it must be fed whether or not its name is known.
-	if identity, err := os.ReadFile(filepath.Join(sysClass, name, "identity")); err == nil {
-		d.Identity = strings.TrimSpace(string(identity))
-	}
-	return d, nil
 }
 
 // Feed keeps the machine alive for another timeout.
@@ -81,25 +71,59 @@ func (d *Device) Fired() bool {
 	return err == nil && status&unix.WDIOF_CARDRESET != 0
 }
 
-// Leave prepares the descriptor to survive exec and returns it. Closing it
-// could disarm the watchdog.
-func (d *Device) Leave() (int, error) {
-	_, err := unix.FcntlInt(uintptr(d.fd), unix.F_SETFD, 0)
-	return d.fd, err
+// within is the number of seconds nearest to the wish that a watchdog can: one
+// beyond its limits would be refused and leave it at its own.
+func within(class, name string, seconds int) int {
+	if most := number(class, name, "max_timeout"); most > 0 {
+		seconds = min(seconds, most)
+	}
+	return max(seconds, number(class, name, "min_timeout"))
 }
 
-// choose picks the first watchdog by number that is hardware. /dev/watchdog0
-// may be the software one, which dies with the kernel it should watch.
-func choose(class string) (name, identity string, err error) {
+// number reads a file of a watchdog, 0 if it cannot be read.
+func number(class, name, file string) int {
+	b, err := os.ReadFile(filepath.Join(class, name, file))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// choose picks a watchdog that is hardware: the one whose module comes first
+// in prefer, else, if others are good enough, the first by number. /dev/watchdog0 may be the
+// software one, which dies with the kernel it should watch.
+func choose(class string, prefer []string, others bool) (name, identity string, err error) {
+	best := len(prefer) + 1
 	for n := range 16 {
-		name := "watchdog" + strconv.Itoa(n)
-		b, err := os.ReadFile(filepath.Join(class, name, "identity"))
-		if err != nil {
+		candidate := "watchdog" + strconv.Itoa(n)
+		b, err := os.ReadFile(filepath.Join(class, candidate, "identity"))
+		id := strings.TrimSpace(string(b))
+		if err != nil || strings.Contains(strings.ToLower(id), "software") {
 			continue
 		}
-		if id := strings.TrimSpace(string(b)); !strings.Contains(strings.ToLower(id), "software") {
-			return name, id, nil
+		rank := slices.Index(prefer, module(class, candidate))
+		if rank < 0 && others {
+			rank = len(prefer)
+		}
+		if rank < 0 {
+			continue
+		}
+		if rank < best {
+			best, name, identity = rank, candidate, id
 		}
 	}
-	return "", "", ErrNone
+	if name == "" {
+		return "", "", ErrNone
+	}
+	return name, identity, nil
+}
+
+// module is the one that a watchdog's driver is in, "" if it is built in.
+func module(class, name string) string {
+	link, err := os.Readlink(filepath.Join(class, name, "device/driver/module"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(link)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -53,12 +54,16 @@ func TestChooseByIdentity(t *testing.T) {
 	for _, tc := range []struct {
 		name       string
 		identities map[string]string
+		prefer     []string
 		want       string
 	}{
-		{"hardware first", map[string]string{"watchdog0": "i6300ESB timer\n"}, "watchdog0"},
-		{"software first", map[string]string{"watchdog0": "Software Watchdog\n", "watchdog1": "iTCO_wdt\n"}, "watchdog1"},
-		{"only software", map[string]string{"watchdog0": "Software Watchdog\n"}, ""},
-		{"none", nil, ""},
+		{"hardware first", map[string]string{"watchdog0": "i6300ESB timer\n"}, nil, "watchdog0"},
+		{"software first", map[string]string{"watchdog0": "Software Watchdog\n", "watchdog1": "iTCO_wdt\n"}, nil, "watchdog1"},
+		{"only software", map[string]string{"watchdog0": "Software Watchdog\n"}, nil, ""},
+		{"preferred", map[string]string{"watchdog0": "iTCO_wdt\n", "watchdog1": "gpio_wdt\n"}, []string{"f71808e_wdt", "gpio_wdt"}, "watchdog1"},
+		{"others than preferred", map[string]string{"watchdog0": "iTCO_wdt\n", "watchdog1": "gpio_wdt\n"}, []string{"f71808e_wdt"}, "watchdog0"},
+		{"declared only", map[string]string{"watchdog0": "iTCO_wdt\n"}, []string{"f71808e_wdt"}, ""},
+		{"none", nil, nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			class := t.TempDir()
@@ -70,10 +75,40 @@ func TestChooseByIdentity(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, _, err := choose(class)
+			for name, id := range tc.identities { // drivers are in modules of their name
+				driver := filepath.Join(class, name, "device", "driver")
+				if err := os.MkdirAll(driver, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink("/sys/module/"+strings.TrimSpace(id), filepath.Join(driver, "module")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, _, err := choose(class, tc.prefer, tc.name != "declared only")
 			if got != tc.want || errors.Is(err, ErrNone) != (tc.want == "") {
 				t.Errorf("got %q, %v, want %q", got, err, tc.want)
 			}
 		})
+	}
+}
+
+func TestTimeoutWithinLimits(t *testing.T) {
+	class := t.TempDir()
+	dir := filepath.Join(class, "watchdog0")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(class, "watchdog0", 30); got != 30 {
+		t.Errorf("without limits: got %d s, want 30", got)
+	}
+	for file, text := range map[string]string{"min_timeout": "2\n", "max_timeout": "15\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for wish, want := range map[int]int{30: 15, 1: 2, 10: 10} {
+		if got := within(class, "watchdog0", wish); got != want {
+			t.Errorf("a wish for %d s: got %d s, want %d", wish, got, want)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func (a *account) commands(ctx context.Context, b *Box) error {
 	if err := a.recall(ctx, b.commands.Answers); err != nil {
 		return err
 	}
-	cl, err := kafka.NewClient(a.config(), kgo.ConsumeTopics(b.commands.Topic), kgo.ConsumerGroup(a.group()),
+	cl, err := kafka.NewClient(a.config(), kgo.ConsumeTopics(b.commands.Topic), kgo.ConsumerGroup(a.group()), kgo.InstanceID(a.name),
 		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		return err

@@ -179,6 +179,9 @@ func networkItem(n manifest.Interface) item {
 	if n.Source != "" {
 		text += " (" + n.Source + ")"
 	}
+	if n.Uplink {
+		text += ", the uplink"
+	}
 	return item{Name: n.Name, Value: text}
 }
 

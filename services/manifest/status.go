@@ -74,6 +74,7 @@ type Interface struct {
 	Addresses []string `json:"addresses,omitempty"` // CIDR
 	Gateway   string   `json:"gateway,omitempty"`
 	Source    string   `json:"source,omitempty"` // "dhcp4", "static", …
+	Uplink    bool     `json:"uplink,omitempty"` // the default route goes by it
 }
 
 // Disk is one mounted writable file system.

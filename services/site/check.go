@@ -28,6 +28,7 @@ func checkProfile(p *Profile, r *report) {
 	}
 	c.text("site", p.Site, siteID)
 	c.network("network", &p.Network)
+	c.hardware("hardware", &p.Hardware)
 	c.broker("broker", &p.Broker)
 	c.links("links", p.Links)
 	if t := p.Telemetry; t != nil {
@@ -86,6 +87,9 @@ func (c checker) network(path string, n *Network) {
 	c.text(path+".hostname", n.Hostname, hostName)
 	c.texts(path+".dns", n.DNS, ipAddress)
 	c.texts(path+".ntp", n.NTP, host)
+	if n.Wifi != nil {
+		c.wifi(path+".wifi", n.Wifi)
+	}
 	for i := range n.Interfaces {
 		c.iface(fmt.Sprintf("%s.interfaces[%d]", path, i), &n.Interfaces[i])
 	}
@@ -101,6 +105,7 @@ func (c checker) iface(path string, n *Interface) {
 	if n.MTU != 0 && (n.MTU < 576 || n.MTU > 65535) {
 		c.value(path+".mtu", "", "want 576 to 65535 bytes, got %d", n.MTU)
 	}
+	c.number(path+".metric", n.Metric, 1, maxMetric)
 	families := map[bool]string{}
 	for i, text := range n.Gateways {
 		gw, err := netip.ParseAddr(text)

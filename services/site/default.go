@@ -36,6 +36,9 @@ func (p *Profile) fill() {
 	for i := range p.Network.Interfaces {
 		p.Network.Interfaces[i].fill()
 	}
+	if p.Network.Wifi != nil {
+		p.Network.Wifi.fill()
+	}
 	orString(&p.Broker.Listen, DefaultBrokerListen)
 	orBool(&p.Broker.AutoCreate, true)
 	orString(&p.Broker.DiskShare, DefaultDiskShare)

@@ -16,7 +16,8 @@ const document = "../../docs/site-profile.md"
 // least is the shortest profile that has one entry in every list.
 const least = `version: 1
 site: a
-network: {interfaces: [{match: eth0}]}
+network: {interfaces: [{match: eth0}], wifi: {country: DE, networks: [{ssid: s, eap: {identity: i, ca: c, cert: d, key: k}}]}}
+hardware: {clock: {chip: ds3231, bus: b}}
 broker:
   topics: [{name: t}]
   listeners: [{name: n, listen: ":1", tls: {cert: c, key: k}, sasl: {mechanisms: [OAUTHBEARER], oauth: {jwks: j}}}]

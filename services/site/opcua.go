@@ -16,6 +16,9 @@ type OPCUA struct {
 	// User and Password (a file) log in; default: anonymous.
 	User     string `yaml:"user,omitempty"`
 	Password string `yaml:"password,omitempty"`
+	// InsecurePassword lets the password go to a server whose certificate was
+	// not compared with a trust list, and over the network as it is.
+	InsecurePassword bool `yaml:"insecure_password,omitempty"`
 	// Interval in which the server publishes what changed; default 1s.
 	Interval string        `yaml:"interval,omitempty"`
 	Points   []OPCUAPoint  `yaml:"points,omitempty"`
@@ -90,6 +93,9 @@ func (o *OPCUA) check(c checker, path string) {
 	c.text(path+".password", o.Password, secretFile)
 	if (o.User == "") != (o.Password == "") {
 		c.key(path, "", "user and password (the name of its file) need each other")
+	}
+	if o.Password != "" && o.Security == nil && !o.InsecurePassword {
+		c.key(path+".password", "", "needs security with a trust list: whoever answers at the endpoint would get it; insecure_password: true allows that")
 	}
 	if s := o.Security; s != nil {
 		c.text(path+".security.policy", s.Policy, oneOf("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"))

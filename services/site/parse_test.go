@@ -67,6 +67,15 @@ func TestBadBytes(t *testing.T) {
 	}
 }
 
+// A list of many points on one line is not deep.
+func TestLongLine(t *testing.T) {
+	points := strings.Repeat("{name: a, address: coil:1}, ", 100)
+	_, err := Parse("f", []byte("version: 1\nsite: shop\nconnect:\n  modbus:\n    - name: press\n      address: 192.0.2.1\n      points: ["+points+"]\n"))
+	if err == nil || strings.Contains(err.Error(), "nested") || !strings.Contains(err.Error(), "points[1]") { // all have one name
+		t.Errorf("got %v", err)
+	}
+}
+
 // What editors on other systems leave in a file is no fault, and does not
 // move the place of one.
 func TestEditorsAreForgiven(t *testing.T) {

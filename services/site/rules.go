@@ -9,8 +9,9 @@ import (
 
 // Limits that are not ours.
 const (
-	maxLabel     = 63    // RFC 1035, 2.3.4
-	maxHostname  = 64    // Linux, HOST_NAME_MAX
+	maxLabel     = 63 // RFC 1035, 2.3.4
+	maxHostname  = 64 // Linux, HOST_NAME_MAX
+	maxMetric    = 1 << 20
 	maxInterface = 15    // Linux, IFNAMSIZ without the NUL
 	maxFilter    = 65535 // MQTT 3.1.1, 1.5.3, bytes
 )

@@ -10,14 +10,15 @@ type Profile struct {
 	Version int `yaml:"version"`
 	// Site identifies the box at the centre: lower-case letters, digits and
 	// hyphens, at most 63 characters. It is the default host name.
-	Site        string  `yaml:"site"`
-	Description string  `yaml:"description,omitempty"`
-	Network     Network `yaml:"network,omitempty"`
-	Broker      Broker  `yaml:"broker,omitempty"`
-	Links       []Link  `yaml:"links,omitempty"`
-	Connect     Connect `yaml:"connect,omitempty"`
-	Console     Console `yaml:"console,omitempty"`
-	Update      Update  `yaml:"update,omitempty"`
+	Site        string   `yaml:"site"`
+	Description string   `yaml:"description,omitempty"`
+	Network     Network  `yaml:"network,omitempty"`
+	Hardware    Hardware `yaml:"hardware,omitempty"`
+	Broker      Broker   `yaml:"broker,omitempty"`
+	Links       []Link   `yaml:"links,omitempty"`
+	Connect     Connect  `yaml:"connect,omitempty"`
+	Console     Console  `yaml:"console,omitempty"`
+	Update      Update   `yaml:"update,omitempty"`
 	// Telemetry has the box write what it says of itself to a topic; default: no.
 	Telemetry *Telemetry `yaml:"telemetry,omitempty"`
 }
@@ -34,8 +35,10 @@ type Network struct {
 	// Interfaces by match; an Ethernet interface that none matches gets DHCP
 	// for IPv4 and router advertisements for IPv6.
 	Interfaces []Interface `yaml:"interfaces,omitempty"`
-	DNS        []string    `yaml:"dns,omitempty"` // IP addresses, before those DHCP gives
-	NTP        []string    `yaml:"ntp,omitempty"` // host names or addresses, before those DHCP gives
+	// Wifi joins wireless networks; default: none.
+	Wifi *Wifi    `yaml:"wifi,omitempty"`
+	DNS  []string `yaml:"dns,omitempty"` // IP addresses, before those DHCP gives
+	NTP  []string `yaml:"ntp,omitempty"` // host names or addresses, before those DHCP gives
 }
 
 // Interface configures the network interfaces that Match names.
@@ -46,6 +49,9 @@ type Interface struct {
 	Addresses []string `yaml:"addresses,omitempty"` // CIDR, IPv4 or IPv6
 	Gateways  []string `yaml:"gateways,omitempty"`  // IP addresses, at most one a family
 	MTU       int      `yaml:"mtu,omitempty"`       // bytes; 0 leaves it
+	// Metric of the interface's default routes: of the interfaces with a link
+	// the one with the lowest is used. Default: by kind of interface.
+	Metric int `yaml:"metric,omitempty"`
 }
 
 // Broker is the edge broker.

@@ -84,6 +84,7 @@ func checkTokens(tokens token.Tokens) *FieldError {
 			flow++
 		case token.SequenceEndType, token.MappingEndType:
 			flow--
+			continue // however long the line has become
 		case token.SequenceEntryType, token.MappingValueType:
 			if flow <= 0 {
 				perLine++

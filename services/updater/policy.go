@@ -22,12 +22,20 @@ type plan struct {
 // turn does what there is to do by itself.
 func (u *Updater) turn(ctx context.Context) {
 	now := u.now()
-	sticks := u.sticks()
+	sticks := u.sticks(ctx)
 	plugged := sticks != u.plan.sticks && sticks != ""
 	u.plan.sticks = sticks
+	if plugged { // what went wrong before says nothing of it, and somebody stands there
+		u.plan.act, u.plan.failed = time.Time{}, 0
+	}
 	if now.Sub(u.plan.looked) < u.pace.look && !plugged && now.Before(u.plan.refresh) {
 		return
 	}
+	defer func() {
+		if u.sticks(ctx) == "" { // pulled out meanwhile, and perhaps put in again before the next look
+			u.plan.sticks = ""
+		}
+	}()
 	u.plan.looked = now
 	if err := u.look(ctx); err != nil {
 		if ctx.Err() == nil {

@@ -2,6 +2,7 @@ package updater
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -57,16 +58,21 @@ func (u *Updater) sources() []named {
 }
 
 // sticks are the repositories that are plugged in, "" when none is or none is
-// asked for.
-func (u *Updater) sticks() string {
+// asked for. One that takes another's place, between two looks, is told from it
+// by the file of its repository that is never twice the same.
+func (u *Updater) sticks(ctx context.Context) string {
 	var names []string
 	for _, s := range u.sources() {
-		if _, ok := s.Source.(source.Dir); ok {
-			names = append(names, s.name)
+		if d, ok := s.Source.(source.Dir); ok {
+			stamp, _ := source.ReadAll(ctx, d, "timestamp.json", maxStamp)
+			names = append(names, fmt.Sprintf("%s %x", s.name, sha256.Sum256(stamp)))
 		}
 	}
 	return strings.Join(names, "\n")
 }
+
+// maxStamp is as much as is read to know a stick again, in bytes.
+const maxStamp = 64 << 10
 
 // rootRaw is the file that another box offers in the place of root.pack: data
 // blocks and verity superblock as they are. Nothing signs it but the root hash.

@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -273,22 +274,46 @@ func TestStick(t *testing.T) {
 	if v := b.Update(); v.Available != nil || !strings.Contains(v.Problem, "no stick") {
 		t.Errorf("without a stick: got %+v", v)
 	}
-	for name, data := range b.repo.Files {
-		file := filepath.Join(b.cfg.Media, "sda1", "wayside-repo", name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
+	stick := filepath.Join(b.cfg.Media, "sda1")
+	plug := func(change func(name string, data []byte) []byte) {
+		for name, data := range b.repo.Files {
+			file := filepath.Join(stick, "wayside-repo", name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, change(name, bytes.Clone(data)), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := os.WriteFile(file, data, 0o644); err != nil {
-			t.Fatal(err)
+	}
+	says := func(when, phase, problem string) {
+		t.Helper()
+		b.turn(t.Context())
+		b.turn(t.Context()) // nothing waits for a clock, which stands still
+		if v := b.Update(); v.Phase != phase || !strings.Contains(v.Problem, problem) || problem == "" && v.Problem != "" {
+			t.Errorf("%s: got phase %s, problem %q; want %s, %q", when, v.Phase, v.Problem, phase, problem)
 		}
 	}
 	b.pace.look = time.Hour // it is the stick that counts
-	b.turn(t.Context())
-	b.plan.act = time.Time{}
-	b.turn(t.Context())
-	if v := b.Update(); v.Phase != manifest.UpdatePrepared {
-		t.Errorf("with the stick: got phase %s, problem %q", v.Phase, v.Problem)
+	altered := func(name string, data []byte) []byte {
+		if strings.Contains(name, ".root.pack") {
+			for i := range data {
+				data[i] ^= 1
+			}
+		}
+		return data
 	}
+	plug(altered)
+	says("an altered one", manifest.UpdateAvailable, "not what was signed")
+	b.repo.Publish()
+	plug(altered)
+	says("another in its place", manifest.UpdateAvailable, "not what was signed")
+	if err := os.RemoveAll(stick); err != nil {
+		t.Fatal(err)
+	}
+	b.turn(t.Context())
+	plug(func(_ string, data []byte) []byte { return data })
+	says("a good one", manifest.UpdatePrepared, "")
 }
 
 // TestNoKeys: a release without update keys says so and does nothing.

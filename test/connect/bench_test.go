@@ -50,7 +50,8 @@ func section(t *testing.T, name, text string) {
 type usage struct {
 	cpu  time.Duration
 	rss  int64 // bytes, now
-	peak int64
+	anon int64 // of them not the program's file
+	peak int64 // of rss
 }
 
 func usageOf(t testing.TB, pid int) (u usage) {
@@ -77,6 +78,8 @@ func usageOf(t testing.TB, pid int) (u usage) {
 		switch words[0] {
 		case "VmRSS:":
 			u.rss = n << 10
+		case "RssAnon:":
+			u.anon = n << 10
 		case "VmHWM:":
 			u.peak = n << 10
 		}

@@ -120,20 +120,29 @@ func measureMQTT(t *testing.T, load mqttLoad, addr string, p, log *process) (r m
 
 func mqttConnect(t *testing.T, addr, id string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := mqttDial(addr, id)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return conn
+}
+
+// mqttDial is a session of MQTT 3.1.1 that is new.
+func mqttDial(addr, id string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
 	}
 	body := append([]byte("\x00\x04MQTT\x04\x02\x00\x3c"), byte(len(id)>>8), byte(len(id)))
 	body = append(body, id...)
 	if _, err := conn.Write(append([]byte{0x10, byte(len(body))}, body...)); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	ack := make([]byte, 4)
 	if _, err := io.ReadFull(conn, ack); err != nil || ack[3] != 0 {
-		t.Fatalf("connect to %s: % x, %v", addr, ack, err)
+		return nil, fmt.Errorf("connect to %s: % x, %v", addr, ack, err)
 	}
-	return conn
+	return conn, nil
 }
 
 // mqttPublish keeps a window of messages on their way until end, and counts

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	frame "github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/catalog"
 	"github.com/waysideos/wayside/services/connect/connecttest"
 	"github.com/waysideos/wayside/services/site"
@@ -111,6 +113,7 @@ connect:
 	for i := range 3 {
 		output(t, pub, append(plain, "-q", "1", "-t", "jobs/1", "-m", strconv.Itoa(i))...)
 	}
+	refuse("another user, with the identifier of a session that is away", append(byCert, "-i", "worker", "-t", "till/till-7/1", "-m", "x")...)
 	m.kill()
 	m = daemon(t, append([]string{"mqtt"}, append(m.cmd.Args[2:], "--listen", m.addr)...)...)
 	if out := output(t, sub, append(away, "-C", "3", "-W", "30")...); out != "0\n1\n2\n" {
@@ -313,6 +316,25 @@ connect:
 	}
 	if out := mosq(sub, "-t", "cmd/8", "-C", "1", "-W", "60"); out != "late\n" {
 		t.Errorf("command after the outage: mosquitto_sub printed %q", out)
+	}
+	// `wayside connect test` is another client: the box stays where it is.
+	until(t, "the connector to be up again", connected)
+	restarts := r.State("plant").Restarts
+	trial := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), most)
+	defer cancel()
+	go func() {
+		trial <- frame.Try(ctx, frame.Config{Site: "test", Secrets: secrets}, instances[0], 1, func(*kgo.Record) {})
+	}()
+	until(t, "the trial to have a record", func() bool {
+		mosq(pub, "-t", "plant/trial", "-m", "for both")
+		return len(trial) > 0
+	})
+	if err := <-trial; err != nil {
+		t.Error(err)
+	}
+	if !connected() || r.State("plant").Restarts != restarts {
+		t.Errorf("the trial has thrown the box off: %+v", r.State("plant"))
 	}
 	if strings.Contains(r.Log.String(), "open sesame") {
 		t.Error("the password is in the log")

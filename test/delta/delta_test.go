@@ -2,9 +2,11 @@ package delta
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,10 +62,7 @@ func TestBenchDelta(t *testing.T) {
 		unpack(t, filepath.Join(out, "wayside-"+board+"-"+version+".img"), out)
 		return out
 	}
-	before, err := filepath.Abs("testdata/packages.lock.before.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := lockBefore(t, filepath.Join(source, "boards", "packages.lock.json"))
 	base := build("1.0.0", source)
 	rows := []cost{
 		measure(t, "version string", sides{base, build("1.0.1", source)}),
@@ -71,6 +70,34 @@ func TestBenchDelta(t *testing.T) {
 		measure(t, "kernel security update", sides{build("0.9.9", source, "--lock", before), base}),
 	}
 	writePage(t, rows, compressed(t, base))
+}
+
+// lockBefore is the lock of today with the kernel of testdata.
+func lockBefore(t *testing.T, today string) (name string) {
+	t.Helper()
+	type lock struct {
+		Format   int                                   `json:"format"`
+		Suite    string                                `json:"suite"`
+		Date     string                                `json:"date"`
+		Packages map[string]map[string]json.RawMessage `json:"packages"`
+	}
+	var now, before lock
+	for name, l := range map[string]*lock{today: &now, "testdata/packages.lock.before.json": &before} {
+		if err := json.Unmarshal(read(t, name), l); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	now.Date = before.Date
+	for arch := range now.Packages {
+		maps.Copy(now.Packages[arch], before.Packages[arch])
+	}
+	data, err := json.Marshal(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = filepath.Join(t.TempDir(), "packages.lock.json")
+	put(t, name, bytes.NewReader(data))
+	return name
 }
 
 // changed is a copy of the source with a change in one service.

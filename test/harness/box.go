@@ -273,9 +273,13 @@ func (b *Box) PowerOff() {
 
 // get reads a path of the status server; any answer but 200 is an error.
 func (b *Box) get(ctx context.Context, path string) ([]byte, error) {
+	return get(ctx, b.Addr("console"), path)
+}
+
+func get(ctx context.Context, addr, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+b.Addr("console")+path, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -303,14 +307,23 @@ func (b *Box) Get(path string) string {
 
 // Status is what GET /status says.
 type Status struct {
-	Box     manifest.Box      `json:"box"`
-	Reports []manifest.Report `json:"reports"`
+	Box manifest.Box `json:"box"`
+	// Answers are what the services say of themselves.
+	Answers []struct {
+		Name   string           `json:"name"`
+		Report *manifest.Report `json:"report"`
+	} `json:"services"`
 }
 
 // Status reads the box's own word on itself.
 func (b *Box) Status(ctx context.Context) (Status, error) {
+	return b.StatusAt(ctx, b.Addr("console"))
+}
+
+// StatusAt is Status by way of another address of the status server.
+func (b *Box) StatusAt(ctx context.Context, addr string) (Status, error) {
 	var s Status
-	body, err := b.get(ctx, "/status")
+	body, err := get(ctx, addr, "/status")
 	if err == nil {
 		err = json.Unmarshal(body, &s)
 	}
@@ -325,4 +338,14 @@ func (s Status) Service(name string) manifest.Service {
 		}
 	}
 	return manifest.Service{}
+}
+
+// Report is what a service says of itself, the zero Report if it does not.
+func (s Status) Report(name string) manifest.Report {
+	for _, a := range s.Answers {
+		if a.Name == name && a.Report != nil {
+			return *a.Report
+		}
+	}
+	return manifest.Report{}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/gopcua/opcua/id"
 	"github.com/gopcua/opcua/server"
 	"github.com/gopcua/opcua/ua"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/qemu"
+	"github.com/waysideos/wayside/services/console"
 	"github.com/waysideos/wayside/test/harness"
 )
 
@@ -25,6 +25,7 @@ const hostFromGuest = "10.0.2.2"
 
 const plantProfile = `version: 1
 site: shop-0042
+telemetry: {every: 5s}
 connect:
   mqtt:
     routes: [{filter: "#", topic: mqtt}]
@@ -48,7 +49,7 @@ connect:
 links:
   - name: up
     bootstrap: [%[1]q]
-    topics: [mqtt, press, line, web, press.commands.answers]
+    topics: [mqtt, press, line, web, press.commands.answers, wayside.telemetry]
     prefix: shop.
   - name: down
     bootstrap: [%[1]q]
@@ -57,11 +58,12 @@ links:
 `
 
 // TestPlant has a box with four kinds of devices around it: what they say
-// reaches the centre, and a command of the centre changes a register of one of
-// them and is confirmed.
+// reaches the centre, a command of the centre changes a register of one of
+// them and is confirmed, and the box's telemetry tells the centre of it all.
 func TestPlant(t *testing.T) {
 	harness.NeedVM(t)
 	kafka := harness.StartKafka(t)
+	harness.CreateTopic(t, kafka.HostAddr, "press.commands", 1) // else the link down sees it within a minute
 	press, line := startPress(t), startLine(t)
 	profile := fmt.Sprintf(plantProfile, kafka.GuestAddr, press.guestAddr, line)
 	box := harness.Boot(t, harness.Build(t, profile), func(c *qemu.Config) {
@@ -77,12 +79,7 @@ func TestPlant(t *testing.T) {
 	wantAtCentre(t, kafka, "shop.press", `"value":4711`)
 	wantAtCentre(t, kafka, "shop.line", `"point":"speed","value":12.5`)
 
-	harness.CreateTopic(t, kafka.HostAddr, "press.commands", 1)
-	cl := kafka.Client()
-	command := &kgo.Record{Topic: "press.commands", Value: []byte(`{"id":"c1","point":"setpoint","value":250}`)}
-	harness.Eventually(t, time.Minute, "the centre takes the command", func(ctx context.Context) error {
-		return cl.ProduceSync(ctx, command).FirstErr()
-	})
+	put(t, kafka.HostAddr, "press.commands", `{"id":"c1","point":"setpoint","value":250}`)
 	answer := wantAtCentre(t, kafka, "shop.press.commands.answers", `"id":"c1"`)
 	var said struct {
 		OK    bool        `json:"ok"`
@@ -93,6 +90,11 @@ func TestPlant(t *testing.T) {
 	}
 	if got := press.get(1); got != 250 {
 		t.Errorf("the register holds %d, want 250", got)
+	}
+	var told console.TelemetryRecord
+	if err := json.Unmarshal([]byte(wantAtCentre(t, kafka, "shop.wayside.telemetry", `"name":"press"`)), &told); err != nil ||
+		told.Site != "shop-0042" || told.Box == nil || told.Box.Version == "" || len(told.Box.Disks) == 0 || told.Update == nil || len(told.Links) != 2 {
+		t.Errorf("telemetry %+v, %v", told, err)
 	}
 	box.PowerOff()
 }

@@ -95,6 +95,14 @@ func (u uplink) limit(rate int64, latency time.Duration) {
 	u.each(func(p *harness.Proxy) { p.Limit(rate, latency) })
 }
 
+// bootstrap names every broker: a link that starts while one is away needs
+// another.
+func (u uplink) bootstrap() string {
+	var all []string
+	u.each(func(p *harness.Proxy) { all = append(all, strconv.Quote(p.Addr)) })
+	return strings.Join(all, ", ")
+}
+
 func (u uplink) bytes() (n int64) {
 	u.each(func(p *harness.Proxy) { n += p.Bytes() })
 	return n
@@ -109,7 +117,7 @@ func soak(t *testing.T, up uplink, to centre, compression string, short []string
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
 	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
-		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%q], topics: [sensors], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up[0].Addr, compression)))
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%s], topics: [sensors], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up.bootstrap(), compression)))
 	replicator.start()
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -31,7 +31,7 @@ func threeBrokers(t *testing.T) (uplink, centre) {
 	}
 	turn := 0
 	return up, centre{hosts[0], func() {
-		k := all[turn%3]
+		k, num := all[turn%3], turn%3+1
 		turn++
 		cl, err := kgo.NewClient(kgo.SeedBrokers(hosts...), kgo.MetadataMinAge(50*time.Millisecond))
 		if err != nil {
@@ -56,7 +56,7 @@ func threeBrokers(t *testing.T) (uplink, centre) {
 		wentOn := time.Since(killed)
 		k.Start()
 		harness.Eventually(t, 2*time.Minute, "the third has caught up", func(ctx context.Context) error { return inSync(ctx, adm, 3) })
-		t.Logf("broker %d killed: the link went on after %.1f s, all three are in sync after %.1f s", turn, wentOn.Seconds(), time.Since(killed).Seconds())
+		t.Logf("broker %d killed: the link went on after %.1f s, all three are in sync after %.1f s", num, wentOn.Seconds(), time.Since(killed).Seconds())
 	}}
 }
 

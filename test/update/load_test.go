@@ -61,7 +61,9 @@ func TestUpdatesUnderLoad(t *testing.T) {
 	r.to = r.count()
 	u.site.as("", nil)
 	u.publish(three)
-	u.take("0.3.0")
+	if fetched := u.take("0.3.0"); fetched > 2e6 {
+		t.Errorf("%d bytes were fetched for a version that differs by little: what the running slot holds was not used", fetched)
+	}
 	t.Logf("downtime of two updates, each from the last acknowledgement before to the first after: at most %.1f s", load.lap().Seconds())
 	u.publish(four)
 	u.fails("0.4.0", "0.3.0", f)
@@ -101,22 +103,37 @@ func newUpdates(t *testing.T, old *built) *updates {
 	t.Helper()
 	repo := t.TempDir()
 	u := &updates{t: t, machine: first(t, old), site: serve(t, repo), repo: repo, token: filepath.Join(t.TempDir(), "api.token")}
-	_, port, err := net.SplitHostPort(u.site.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.WriteFile(u.token, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// 10.0.2.2 is the host on QEMU's user network.
-	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [\"http://10.0.2.2:%s\"]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: 4\n", loadTopic, port)
-	harness.PutOnBootPartition(t, u.disk, layout.ESPSite, []byte(profile))
+	u.configure(u.server(), 4)
 	harness.PutOnBootPartition(t, u.disk, layout.ESPSecrets+"/api.token", []byte(token))
 	for _, name := range bootLoader(t) { // one that a release may renew
 		old := append(harness.ReadBootPartition(t, u.disk, name), "of before"...)
 		harness.PutOnBootPartition(t, u.disk, name, old)
 	}
 	return u
+}
+
+// server is the repository's web server as a box sees it: 10.0.2.2 is the host
+// on QEMU's user network.
+func (u *updates) server() string { return "http://" + fromBox(u.t, u.site.Listener.Addr().String()) }
+
+// fromBox is where a box reaches what listens on this host.
+func fromBox(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "10.0.2.2:" + port
+}
+
+// configure writes the profile of a box that is off.
+func (u *updates) configure(source string, trialMinutes int) {
+	u.t.Helper()
+	profile := fmt.Sprintf("version: 1\nsite: load\nbroker:\n  topics: [{name: %s}]\nupdate:\n  sources: [%q]\n  auto: \"off\"\n  settle_seconds: 5\n  trial_minutes: %d\n", loadTopic, source, trialMinutes)
+	harness.PutOnBootPartition(u.t, u.disk, layout.ESPSite, []byte(profile))
 }
 
 func (u *updates) publish(r *built, more ...string) {
@@ -145,27 +162,45 @@ func (u *updates) state() (s manifest.Update, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-// take has the box go to a version and waits until it is kept.
-func (u *updates) take(version string) {
+// take has the box go to a version and waits until it is kept; it returns what
+// the box had fetched since its start when the version was prepared, in bytes.
+func (u *updates) take(version string) (fetched int64) {
 	u.t.Helper()
 	begin := time.Now()
 	u.verb("refresh")
 	u.verb("prepare")
-	u.t.Logf("%s prepared in %.0f s", version, time.Since(begin).Seconds())
+	s, err := u.state()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	before := s.Last
+	fetched = s.Fetched
+	u.t.Logf("%s prepared in %.0f s, %.1f MB fetched", version, time.Since(begin).Seconds(), float64(fetched)/1e6)
 	u.verb("activate")
 	u.verb("reboot")
 	harness.Eventually(u.t, 2*harness.BootTime, version+" is kept", func(context.Context) error {
 		s, err := u.state()
+		last := fresh(s, before, version)
 		switch {
 		case err != nil:
 			return err
-		case s.Last != nil && s.Last.Version == version && !s.Last.Committed:
-			u.t.Fatalf("%s failed its trial: %+v", version, s.Last)
-		case s.Last == nil || s.Last.Version != version:
+		case last == nil:
 			return fmt.Errorf("runs %s, phase %s", s.Running, s.Phase)
+		case !last.Committed:
+			u.t.Fatalf("%s failed its trial: %+v", version, last)
 		}
 		return nil
 	})
+	return fetched
+}
+
+// fresh is how the trial of a version ended, nil while that is still the word
+// of before.
+func fresh(s manifest.Update, before *manifest.Outcome, version string) *manifest.Outcome {
+	if s.Last == nil || s.Last.Version != version || before != nil && s.Last.Time.Equal(before.Time) {
+		return nil
+	}
+	return s.Last
 }
 
 // load is a producer and a consumer group that do not know of updates.

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +23,13 @@ import (
 	"github.com/waysideos/wayside/test/harness"
 )
 
-var matrix = flag.Bool("matrix", false, "all faults in virtual machines, one after the other, and not only a sample")
+var (
+	matrix = flag.Bool("matrix", false, "all faults in virtual machines, one after the other, and not only a sample")
+	rows   = flag.String("rows", "", "only those rows of the matrix whose name this expression matches")
+)
+
+// row says whether a row of the matrix is wanted.
+func row(name string) bool { return regexp.MustCompile(*rows).MatchString(name) }
 
 // fault is what strikes a new version, and what must come of it.
 type fault struct {
@@ -66,6 +73,10 @@ func (u *updates) fails(version, old string, f fault) {
 	u.verb("refresh")
 	u.verb("prepare")
 	u.verb("activate")
+	before, err := u.state()
+	if err != nil {
+		u.t.Fatal(err)
+	}
 	if f.blame == "world" {
 		u.site.as("", hangUp)
 		defer u.site.as("", nil)
@@ -74,17 +85,18 @@ func (u *updates) fails(version, old string, f fault) {
 	var last manifest.Outcome
 	harness.Eventually(u.t, 3*harness.BootTime, version+" is given up", func(context.Context) error {
 		s, err := u.state()
+		end := fresh(s, before.Last, version)
 		switch {
 		case err != nil:
 			return err
-		case s.Last != nil && s.Last.Version == version && s.Last.Committed:
-			u.t.Fatalf("%s: the version was kept: %+v", f.name, s.Last)
-		case s.Last == nil || s.Last.Version != version || s.Running != old:
+		case end != nil && end.Committed:
+			u.t.Fatalf("%s: the version was kept: %+v", f.name, end)
+		case end == nil || s.Running != old:
 			return fmt.Errorf("runs %s, phase %s", s.Running, s.Phase)
 		case s.Blame != cmp.Or(f.blame, "version"):
 			return fmt.Errorf("blames %q", s.Blame)
 		}
-		last = *s.Last
+		last = *end
 		return nil
 	})
 	if f.check != "" && last.Check != f.check || !strings.Contains(last.Reason, f.why) {
@@ -102,11 +114,10 @@ func hangUp(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAb
 func TestFaultMatrix(t *testing.T) {
 	harness.NeedVM(t)
 	if !*matrix {
-		t.Skip("takes a quarter of an hour: run make test-updates")
+		t.Skip("takes three quarters of an hour: run make test-updates")
 	}
-	one, two, four := build(t, "0.1.0", 10), build(t, "0.2.0", 20), build(t, "0.4.0", 40)
-	u := newUpdates(t, one)
-	u.publish(two)
+	u := newUpdates(t, build(t, "0.1.0", 10))
+	u.publish(build(t, "0.2.0", 20))
 	records := 0
 	session := func(items map[string]string, do func()) {
 		t.Helper()
@@ -118,38 +129,65 @@ func TestFaultMatrix(t *testing.T) {
 		u.PowerOff()
 		u.check()
 	}
-	free := u.fillData()
-	u.start(nil, longAgo)
-	u.runs("0.1.0")
-	u.refuses("the disk is full", "refresh", "no space left on device")
-	u.PowerOff()
-	free()
-	free = u.fillBootPartition()
-	session(nil, func() {
-		u.verb("refresh")
-		u.verb("prepare")
-		u.refuses("the boot partition is full", "activate", "boot partition full")
-	})
-	free()
-	for i, f := range slices.Concat(early, late) {
+	if name := "the disk is full"; row(name) {
+		free := u.fillData()
+		u.start(nil, longAgo)
+		u.runs("0.1.0")
+		u.refuses(name, "refresh", "no space left on device")
+		u.PowerOff()
+		free()
+	}
+	if name := "the boot partition is full"; row(name) {
+		free := u.fillBootPartition()
+		session(nil, func() {
+			u.verb("refresh")
+			u.verb("prepare")
+			u.refuses(name, "activate", "boot partition full")
+		})
+		free()
+	}
+	if name := "the server stalls in the middle"; row(name) {
+		session(nil, func() { u.stalls(name) })
+	}
+	if name := "a driver in use was left out"; row(name) {
+		bare := buildChanged(t, "0.5.0", 50, edit{"boards/" + harness.Board + "/board.yaml", "virtio_net, ", ""})
+		u.publish(bare)
+		session(nil, func() {
+			u.verb("refresh")
+			u.refuses(name, "prepare", "no driver for what this box uses: net/eth0 (virtio:d00000001v00001AF4, whose driver is virtio_net)")
+			u.refuses(name, "activate", "no driver for what this box uses: net/eth0")
+		})
+		u.takeBack(bare)
+	}
+	again := false
+	for _, f := range slices.Concat(early, late) {
+		if !row(f.name) {
+			continue
+		}
 		session(f.items("0.2.0"), func() {
-			if i > 0 {
+			if again {
 				u.verb("retry")
 			}
+			again = true
 			u.fails("0.2.0", "0.1.0", f)
 		})
 	}
+	if name := "three releases behind"; row(name) {
+		u.publish(build(t, "0.3.0", 30))
+		u.publish(build(t, "0.4.0", 40))
+		session(nil, func() {
+			begin := time.Now()
+			u.take("0.4.0")
+			u.t.Logf("%-46s %3.0f s  0.1.0 to 0.4.0", name, time.Since(begin).Seconds())
+			u.neighbour("0.4.0")
+		})
+	}
 	u.start(nil, longAgo)
-	u.runs("0.1.0")
-	u.publish(build(t, "0.3.0", 30))
-	u.publish(four)
-	u.take("0.4.0")
-	u.write(&records)
+	u.WaitReady()
 	if got := len(harness.ReadAll(t, u.Addr("kafka"), loadTopic)); got != records {
 		t.Errorf("%d records are there, %d were acknowledged", got, records)
 	}
 	u.PowerOff()
-	u.check()
 }
 
 // write produces some records and counts those that were acknowledged.
@@ -174,6 +212,29 @@ func (u *updates) refuses(name, verb, why string) {
 		u.t.Errorf("%s: %s says %s and the box %+v, %v; want %q", name, verb, out, s, statusErr, why)
 	}
 	u.t.Logf("%-46s        %s", name, s.Problem)
+}
+
+// neighbour has a second box update from this one, which has no other source.
+func (u *updates) neighbour(version string) {
+	u.t.Helper()
+	n := newUpdates(u.t, build(u.t, "0.1.0", 10))
+	n.configure("box:"+fromBox(u.t, u.Addr("console")), 4)
+	n.start(nil, longAgo)
+	n.runs("0.1.0")
+	begin := time.Now()
+	n.take(version)
+	u.t.Logf("%-46s %3.0f s", "another box from that one", time.Since(begin).Seconds())
+	n.PowerOff()
+	n.check()
+}
+
+// takeBack removes a release from the repository.
+func (u *updates) takeBack(r *built) {
+	u.t.Helper()
+	out, err := harness.Command(u.t, "publish", "--keys", keyDir(u.t), "--repo", u.repo, "--remove", r.activate.Version).CombinedOutput()
+	if err != nil {
+		u.t.Fatalf("remove %s: %v\n%s", r.activate.Version, err, out)
+	}
 }
 
 // fillData has the data partition of a box that is off leave no room but to

@@ -2,14 +2,18 @@ package update
 
 import (
 	"bytes"
+	"flag"
 	"path"
 	"path/filepath"
 	"testing"
 
 	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/qemu"
 	"github.com/waysideos/wayside/test/harness"
 )
+
+var pi4 = flag.Bool("pi4", false, "start the Raspberry Pi's image in QEMU's model of a 4 B too")
 
 const (
 	pi = "raspberry-pi"
@@ -111,4 +115,25 @@ func (m *machine) cut() {
 	if err := m.PowerCut(); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// TestRaspberryPi4 starts the same image in QEMU's model of a 4 B, which has
+// another SoC, another SD controller and Debian's tree of a 4 B in it.
+func TestRaspberryPi4(t *testing.T) {
+	if !*pi4 {
+		t.Skip("boots for minutes; make test-pi4")
+	}
+	harness.NeedVM(t)
+	m := newPi(t, buildFor(t, pi, "0.1.0", 10))
+	harness.Tool(t, "truncate", "--size=4G", m.disk)
+	m.start(nil, func(c *qemu.Config) {
+		q := *c.Board.QEMU
+		q.Machine, c.MemoryMiB = "raspi4b", 2048 // the machine takes no other
+		c.Board.QEMU = &q
+	})
+	for _, line := range []string{"wayside: starting a", "wayside: slot root-a", "wayside: root verified", "wayside: first boot", "service broker: running"} {
+		m.Expect(harness.BootTime, line)
+	}
+	m.runs("0.1.0")
+	m.cut()
 }

@@ -87,6 +87,15 @@ func flip(b []byte) []byte {
 	return b
 }
 
+// spoil leaves no piece of a pack whole: only some are fetched.
+func spoil(b []byte) []byte {
+	b = bytes.Clone(b)
+	for i := 0; i < len(b); i += 512 {
+		b[i] ^= 1
+	}
+	return b
+}
+
 func half(b []byte) []byte { return b[:len(b)/2] }
 
 // rangeless ignores what part was asked for.
@@ -176,7 +185,7 @@ func (u *updates) badSources(s *webSite, repo string) {
 		{"well", "", nil, "refresh", ""},
 		{"replayed", large, nil, "refresh", "older than"},
 		{"index truncated", repo, altered("root.index", half), "prepare", "index has another hash"},
-		{"pieces altered", "", altered("root.pack", flip), "prepare", "not what was signed"},
+		{"pieces altered", "", altered("root.pack", spoil), "prepare", "not what was signed"},
 	} {
 		s.as(c.dir, c.spoil)
 		out, err := harness.Command(t, "box", "update", c.verb, "--box", "http://"+u.Addr("console"), "--token-file", u.token).CombinedOutput()

@@ -54,11 +54,18 @@ func buildFor(t *testing.T, board, version string, counter uint64) *built {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "wayside", "test", "releases", board, version)
+	b := buildWith(t, harness.Command(t), filepath.Join(cache, "wayside", "test", "releases", board, version), board, version, counter)
+	builds.done[board+version] = b
+	return b
+}
+
+// buildWith has the tool that cmd runs build a release into a folder.
+func buildWith(t *testing.T, cmd *exec.Cmd, dir, board, version string, counter uint64) *built {
+	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := harness.Command(t, "build", "--json", "--board", board, "--keys", keyDir(t), "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
+	cmd.Args = append(cmd.Args, "build", "--json", "--board", board, "--keys", keyDir(t), "--version", version, "--counter", strconv.FormatUint(counter, 10), "--out", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -71,7 +78,6 @@ func buildFor(t *testing.T, board, version string, counter uint64) *built {
 	}
 	b.read(t)
 	b.activate = manifest.Activate{Version: version, Counter: counter, RootHash: b.RootHash}
-	builds.done[board+version] = b
 	return b
 }
 
@@ -170,7 +176,7 @@ func first(t *testing.T, old *built) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := filepath.Join(cache, "wayside", "test", "releases", harness.Board, old.activate.Version+"-"+old.RootHash[:16]+".raw")
+	ready := filepath.Join(cache, "wayside", "test", "releases", old.Board, old.activate.Version+"-"+old.RootHash[:16]+".raw")
 	m := &machine{t: t, disk: filepath.Join(t.TempDir(), "disk.raw"), img: old.Image}
 	if _, err := os.Stat(ready); err != nil {
 		m.start(nil)

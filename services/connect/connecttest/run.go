@@ -65,7 +65,12 @@ func Start(t testing.TB, broker string, disk vfs.FS, secrets string, instances .
 	case <-time.After(wait):
 		t.Fatal("connectors are not ready")
 	}
-	t.Cleanup(r.Stop)
+	t.Cleanup(func() {
+		r.Stop()
+		if text := log.String(); t.Failed() {
+			t.Logf("states %+v, log:\n%s", svc.States(), text[max(0, len(text)-4000):])
+		}
+	})
 	return r
 }
 

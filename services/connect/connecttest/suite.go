@@ -61,6 +61,13 @@ type Case struct {
 	New func(t *testing.T, secrets string) (profile string, d Device)
 	// Make makes the connector of the profile's first entry.
 	Make func(p *site.Profile) (connect.Connector, error)
+	// Service makes, instead of Make, the connector of what is a service of
+	// its own and no entry of a list: from its section of the profile, with
+	// the address of the box's broker. Its state is not the frame's, and its
+	// records have not the frame's headers.
+	Service func(profile, broker, secrets string) connect.Connector
+	// Variant tells the cases of one protocol apart, such as "TCP".
+	Variant string
 	// Topic that records go to; default "dev".
 	Topic string
 	// Value finds in a record what was given to Emit; default: field "value"
@@ -76,6 +83,9 @@ type Case struct {
 	Once bool
 	// Readings: records carry quality and times of readings.
 	Readings bool
+	// Senders of the flood, each of which waits for the answer to one value
+	// before it sends the next; default 4.
+	Senders int
 	// Change is put below the entry for the reconfiguration, such as
 	// "records: {headers: {line: a}}"; default: that.
 	Change string
@@ -112,7 +122,7 @@ func Run(t *testing.T, c Case) {
 			t.Errorf("Cannot names %q, which is no test", name)
 		}
 	}
-	for _, name := range order {
+	for _, name := range Names() {
 		t.Run(name, func(t *testing.T) {
 			if why := c.Cannot[name]; why != "" {
 				t.Logf("%s cannot have this: %s", c.Protocol, why)
@@ -145,6 +155,11 @@ func jsonValue(r *kgo.Record) (int64, bool) {
 // instance reads the entry as the box would.
 func (w *world) instance(change string) connect.Instance {
 	w.Helper()
+	if w.c.Service != nil {
+		return connect.Instance{
+			Connector: w.c.Service(w.profile+change, w.b.Addr, w.secrets), Name: "dev", Protocol: w.c.Protocol, Records: site.DefaultRecords("dev"),
+		}
+	}
 	text := "version: 1\nsite: box\nconnect:\n  " + w.c.Protocol + ":\n    -\n"
 	for line := range strings.Lines(strings.TrimRight(w.profile, "\n") + "\n" + change) {
 		text += "      " + line

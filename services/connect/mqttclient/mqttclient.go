@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +86,9 @@ type link interface {
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if box.Trial() {
+		c = c.aside(box, "test")
+	}
 	l, err := c.dial(ctx, box, func(m message) { c.take(ctx, cancel, box, m) })
 	if err != nil {
 		return err
@@ -178,11 +182,8 @@ func header(r *kgo.Record, name string) string {
 // dial opens a connection.
 func (c *Connector) dial(ctx context.Context, box *connect.Box, take func(message)) (link, error) {
 	o := options{
-		id: c.cfg.ClientID, user: c.cfg.User, keep: c.keep, session: c.session, take: take,
+		id: c.clientID(box), user: c.cfg.User, keep: c.keep, session: c.session, take: take,
 		open: func(ctx context.Context) (net.Conn, error) { return c.open(ctx, box) },
-	}
-	if o.id == "" {
-		o.id = "wayside-" + box.Site() + "-" + box.Name()
 	}
 	if c.cfg.Password != "" {
 		var err error
@@ -201,6 +202,25 @@ func (c *Connector) dial(ctx context.Context, box *connect.Box, take func(messag
 		return nil, fmt.Errorf("connect to %s: %w", c.cfg.Address, err)
 	}
 	return l, nil
+}
+
+func (c *Connector) clientID(box *connect.Box) string {
+	return cmp.Or(c.cfg.ClientID, "wayside-"+box.Site()+"-"+box.Name())
+}
+
+// aside is a client that takes nothing from the box's own: it has a name and a
+// session of its own, shares no subscription, and publishes nothing.
+func (c *Connector) aside(box *connect.Box, what string) *Connector {
+	own := *c
+	own.session, own.cfg.Publish, own.cfg.Subscribe = 0, nil, nil
+	own.cfg.ClientID = c.clientID(box) + "-" + what
+	for _, s := range c.cfg.Subscribe {
+		if rest, ok := strings.CutPrefix(s.Filter, "$share/"); ok {
+			_, s.Filter, _ = strings.Cut(rest, "/")
+		}
+		own.cfg.Subscribe = append(own.cfg.Subscribe, s)
+	}
+	return &own
 }
 
 // options are those of a connection, of whichever version.
@@ -249,9 +269,7 @@ const listenFor = 10 * time.Second
 func (c *Connector) Browse(ctx context.Context, box *connect.Box, w io.Writer) error {
 	var mu sync.Mutex
 	seen := map[string]int{}
-	own := *c
-	own.session, own.cfg.ClientID = 0, cmp.Or(c.cfg.ClientID, "wayside-"+box.Site()+"-"+box.Name())+"-browse"
-	l, err := own.dial(ctx, box, func(m message) {
+	l, err := c.aside(box, "browse").dial(ctx, box, func(m message) {
 		mu.Lock()
 		defer mu.Unlock()
 		if _, known := seen[m.topic]; known || len(seen) < 10000 {

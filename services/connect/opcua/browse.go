@@ -23,7 +23,7 @@ const (
 // Browse implements connect.Browser: all variables below Objects but those of
 // the server itself, as points.
 func (c *Connector) Browse(ctx context.Context, box *connect.Box, w io.Writer) error {
-	client, err := c.dial(ctx, box, make(chan opcua.ConnState, 16))
+	client, err := c.dial(ctx, box)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 
@@ -20,12 +19,12 @@ import (
 	"github.com/waysideos/wayside/services/site"
 )
 
-// dial opens a session. states gets what becomes of the connection.
-func (c *Connector) dial(ctx context.Context, box *connect.Box, states chan<- opcua.ConnState) (*opcua.Client, error) {
+// dial opens a session.
+func (c *Connector) dial(ctx context.Context, box *connect.Box) (*opcua.Client, error) {
 	opts := []opcua.Option{
 		opcua.ApplicationName("Wayside " + c.cfg.Name), opcua.SessionName("wayside " + box.Site() + " " + c.cfg.Name),
-		opcua.AutoReconnect(true), opcua.ReconnectInterval(reconnectEvery), opcua.RequestTimeout(requestTimeout),
-		opcua.DialTimeout(requestTimeout), opcua.SessionTimeout(sessionTimeout), opcua.StateChangedCh(states),
+		opcua.AutoReconnect(false), opcua.RequestTimeout(publishWait(c.interval)),
+		opcua.DialTimeout(requestTimeout), opcua.SessionTimeout(sessionTimeout),
 	}
 	more, err := c.security(ctx, box)
 	if err != nil {
@@ -72,12 +71,12 @@ func (c *Connector) security(ctx context.Context, box *connect.Box) ([]opcua.Opt
 	if c.cfg.User == "" {
 		return append(opts, opcua.AuthAnonymous(), opcua.SecurityFromEndpoint(ep, ua.UserTokenTypeAnonymous)), nil
 	}
+	if !c.cfg.InsecurePassword && (c.cfg.Security == nil || clear(ep)) {
+		return nil, fmt.Errorf("the password is not sent: %s", untrusted(ep))
+	}
 	password, err := box.Secret(c.cfg.Password)
 	if err != nil {
 		return nil, err
-	}
-	if c.cfg.Security == nil && !protected(ep) {
-		return nil, errors.New("the server takes passwords only as they are on this endpoint: give the connector security")
 	}
 	return append(opts, opcua.AuthUsername(c.cfg.User, password), opcua.SecurityFromEndpoint(ep, ua.UserTokenTypeUserName)), nil
 }
@@ -91,15 +90,26 @@ func offers(endpoints []*ua.EndpointDescription) string {
 	return fmt.Sprintf("%q", all)
 }
 
-// protected says that an endpoint without security of its own has passwords
-// encrypted all the same (part 4, 7.36.4).
-func protected(ep *ua.EndpointDescription) bool {
+// clear says that an endpoint has passwords go over the network as they are:
+// neither its messages nor its login are encrypted (part 4, 7.36.4).
+func clear(ep *ua.EndpointDescription) bool {
+	policy := ep.SecurityPolicyURI
 	for _, t := range ep.UserIdentityTokens {
-		if t.TokenType == ua.UserTokenTypeUserName {
-			return t.SecurityPolicyURI != "" && t.SecurityPolicyURI != ua.SecurityPolicyURINone && len(ep.ServerCertificate) > 0
+		if t.TokenType == ua.UserTokenTypeUserName { // the first is used
+			if t.SecurityPolicyURI != "" {
+				policy = t.SecurityPolicyURI
+			}
+			break
 		}
 	}
-	return false
+	return ep.SecurityMode != ua.MessageSecurityModeSignAndEncrypt && (policy == "" || policy == ua.SecurityPolicyURINone)
+}
+
+func untrusted(ep *ua.EndpointDescription) string {
+	if clear(ep) {
+		return "it would go over the network as it is; give the connector security of mode sign-and-encrypt, or allow insecure_password"
+	}
+	return "nobody has compared the server's certificate; give the connector security with a trust list, or allow insecure_password"
 }
 
 func (c *Connector) certificates(box *connect.Box, s *site.OPCUASecurity, server []byte) ([]opcua.Option, error) {

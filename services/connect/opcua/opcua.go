@@ -4,7 +4,6 @@ package opcua
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,8 +17,7 @@ import (
 const (
 	requestTimeout = 10 * time.Second
 	sessionTimeout = 10 * time.Minute // for which the server keeps subscriptions of a client that is away
-	reconnectEvery = 2 * time.Second
-	retryNodes     = time.Minute // nodes that the server did not have
+	retryNodes     = time.Minute      // nodes that the server did not have
 )
 
 // Connector is the client of one server.
@@ -27,6 +25,7 @@ type Connector struct {
 	cfg      site.OPCUA
 	interval time.Duration
 	points   []*point
+	left     *subscription // of a connection that was lost, for the next
 }
 
 // point is a variable that is subscribed to.
@@ -61,22 +60,17 @@ type session struct {
 	spaces []string // namespaces, by number
 }
 
-// Run implements connect.Connector. The library repairs a lost connection by
-// itself and takes the session up again with its subscriptions, so that what
-// the server has queued meanwhile still comes. A server that forgot the session
-// ends Run: what the library makes anew then has been seen to stay silent.
+// Run implements connect.Connector. It is one connection: the next one goes on
+// with the subscription that the server still has, so that what was queued
+// meanwhile comes. The library's own reconnection is not used: it closes the
+// session that it has just taken up again (gopcua 0.8.0, ActivateSession).
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
-	states := make(chan opcua.ConnState, 16)
-	client, err := c.dial(ctx, box, states)
+	client, err := c.dial(ctx, box)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		_ = client.Close(ctx)
-	}()
 	s := &session{Connector: c, box: box, client: client}
+	defer s.close(ctx)
 	if s.spaces, err = client.NamespaceArray(ctx); err != nil {
 		return fmt.Errorf("ask for the namespaces: %w", err)
 	}
@@ -84,63 +78,64 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	if err != nil {
 		return err
 	}
-	defer sub.close(ctx)
 	box.Up(sub.summary())
-	return s.serve(ctx, sub, states)
+	err = s.serve(ctx, sub)
+	if ctx.Err() == nil && !sub.over { // the server keeps both for the next connection
+		sub.at, _ = client.DetachSession(ctx)
+		c.left = sub
+	}
+	return err
 }
 
-func (s *session) serve(ctx context.Context, sub *subscription, states <-chan opcua.ConnState) error {
+func (s *session) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_ = s.client.Close(ctx)
+}
+
+// serve ends when the server does not answer the question for news any more.
+// What the library says of the connection's state is of no use: for it every
+// status that is not good is a loss.
+func (s *session) serve(ctx context.Context, sub *subscription) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- sub.publish(ctx) }()
+	defer func() { cancel(); <-ended }()
 	retry := time.NewTicker(retryNodes)
 	defer retry.Stop()
-	first := s.client.Session()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case n := <-sub.notes:
-			if err := s.note(sub, n); err != nil {
-				return err
-			}
-		case state := <-states:
-			switch state {
-			case opcua.Connected:
-				if s.client.Session() != first {
-					return errors.New("the server has forgotten the session")
-				}
-				s.box.Up(sub.summary())
-			case opcua.Closed:
-				return errors.New("the server has closed the connection for good")
-			case opcua.Disconnected, opcua.Reconnecting:
-				s.box.Trouble(errors.New("the connection is lost, trying again"))
-			}
+		case err := <-ended:
+			ended <- err
+			return fmt.Errorf("connection to %s is lost: %w", s.cfg.Endpoint, err)
 		case <-retry.C:
 			if err := sub.monitor(ctx); err != nil {
 				return err
 			}
+			sub.tell()
 		case cmd := <-s.box.Commands():
 			s.command(ctx, cmd)
 		}
 	}
 }
 
-// note takes what the server publishes.
-func (s *session) note(sub *subscription, n *opcua.PublishNotificationData) error {
-	if n.Error != nil {
-		if errors.Is(n.Error, ua.StatusBadSubscriptionIDInvalid) || errors.Is(n.Error, ua.StatusBadNoSubscription) {
-			return fmt.Errorf("the server has lost the subscription: %w", n.Error)
+// ask sends a request and waits for its answer.
+func ask[R ua.Response](ctx context.Context, client *opcua.Client, wait time.Duration, req ua.Request) (res R, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err = client.Send(ctx, req, func(v ua.Response) error {
+		var ok bool
+		if res, ok = v.(R); !ok {
+			return fmt.Errorf("the server answers %T with %T", req, v)
 		}
-		s.box.Trouble(n.Error)
+		if status := v.Header().ServiceResult; status != ua.StatusOK {
+			return status
+		}
 		return nil
-	}
-	switch v := n.Value.(type) {
-	case *ua.DataChangeNotification:
-		return s.box.Readings(sub.readings(v, time.Now())...)
-	case *ua.StatusChangeNotification:
-		if v.Status != ua.StatusOK && v.Status != ua.StatusGoodSubscriptionTransferred {
-			return fmt.Errorf("the server ends the subscription: %w", v.Status)
-		}
-	}
-	return nil
+	})
+	return res, err
 }
 
 // node parses an id of the profile.
