@@ -16,7 +16,7 @@ WAYSIDE := out/bin/wayside
 # The longest first: two run at a time.
 VM_PACKAGES = ./test/update ./test/powercut $$($(GO) list ./test/... | grep -v -e /test/update -e /test/powercut -e /test/clients -e /test/connect -e /test/replication)
 
-.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates devices clean
+.PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates test-pi4 devices clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,8 +87,11 @@ soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, f
 soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills at both ends, every record compared
 	@$(GO) test ./test/replication -run 'TestNothingLostNothingTwice$$' -count 1 -timeout 0 -v -soak-link $(SOAK)
 
-test-updates: ## every fault of the matrix in virtual machines, all power cuts of a recorded update: a quarter of an hour
-	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestFaultMatrix|TestUpdatesUnderLoad|TestRapidPowerCycles' -count 1 -timeout 60m -v -matrix -cycles 50 -cuts 1000 -cut-chances 6
+test-pi4: ## the Raspberry Pi's image in QEMU's model of a 4 B: minutes, on a machine that does nothing else
+	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestRaspberryPi4$$' -count 1 -timeout 20m -v -pi4
+
+test-updates: ## every fault of the matrix in virtual machines, sticks, the format barrier, all power cuts of a recorded update: an hour
+	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestFaultMatrix|TestStick|TestFormatBarrier|TestUpdatesUnderLoad|TestRapidPowerCycles' -count 1 -timeout 120m -v -matrix -cycles 50 -cuts 1000 -cut-chances 6
 
 devices: ## a box with radios, a modem and a serial line, in one boot
 	@WAYSIDE_VM=1 WAYSIDE_LONG=1 $(GO) test ./test/devices -count 1 -timeout 25m -v

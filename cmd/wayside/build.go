@@ -311,6 +311,10 @@ func (o *buildOptions) addPackages(ctx context.Context, in *image.Input, lock de
 		in.Boot = append(in.Boot, pkg.FS())
 	}
 	for _, pkg := range slices.Concat([]debian.Package{pkgs.kernel, pkgs.loader}, pkgs.devices, pkgs.programs, pkgs.boot) {
+		// A package may have firmware for the machine and for its devices.
+		if slices.ContainsFunc(in.Packages, func(p image.Package) bool { return p.SHA256 == pkg.SHA256 }) {
+			continue
+		}
 		in.Packages = append(in.Packages, image.Package{
 			Name: pkg.Name, Version: pkg.Version, Arch: pkg.Arch, SHA256: pkg.SHA256,
 		})

@@ -2,8 +2,11 @@ package delta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 func TestEdits(t *testing.T) {
@@ -76,4 +79,35 @@ func TestAlign(t *testing.T) {
 	if want := (len(data) - len(fresh)) * 98 / 100; right < want || len(runs) > 5 {
 		t.Errorf("%d bytes are like in %d runs, want %d in 4 or 5", right, len(runs), want)
 	}
+}
+
+// FuzzPatchContent: whatever a frame holds, a part is made in its own bytes or
+// there is an error.
+func FuzzPatchContent(f *testing.F) {
+	x := &Index{Objects: []Object{{Name: Root, Size: 1000}}, parts: []part{{size: 600}, {size: 400}}}
+	have := []Source{{Name: Root, Content: bytes.NewReader(make([]byte, 1000)), Size: 1000}}
+	z, err := newDecoder()
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := newEncoder(zstd.SpeedFastest, limitSegment)
+	f.Add([]byte{8, 1, 1, 0, 0xd8, 4, 4, 2, 4, 1, 0, 0x90, 3})
+	f.Add([]byte("\b0\x00\xd8\x040000\x00")) // more runs than the part has bytes
+	f.Fuzz(func(t *testing.T, content []byte) {
+		data := append(append(patchMagic[:], patchVersion), x.sum[:]...)
+		packed := e.EncodeAll(content, nil)
+		data = append(data, 2, 1, 1)
+		data = append(binary.AppendUvarint(data, uint64(len(packed))), packed...)
+		p, err := ReadPatch(data, x, have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, part := range x.parts {
+			buf := make([]byte, part.size, part.size+8)
+			_, _ = p.part(z, n, buf, func(at place, b []byte) error { return readAt(have[at.source].Content, b, at.off) })
+			if !allZero(buf[part.size : part.size+8]) {
+				t.Error("bytes behind the part were written")
+			}
+		}
+	})
 }

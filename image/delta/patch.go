@@ -104,9 +104,12 @@ func (p *Patch) part(z *zstd.Decoder, n int, buf []byte, read func(place, []byte
 		if object >= 0 {
 			off = d.uint("offset", 0, limitObject)
 		}
-		run := left[:d.uint("size", 1, int64(len(left)))]
+		size := d.uint("size", 1, int64(len(left)))
+		if d.err != nil {
+			return nil, d.err
+		}
+		run := left[:size]
 		switch {
-		case d.err != nil:
 		case object < 0:
 			clear(run)
 		case p.have[object] < 0:

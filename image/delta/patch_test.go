@@ -122,7 +122,7 @@ func TestAPatchIsResumed(t *testing.T) {
 	}
 }
 
-// FuzzPatch: anything may come in the place of a patch, the release comes out.
+// FuzzPatch (slow; FuzzPatchContent is quicker): anything may come in the place of a patch, the release comes out.
 func FuzzPatch(f *testing.F) {
 	old, r, patch := moved(f, 60_000)
 	const head = 21 // magic, version, digest of the index

@@ -24,57 +24,126 @@ func oneEach(n int, format string) string {
 var contests = []contest{
 	{
 		name: "HTTP", what: "posts of 200 bytes, 64 connections", address: free, load: pushing(httpPosts, 64, 180),
-		protocol: "http", ours: "listen: %[1]s\nrate: 1000000\nposts: [{path: /values, json: true}]",
-		peer: "[[inputs.http_listener_v2]]\n  service_address = \"tcp://%[1]s\"\n  paths = [\"/values\"]\n  data_format = \"value\"\n  data_type = \"string\"\n",
+		protocol: "http", ours: `listen: %[1]s
+rate: 1000000
+posts: [{path: /values, json: true}]`,
+		peer: `[[inputs.http_listener_v2]]
+  service_address = "tcp://%[1]s"
+  paths = ["/values"]
+  data_format = "value"
+  data_type = "string"
+`,
 	},
 	{
 		name: "syslog, TCP", what: "messages of 250 bytes, RFC 5424, 8 connections", address: free, load: pushing(syslogTCP, 8, 180),
-		protocol: "syslog", ours: "listen: %[1]s\ntransport: tcp",
-		peer: "[[inputs.syslog]]\n  server = \"tcp://%[1]s\"\n",
+		protocol: "syslog", ours: `listen: %[1]s
+transport: tcp`,
+		peer: `[[inputs.syslog]]
+  server = "tcp://%[1]s"
+`,
 	},
 	{
 		name: "syslog, UDP", what: "messages of 250 bytes, RFC 5424, as fast as they can be sent", address: freeDatagrams, load: pushing(syslogUDP, 1, 180),
 		protocol: "syslog", ours: "listen: %[1]s",
-		peer: "[[inputs.syslog]]\n  server = \"udp://%[1]s\"\n",
+		peer: `[[inputs.syslog]]
+  server = "udp://%[1]s"
+`,
 	},
 	{
 		name: "SNMP traps", what: "version 2c, 3 variables, as fast as they can be sent", address: freeDatagrams, load: pushing(snmpTraps, 1, 100),
 		protocol: "snmp_traps", ours: "listen: %[1]s",
-		peer: "[[inputs.snmp_trap]]\n  service_address = \"udp://%[1]s\"\n  path = []\n",
+		peer: `[[inputs.snmp_trap]]
+  service_address = "udp://%[1]s"
+  path = []
+`,
 	},
 	{
 		name: "MQTT client", what: "subscribed to mosquitto, QoS 1, 200 bytes, 16 publishers", address: free, device: mosquitto, load: pushing(mqttPublisher(1), 16, 200),
-		protocol: "mqtt_client", ours: "address: mqtt://%[1]s\nclient_id: ours\nsubscribe: [{filter: values/#, qos: 1}]",
-		peer: "[[inputs.mqtt_consumer]]\n  servers = [\"tcp://%[1]s\"]\n  topics = [\"values/#\"]\n  qos = 1\n  max_undelivered_messages = 50000\n  data_format = \"value\"\n  data_type = \"string\"\n",
+		protocol: "mqtt_client", ours: `address: mqtt://%[1]s
+client_id: ours
+subscribe: [{filter: values/#, qos: 1}]`,
+		peer: `[[inputs.mqtt_consumer]]
+  servers = ["tcp://%[1]s"]
+  topics = ["values/#"]
+  qos = 1
+  max_undelivered_messages = 50000
+  data_format = "value"
+  data_type = "string"
+`,
 	},
 	{
 		name: "files", what: "a new file of 200,000 lines of 100 bytes", address: func(t testing.TB) string { return t.TempDir() },
 		device: func(testing.TB, string) {}, load: newFile,
-		protocol: "files", ours: "folder: %[1]s\nmatch: \"*.log\"\nevery: 100ms\nsettle: 100ms\nformat: lines",
-		peer: "[[inputs.tail]]\n  files = [\"%[1]s/*.log\"]\n  initial_read_offset = \"beginning\"\n  max_undelivered_lines = 50000\n  data_format = \"value\"\n  data_type = \"string\"\n",
+		protocol: "files", ours: `folder: %[1]s
+match: "*.log"
+every: 100ms
+settle: 100ms
+format: lines`,
+		peer: `[[inputs.tail]]
+  files = ["%[1]s/*.log"]
+  initial_read_offset = "beginning"
+  max_undelivered_lines = 50000
+  data_format = "value"
+  data_type = "string"
+`,
 	},
 	{
 		name: "Modbus", what: "100 registers of pymodbus, 10 times a second; Telegraf makes one record of them", address: free, device: pymodbus, fields: 100,
-		protocol: "modbus", ours: "address: %[1]s\nevery: 100ms\npoints: [" + oneEach(100, `{name: "p%[1]d", address: "holding:%[2]d"}`) + "]",
-		peer: "[[inputs.modbus]]\n  name = \"m\"\n  controller = \"tcp://%[1]s\"\n  configuration_type = \"request\"\n  [[inputs.modbus.request]]\n    slave_id = 1\n    byte_order = \"ABCD\"\n    register = \"holding\"\n    fields = [" +
-			oneEach(100, `{address = %[2]d, type = "UINT16", name = "p%[1]d"}`) + "]\n",
+		protocol: "modbus", ours: `address: %[1]s
+every: 100ms
+points: [` + oneEach(100, `{name: "p%[1]d", address: "holding:%[2]d"}`) + "]",
+		peer: `[[inputs.modbus]]
+  name = "m"
+  controller = "tcp://%[1]s"
+  configuration_type = "request"
+  [[inputs.modbus.request]]
+    slave_id = 1
+    byte_order = "ABCD"
+    register = "holding"
+    fields = [` +
+			oneEach(100, `{address = %[2]d, type = "UINT16", name = "p%[1]d"}`) + `]
+`,
 	},
 	{
 		name: "S7", what: "50 words of Snap7's server, 10 times a second; Telegraf makes one record of them", address: free, device: snap7, fields: 50,
-		protocol: "s7", ours: "address: %[1]s\nslot: 2\nevery: 100ms\npoints: [" + oneEach(50, `{name: "p%[1]d", address: DB10.DBW%[1]d}`) + "]",
-		peer: "[[inputs.s7comm]]\n  server = \"%[1]s\"\n  rack = 0\n  slot = 2\n  [[inputs.s7comm.metric]]\n    fields = [" +
-			oneEach(50, `{name = "p%[1]d", address = "DB10.W%[1]d"}`) + "]\n",
+		protocol: "s7", ours: `address: %[1]s
+slot: 2
+every: 100ms
+points: [` + oneEach(50, `{name: "p%[1]d", address: DB10.DBW%[1]d}`) + "]",
+		peer: `[[inputs.s7comm]]
+  server = "%[1]s"
+  rack = 0
+  slot = 2
+  [[inputs.s7comm.metric]]
+    fields = [` +
+			oneEach(50, `{name = "p%[1]d", address = "DB10.W%[1]d"}`) + `]
+`,
 	},
 	{
 		name: "SNMP", what: "20 objects of net-snmp's agent, 10 times a second; Telegraf makes one record of them", address: freeDatagrams, device: snmpAgent, fields: 20,
-		protocol: "snmp", ours: "address: %[1]s\nevery: 100ms\npoints: [" + oneEach(20, `{name: "p%[1]d", oid: 1.3.6.1.2.1.5.%[1]d.0}`) + "]",
-		peer: "[[inputs.snmp]]\n  agents = [\"udp://%[1]s\"]\n  path = []\n" + strings.ReplaceAll(oneEach(20, "  [[inputs.snmp.field]]\n    name = \"p%[1]d\"\n    oid = \".1.3.6.1.2.1.5.%[1]d.0\"\n"), ", ", ""),
+		protocol: "snmp", ours: `address: %[1]s
+every: 100ms
+points: [` + oneEach(20, `{name: "p%[1]d", oid: 1.3.6.1.2.1.5.%[1]d.0}`) + "]",
+		peer: `[[inputs.snmp]]
+  agents = ["udp://%[1]s"]
+  path = []
+` + strings.ReplaceAll(oneEach(20, `  [[inputs.snmp.field]]
+    name = "p%[1]d"
+    oid = ".1.3.6.1.2.1.5.%[1]d.0"
+`), ", ", ""),
 	},
 	{
 		name: "OPC UA", what: "subscribed to 100 variables of asyncua that change 5 times a second", address: free, device: opcuaLoad,
-		protocol: "opcua", ours: "endpoint: opc.tcp://%[1]s\ninterval: 100ms\npoints: [" + oneEach(100, `{name: "p%[1]d", node: "ns=2;s=V%[1]d", sampling: 100ms}`) + "]",
-		peer: "[[inputs.opcua_listener]]\n  endpoint = \"opc.tcp://%[1]s\"\n  security_policy = \"None\"\n  security_mode = \"None\"\n  nodes = [" +
-			oneEach(100, `{name = "p%[1]d", namespace = "2", identifier_type = "s", identifier = "V%[1]d"}`) + "]\n",
+		protocol: "opcua", ours: `endpoint: opc.tcp://%[1]s
+interval: 100ms
+points: [` + oneEach(100, `{name: "p%[1]d", node: "ns=2;s=V%[1]d", sampling: 100ms}`) + "]",
+		peer: `[[inputs.opcua_listener]]
+  endpoint = "opc.tcp://%[1]s"
+  security_policy = "None"
+  security_mode = "None"
+  nodes = [` +
+			oneEach(100, `{name = "p%[1]d", namespace = "2", identifier_type = "s", identifier = "V%[1]d"}`) + `]
+`,
 	},
 }
 

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 // asyncua is an OPC UA server by others.
@@ -119,15 +121,19 @@ func opcuaReadings(rs []*kgo.Record) map[string][]opcuaReading {
 }
 
 // TestOPCUA subscribes to asyncua's server with certificates and a login,
-// writes and calls, and goes on when the server was away.
+// writes and calls, misses nothing when the connection was lost, and goes on
+// when the server was away.
 func TestOPCUA(t *testing.T) {
 	need(t)
 	dir := opcuaCertificates(t, "server", "client", "other")
 	write(t, filepath.Join(dir, "password"), "p4ss\n")
 	_, port, _ := net.SplitHostPort(free(t))
 	stop := asyncua(t, port, dir)
+	cable := connecttest.NewCable(t, "127.0.0.1:"+port)
+	cable.Plug()
+	_, plug, _ := net.SplitHostPort(cable.Addr)
 	broker := edge(t)
-	connectors(t, "--site", profile(t, fmt.Sprintf(opcuaProfile, port, "server.pem")), "--broker", broker.addr, "--secrets", dir, "--data", t.TempDir())
+	c := connectors(t, "--site", profile(t, fmt.Sprintf(opcuaProfile, plug, "server.pem")), "--broker", broker.addr, "--secrets", dir, "--data", t.TempDir())
 
 	got := opcuaReadings(records(t, broker.addr, "line", func(rs []*kgo.Record) bool {
 		all := opcuaReadings(rs)
@@ -148,6 +154,21 @@ func TestOPCUA(t *testing.T) {
 		t.Errorf("list: %+v", list)
 	}
 	opcuaCommands(t, broker.addr)
+
+	// The connection is lost for two seconds, the server queues.
+	cable.Cut()
+	time.Sleep(2 * time.Second)
+	was := len(records(t, broker.addr, "line", atLeast(40)))
+	cable.Plug()
+	temps := opcuaReadings(records(t, broker.addr, "line", atLeast(was+80)))["temp"]
+	for i, r := range temps[1:] {
+		if before := temps[i].Value.(float64); r.Value.(float64) > before+0.15 {
+			t.Errorf("temp goes from %v to %v: what the server queued is missing", before, r.Value)
+		}
+	}
+	if strings.Contains(c.out.String(), "has forgotten") {
+		t.Error("the subscription was made anew")
+	}
 
 	stop()
 	before := len(records(t, broker.addr, "line", atLeast(40)))

@@ -76,6 +76,9 @@ func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
 	}
 	sub, err := s.subscribe(ctx)
 	if err != nil {
+		if c.left != nil && client.Session() == c.left.at { // lost once more: not to be closed
+			_, _ = client.DetachSession(ctx)
+		}
 		return err
 	}
 	box.Up(sub.summary())

@@ -73,9 +73,7 @@ func (s *session) subscribe(ctx context.Context) (*subscription, error) {
 // session, or with a new one that it is transferred to (part 4, 5.6.3 and
 // 5.13.7). An error that is a status says that the server does not have it.
 func (u *subscription) resume(ctx context.Context, s *session) error {
-	limit, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if err := s.client.ActivateSession(limit, u.at); err != nil || s.client.Session() != u.at {
+	if s.client.Session() != u.at {
 		res, err := ask[*ua.TransferSubscriptionsResponse](ctx, s.client, requestTimeout, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{u.id}})
 		switch {
 		case err != nil:
@@ -94,6 +92,7 @@ func (u *subscription) resume(ctx context.Context, s *session) error {
 // spooled is acknowledged with the next question.
 func (u *subscription) publish(ctx context.Context) error {
 	var acks []*ua.SubscriptionAcknowledgement
+	spoke := false
 	for heard := time.Now(); ; {
 		res, err := ask[*ua.PublishResponse](ctx, u.client, publishWait(u.interval), &ua.PublishRequest{SubscriptionAcknowledgements: acks})
 		timeout := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ua.StatusBadTimeout)
@@ -104,12 +103,13 @@ func (u *subscription) publish(ctx context.Context) error {
 		case errors.Is(err, ua.StatusBadNoSubscription), errors.Is(err, ua.StatusBadSubscriptionIDInvalid):
 			u.over = true
 		case timeout && ctx.Err() == nil:
+			u.over = !spoke // or it would say nothing to the next connection either
 			err = fmt.Errorf("the server was silent for %s", time.Since(heard).Round(time.Second))
 		}
 		if err != nil {
 			return err
 		}
-		heard, acks = time.Now(), nil
+		spoke, heard, acks = true, time.Now(), nil
 		m := res.NotificationMessage
 		if m == nil || res.SubscriptionID != u.id {
 			continue
@@ -140,17 +140,15 @@ func publishWait(interval time.Duration) time.Duration {
 func (u *subscription) republish(ctx context.Context, to uint32) error {
 	for all := to == u.next; u.next != 0 && (all || u.next != to); {
 		res, err := ask[*ua.RepublishResponse](ctx, u.client, requestTimeout, &ua.RepublishRequest{SubscriptionID: u.id, RetransmitSequenceNumber: u.next})
-		if errors.Is(err, ua.StatusBadMessageNotAvailable) || errors.Is(err, ua.StatusBadServiceUnsupported) {
+		gone := errors.Is(err, ua.StatusBadMessageNotAvailable) || errors.Is(err, ua.StatusBadServiceUnsupported)
+		if err != nil && !gone {
+			return err
+		}
+		if gone || res.NotificationMessage == nil || res.NotificationMessage.SequenceNumber != u.next { // asyncua answers with an empty one
 			if !all {
 				u.box.Log().Warn("the server does not have again what was lost on the way", "from", u.next, "to", to)
 			}
 			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if res.NotificationMessage == nil || res.NotificationMessage.SequenceNumber != u.next {
-			return errors.New("the server publishes something else again than what it was asked for")
 		}
 		if err := u.take(res.NotificationMessage); err != nil {
 			return err
