@@ -68,7 +68,8 @@ type server struct {
 
 // Run implements connect.Connector.
 func (c *Connector) Run(ctx context.Context, box *connect.Box) error {
-	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: newRoom(max(maxBodies, c.maxBody), max(maxBodies/2, c.maxBody))}
+	most := c.maxBody + 1 // it shows by that byte that a body is too large
+	s := &server{Connector: c, box: box, log: box.Log(), rates: rates{perSecond: float64(c.cfg.Rate)}, bodies: newRoom(max(maxBodies, most), max(maxBodies/2, most))}
 	if len(c.cfg.Topics) > 0 {
 		if err := s.open(); err != nil {
 			return err

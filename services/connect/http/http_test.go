@@ -296,6 +296,24 @@ func TestWhatHasNotArrivedTakesNoRoom(t *testing.T) {
 	}
 }
 
+// A body that does not say how large it is, and is too large, is no matter of
+// room, however large bodies may be.
+func TestTooLargeIsNoMatterOfRoom(t *testing.T) {
+	x := start(t, `max_body: 9MB, posts: [{path: /p}]`, nil)
+	resp, err := http.Post(x.url+"/p", "text/plain", io.LimitReader(zeros{}, 9_000_001))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %s, want 413", resp.Status)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
 // The requests of "Confluent REST Proxy API Reference", v3.
 func TestV3(t *testing.T) {
 	x := start(t, `topics: [jsontest, "new*"]`, nil)
