@@ -87,6 +87,9 @@ func (s *Server) tell(ctx context.Context, cfg Telemetry) {
 		return
 	}
 	defer cl.Close()
+	// What the broker may have taken is not given up by the client while it
+	// lives, whatever the record's context says.
+	defer context.AfterFunc(ctx, cl.Close)()
 	m := telemetry{cfg: cfg}
 	tick := time.NewTicker(cfg.Every)
 	defer tick.Stop()
