@@ -152,6 +152,9 @@ func (s *Snapshot) telemetry(site string) TelemetryRecord {
 		if r := a.Report; r != nil {
 			svc.OK, svc.Summary, svc.Facts = r.OK, r.Summary, map[string]string{}
 			for _, f := range r.Facts {
+				if before, more := svc.Facts[f.Name]; more {
+					f.Value = before + "\n" + f.Value
+				}
 				svc.Facts[f.Name] = f.Value
 			}
 			t.Links, t.Devices = append(t.Links, r.Links...), append(t.Devices, r.Devices...)

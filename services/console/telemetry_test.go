@@ -127,3 +127,16 @@ func TestTelemetryStops(t *testing.T) {
 		t.Error("the console has not ended after ten seconds")
 	}
 }
+
+// TestTelemetryFacts: what a service says under one name, as links do of all
+// that happened, is told whole.
+func TestTelemetryFacts(t *testing.T) {
+	r := manifest.Report{Name: "replicator", Facts: []manifest.Fact{
+		{Name: "hq: note", Value: "records were deleted"}, {Name: "hq: guarantee", Value: "exactly once"}, {Name: "hq: note", Value: "the topic was made anew"},
+	}}
+	got := (&Snapshot{Services: []Answer{{Name: r.Name, Report: &r}}}).telemetry("shop-17").Services[0].Facts
+	want := map[string]string{"hq: note": "records were deleted\nthe topic was made anew", "hq: guarantee": "exactly once"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
+	}
+}
