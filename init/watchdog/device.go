@@ -91,8 +91,9 @@ func number(class, name, file string) int {
 }
 
 // choose picks a watchdog that is hardware: the one whose module comes first
-// in prefer, else, if others are good enough, the first by number. /dev/watchdog0 may be the
-// software one, which dies with the kernel it should watch.
+// in prefer, else, if others are good enough, the first by number.
+// /dev/watchdog0 may be the software one, which dies with the kernel it should
+// watch.
 func choose(class string, prefer []string, others bool) (name, identity string, err error) {
 	best := len(prefer) + 1
 	for n := range 16 {
@@ -119,7 +120,9 @@ func choose(class string, prefer []string, others bool) (name, identity string, 
 	return name, identity, nil
 }
 
-// module is the one that a watchdog's driver is in, "" if it is built in.
+// module is the one that a watchdog's driver is in, "" if it is built in. The
+// kernel makes the link after the device has shown itself: whoever looks at the
+// device's event may be too early.
 func module(class, name string) string {
 	link, err := os.Readlink(filepath.Join(class, name, "device/driver/module"))
 	if err != nil {
