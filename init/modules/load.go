@@ -31,9 +31,9 @@ type Loader struct {
 	insert func(path string) error
 
 	mu      sync.Mutex
-	tried   map[string]*attempt // by module
-	asked   map[string]bool     // modaliases that were looked up
-	missing map[string]bool     // see Missing
+	tried   map[string]*attempt      // by module
+	asked   map[string]chan struct{} // by modalias; closed when its modules were tried
+	missing map[string]bool          // see Missing
 }
 
 // attempt is the one attempt to load a module.
@@ -62,7 +62,7 @@ func Open(log *slog.Logger) (*Loader, error) {
 }
 
 func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loader, error) {
-	l := &Loader{log: log, dir: dir, live: live, insert: insert, tried: map[string]*attempt{}, asked: map[string]bool{}, missing: map[string]bool{}}
+	l := &Loader{log: log, dir: dir, live: live, insert: insert, tried: map[string]*attempt{}, asked: map[string]chan struct{}{}, missing: map[string]bool{}}
 	for name, parse := range map[string]func(io.Reader) error{
 		"modules.alias": func(r io.Reader) (err error) { l.alias, err = ParseAliases(r); return },
 		"modules.dep":   func(r io.Reader) (err error) { l.deps, err = ParseDeps(r); return },
@@ -159,16 +159,25 @@ func (l *Loader) try(module string) (first bool, err error) {
 }
 
 // LoadAlias loads what matches a modalias and returns how many modules were
-// not tried before. Failures are logged: a driver that does not want its
-// device must not keep others from theirs.
+// not tried before. Whoever asks for it a second time waits for the first.
+// Failures are logged: a driver that does not want its device must not keep
+// others from theirs.
 func (l *Loader) LoadAlias(modalias string) int {
-	l.mu.Lock()
-	known := modalias == "" || l.asked[modalias]
-	l.asked[modalias] = true
-	l.mu.Unlock()
-	if known {
+	if modalias == "" {
 		return 0
 	}
+	l.mu.Lock()
+	over, known := l.asked[modalias]
+	if !known {
+		over = make(chan struct{})
+		l.asked[modalias] = over
+	}
+	l.mu.Unlock()
+	if known {
+		<-over
+		return 0
+	}
+	defer close(over)
 	all := 0
 	for _, m := range l.alias.Match(modalias) {
 		fresh, err := l.load(m)
