@@ -109,7 +109,12 @@ func (s *Service) once(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.sys, s.cfg.Wifi.Interface)); err != nil {
 		return fmt.Errorf("there is no radio %s: its driver or firmware is missing, or it is not plugged in", s.cfg.Wifi.Interface)
 	}
+	// Who may read our status must not steer the radio: the supplicant lets
+	// the group at its socket, in a folder that is its user's alone.
 	control := filepath.Join(s.cfg.Dir, "control")
+	if err := os.MkdirAll(control, 0o700); err != nil {
+		return fmt.Errorf("make the folder of the supplicant's socket: %v", err)
+	}
 	text, err := configuration(s.cfg.Wifi, s.cfg.Secrets, control)
 	if err != nil {
 		return err

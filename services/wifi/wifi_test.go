@@ -38,8 +38,13 @@ func play(radio, conf string) error {
 		return err
 	}
 	dir := regexp.MustCompile(`(?m)^ctrl_interface=(.*)$`).FindSubmatch(text)[1]
-	if err := os.MkdirAll(string(dir), 0o750); err != nil {
+	if err := os.MkdirAll(string(dir), 0o770); err != nil { // as the supplicant does
 		return err
+	}
+	for file, want := range map[string]os.FileMode{string(dir): 0o700, conf: 0o600} {
+		if st, err := os.Stat(file); err != nil || st.Mode().Perm() != want {
+			return fmt.Errorf("%s: got mode %v (%v), want %v: others could steer the radio, or read passphrases", file, st.Mode(), err, want)
+		}
 	}
 	socket := filepath.Join(string(dir), radio)
 	os.Remove(socket) // as the supplicant does
