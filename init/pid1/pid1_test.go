@@ -430,6 +430,21 @@ func TestRootIsOpenedAfterListedModules(t *testing.T) {
 	}
 }
 
+// A driver that hangs is given up after a while, and does not keep a stick from
+// installing until then.
+func TestInstallerWaitsForDrivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := testMachine(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		time.AfterFunc(90*time.Second, cancel) // before any disk of this machine is looked at
+		_, err := m.targets(ctx)
+		if took := time.Since(begin); err == nil || took != 90*time.Second {
+			t.Errorf("waited %v: %v; want all the time that drivers may take", took, err)
+		}
+	})
+}
+
 func TestParseCmdline(t *testing.T) {
 	c := parseCmdline("ro wayside.epoch=1790000000 a=\"b c\" \"d=e f\" wayside.watchdog=6 x=1 x=2\n")
 	for key, want := range map[string]string{"a": "b c", "d": "e f", "x": "2", "ro": "", "none": ""} {
