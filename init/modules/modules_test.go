@@ -257,15 +257,24 @@ func TestLoadBesideAnother(t *testing.T) {
 }
 
 // A walk is over when the drivers of the devices that it saw are in, also those
-// that somebody else began to load.
+// that somebody else began to load, and of the devices that come by them. An
+// event of a second such device waits for nobody.
 func TestColdplugBesideEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := make(chan struct{})
-		l, _ := testLoader(t, func(string) error { <-end; return nil })
 		sys := t.TempDir()
+		l, _ := testLoader(t, func(p string) error {
+			if path.Base(p) == "virtio_blk.ko.xz" {
+				<-end
+				addDevice(t, sys, "bus/pci/devices/behind", "pci:v1")
+			}
+			return nil
+		})
+		l.alias = aliases(t, testAlias+"alias pci:v1* dm-mod\n")
 		addDevice(t, sys, "bus/virtio/devices/a", "virtio:d00000002v00001AF4")
 		go l.LoadAlias("virtio:d00000002v00001AF4")
 		synctest.Wait()
+		l.LoadAlias("virtio:d00000002v00001AF4")
 		over := make(chan error, 1)
 		go func() { over <- l.Coldplug(t.Context(), sys, Devices) }()
 		synctest.Wait()
@@ -276,8 +285,8 @@ func TestColdplugBesideEvents(t *testing.T) {
 		}
 		close(end)
 		synctest.Wait()
-		if err := <-over; err != nil || l.Count() != 1 {
-			t.Errorf("got %v and %d modules, want one", err, l.Count())
+		if err := <-over; err != nil || l.Count() != 2 {
+			t.Errorf("got %v and %d modules, want the driver and that of the device behind", err, l.Count())
 		}
 	})
 }
