@@ -6,8 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waysideos/wayside/services/connect"
-	"github.com/waysideos/wayside/services/connect/catalog"
-	"github.com/waysideos/wayside/services/vfs"
 )
 
 // connectSockets names what a socket unit hands over: one for each address
@@ -55,26 +53,15 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	if err != nil {
 		return err
 	}
-	instances, err := catalog.Instances(profile, "")
-	if err != nil {
-		return err
-	}
-	if len(instances) == 0 {
+	if len(profile.Connect.Instances()) == 0 {
 		idle := newIdle("connect", "not in use: the profile has no connectors", given)
 		return runService(cmd.Context(), "connect", &waiting{idle, f, log}, opts)
 	}
-	cfg := connect.Config{
-		Instances: instances, Site: profile.Site, Broker: boxBroker(f.broker, profile),
-		Secrets: f.secrets, Listen: handedOver(given), Registerer: reg, Log: log,
-	}
-	if f.data != "" {
-		cfg.FS = vfs.OS(f.data)
-	}
-	c, err := connect.New(cfg)
+	c, err := newConnectors(f, profile, log, func(cfg *connect.Config) { cfg.Listen, cfg.Registerer = handedOver(given), reg })
 	if err != nil {
 		return err
 	}
-	return runService(cmd.Context(), "connect", &connectors{Service: c, flags: f, profile: profile, log: log}, opts)
+	return runService(cmd.Context(), "connect", c, opts)
 }
 
 // handedOver is net.Listen that takes the supervisor's socket of the port

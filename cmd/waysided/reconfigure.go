@@ -14,6 +14,7 @@ import (
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/catalog"
 	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/vfs"
 )
 
 // lookEvery is how often it is looked whether the profile has changed; HUP has
@@ -26,6 +27,23 @@ type connectors struct {
 	flags   connectFlags
 	profile *site.Profile // in force
 	log     *slog.Logger
+}
+
+// newConnectors prepares those of a profile.
+func newConnectors(f connectFlags, profile *site.Profile, log *slog.Logger, more ...func(*connect.Config)) (*connectors, error) {
+	instances, err := catalog.Instances(profile, "")
+	if err != nil {
+		return nil, err
+	}
+	cfg := connect.Config{Instances: instances, Site: profile.Site, Broker: boxBroker(f.broker, profile), Secrets: f.secrets, Log: log}
+	if f.data != "" {
+		cfg.FS = vfs.OS(f.data)
+	}
+	for _, m := range more {
+		m(&cfg)
+	}
+	svc, err := connect.New(cfg)
+	return &connectors{Service: svc, flags: f, profile: profile, log: log}, err
 }
 
 // Run is the service's, with the profile read again when its file changes.

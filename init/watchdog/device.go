@@ -121,7 +121,9 @@ func choose(class string, prefer []string, others bool) (name, identity string, 
 	return name, identity, nil
 }
 
-// module is the one that a watchdog's driver is in, "" if it is built in.
+// module is the one that a watchdog's driver is in, "" if it is built in. The
+// kernel makes the link after the device has shown itself: whoever looks at the
+// device's event may be too early.
 func module(class, name string) string {
 	link, err := os.Readlink(filepath.Join(class, name, "device/driver/module"))
 	if err != nil {

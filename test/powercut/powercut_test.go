@@ -131,7 +131,9 @@ func run(t *testing.T, disk qemu.DiskMode, cut func(*harness.Box, uint64) error)
 	harness.CreateTopic(t, box.Addr("kafka"), txnTopic, txnParts)
 	var l ledger
 	var x transactions
+	plant := attach(t, box)
 	for round := range *rounds {
+		plant.progress(t, 1+rng.IntN(20))
 		at := 50 + rng.Int64N(400)
 		reached, stop := x.start(t, box, 1+rng.IntN(8))
 		l.write(t, box, at, func() error {
@@ -144,10 +146,21 @@ func run(t *testing.T, disk qemu.DiskMode, cut func(*harness.Box, uint64) error)
 		box.PowerOn()
 		l.check(t, box, round)
 		x.check(t, box, round)
+		plant.check(t, box, round)
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
+	plant.progress(t, 1) // what was under way at the last cut came, too
+	plant.stop()
+	again := plant.check(t, box, *rounds)
+	for _, d := range plant.all {
+		t.Logf("MQTT device %s: %d messages acknowledged, %d times cut off from one", d.name, d.acked, d.cuts)
+		if d.cuts == 0 {
+			t.Errorf("MQTT device %s was never cut off from a message under way: the test shows nothing", d.name)
+		}
+	}
+	t.Logf("%d messages of QoS 1 came more than once", again)
 	t.Logf("%d power cuts, %d records acknowledged, none lost; %d more were there un-acknowledged", *rounds, len(l.acked), l.extra)
 	t.Logf("%d transactions of %d ended as acknowledged, all are whole", len(x.ended), x.next)
 	if len(x.ended) < *rounds {
