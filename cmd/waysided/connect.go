@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +44,7 @@ refused as a whole, and all go on as they were.`,
 
 func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	trustPublicAuthorities()
+	seen, _ := os.Stat(f.site) // what changes from here on is read again
 	profile, err := f.profile()
 	if err != nil {
 		return err
@@ -55,12 +57,13 @@ func runConnect(cmd *cobra.Command, env environment, f connectFlags) error {
 	}
 	if len(profile.Connect.Instances()) == 0 {
 		idle := newIdle("connect", "not in use: the profile has no connectors", given)
-		return runService(cmd.Context(), "connect", &waiting{idle, f, log}, opts)
+		return runService(cmd.Context(), "connect", &waiting{idle, f, seen, log}, opts)
 	}
 	c, err := newConnectors(f, profile, log, func(cfg *connect.Config) { cfg.Listen, cfg.Registerer = handedOver(given), reg })
 	if err != nil {
 		return err
 	}
+	c.seen = seen
 	return runService(cmd.Context(), "connect", c, opts)
 }
 

@@ -26,6 +26,7 @@ type connectors struct {
 	*connect.Service
 	flags   connectFlags
 	profile *site.Profile // in force
+	seen    os.FileInfo   // of its file, from before it was read
 	log     *slog.Logger
 }
 
@@ -53,37 +54,40 @@ func (c *connectors) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { watchFile(ctx, c.flags.site, c.reconfigure) })
+	wg.Go(func() {
+		select {
+		case <-c.Ready():
+			watchFile(ctx, c.flags.site, c.seen, c.reconfigure)
+		case <-ctx.Done():
+		}
+	})
 	return c.Service.Run(ctx)
 }
 
-// watchFile calls changed after each change of a file, and when HUP comes.
-func watchFile(ctx context.Context, file string, changed func()) {
+// watchFile calls changed after each change of a file since it was seen, and
+// when HUP comes.
+func watchFile(ctx context.Context, file string, seen os.FileInfo, changed func()) {
 	if file == "" {
 		return
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	seen, _ := os.Stat(file)
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
-	for {
-		told := false
+	for told := false; ; {
+		now, err := os.Stat(file) // an error: it is being replaced
+		if err == nil && (told || seen == nil || !os.SameFile(seen, now) || !seen.ModTime().Equal(now.ModTime()) || seen.Size() != now.Size()) {
+			seen = now
+			changed()
+		}
+		told = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
 			told = true
 		case <-t.C:
-		}
-		now, err := os.Stat(file)
-		if err != nil {
-			continue // it is being replaced
-		}
-		if told || seen == nil || !os.SameFile(seen, now) || !seen.ModTime().Equal(now.ModTime()) || seen.Size() != now.Size() {
-			seen = now
-			changed()
 		}
 	}
 }
@@ -120,6 +124,7 @@ func (c *connectors) tryReconfigure() error {
 type waiting struct {
 	*idle
 	flags connectFlags
+	seen  os.FileInfo
 	log   *slog.Logger
 }
 
@@ -132,7 +137,7 @@ func (w *waiting) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel(nil)
 	wg.Go(func() {
-		watchFile(ctx, w.flags.site, func() {
+		watchFile(ctx, w.flags.site, w.seen, func() {
 			switch profile, err := w.flags.profile(); {
 			case err != nil:
 				w.log.Error("the changed profile is not in force", "err", err)

@@ -35,7 +35,7 @@ func (b *Box) Follow(ctx context.Context, topics []string, from Followed, take f
 		return err
 	}
 	defer ask.Close()
-	f := &follower{box: b, ask: kadm.NewClient(ask), from: from, seen: map[string]map[int32]bool{}}
+	f := &follower{box: b, ask: kadm.NewClient(ask), from: from, next: map[string]map[int32]int64{}}
 	defer f.close()
 	patterns, _ := topicPatterns(topics)
 	for _, p := range patterns {
@@ -65,8 +65,8 @@ type follower struct {
 	ask    *kadm.Client
 	topics []*regexp.Regexp
 	from   Followed
-	seen   map[string]map[int32]bool
-	cl     *kgo.Client // nil before there is a partition
+	next   map[string]map[int32]int64 // offset to come, by topic and partition
+	cl     *kgo.Client                // nil before there is a partition
 }
 
 func (f *follower) close() {
@@ -105,13 +105,13 @@ func (f *follower) discover(ctx context.Context) error {
 			continue
 		}
 		for _, p := range t.Partitions.Sorted() {
-			if f.seen[t.Topic][p.Partition] {
+			if _, seen := f.next[t.Topic][p.Partition]; seen {
 				continue
 			}
 			if fresh[t.Topic] == nil {
 				fresh[t.Topic], names = map[int32]kgo.Offset{}, append(names, t.Topic)
 			}
-			fresh[t.Topic][p.Partition] = kgo.NewOffset().AtStart()
+			fresh[t.Topic][p.Partition] = kgo.NewOffset()
 		}
 	}
 	if len(names) == 0 {
@@ -125,44 +125,43 @@ func (f *follower) discover(ctx context.Context) error {
 		return fmt.Errorf("list offsets: %w", err)
 	}
 	for topic, partitions := range fresh {
+		if f.next[topic] == nil {
+			f.next[topic] = map[int32]int64{}
+		}
 		for p := range partitions {
-			partitions[p] = f.begin(topic, p, starts)
+			start, _ := starts.Lookup(topic, p)
+			at := f.begin(topic, p, start.Offset)
+			f.next[topic][p], partitions[p] = at, kgo.NewOffset().At(at)
 		}
 	}
 	return f.add(fresh)
 }
 
-// begin is where reading a partition begins.
-func (f *follower) begin(topic string, p int32, starts kadm.ListedOffsets) kgo.Offset {
+// begin is where reading a partition begins that starts there.
+func (f *follower) begin(topic string, p int32, start int64) int64 {
 	next, known := f.from(topic, p)
-	start, ok := starts.Lookup(topic, p)
-	switch {
-	case !known:
-		return kgo.NewOffset().AtStart()
-	case ok && start.Offset > next:
-		n := start.Offset - next
+	if !known {
+		return start
+	}
+	f.missed(topic, p, start-next)
+	return max(start, next)
+}
+
+// missed tells of so many records, if any, that were deleted unread.
+func (f *follower) missed(topic string, p int32, n int64) {
+	if n > 0 {
 		f.box.log.Warn("records were deleted before they were read", "topic", topic, "partition", p, "records", n)
 		f.box.state.lost(n)
-		return kgo.NewOffset().At(start.Offset)
 	}
-	return kgo.NewOffset().At(next)
 }
 
 func (f *follower) add(fresh map[string]map[int32]kgo.Offset) error {
-	for topic, partitions := range fresh {
-		if f.seen[topic] == nil {
-			f.seen[topic] = map[int32]bool{}
-		}
-		for p := range partitions {
-			f.seen[topic][p] = true
-		}
-	}
 	if f.cl != nil {
 		f.cl.AddConsumePartitions(fresh)
 		return nil
 	}
 	var err error
-	f.cl, err = f.box.Client(append(reading(), kgo.ConsumePartitions(fresh))...)
+	f.cl, err = f.box.Client(append(reading(), kgo.ConsumePartitions(fresh), kgo.KeepControlRecords())...)
 	return err
 }
 
@@ -184,7 +183,25 @@ func (f *follower) poll(ctx context.Context) ([]*kgo.Record, error) {
 			failed = fmt.Errorf("read %s, partition %d: %w", topic, partition, err)
 		}
 	})
-	return fetched.Records(), failed
+	var rs []*kgo.Record
+	fetched.EachPartition(func(p kgo.FetchTopicPartition) { rs = f.take(rs, p) })
+	return rs, failed
+}
+
+// take adds a partition's records. Where the client's offset was deleted
+// meanwhile it has gone on at the start of what is left, without a word.
+func (f *follower) take(rs []*kgo.Record, p kgo.FetchTopicPartition) []*kgo.Record {
+	if len(p.Records) == 0 {
+		return rs
+	}
+	f.missed(p.Topic, p.Partition, p.LogStartOffset-f.next[p.Topic][p.Partition])
+	for _, r := range p.Records {
+		f.next[p.Topic][p.Partition] = r.Offset + 1
+		if !r.Attrs.IsControl() { // they count, as offsets
+			rs = append(rs, r)
+		}
+	}
+	return rs
 }
 
 // reading is how sinks read.

@@ -199,6 +199,7 @@ func (c checker) connectors(p *Connect) {
 		}
 		i.check(c, i.Path)
 	}
+	c.sinkPlaces("connect.file_sink", p.FileSink)
 	c.unique(len(all), func(n int) (string, string) { return all[n].Common().Name, all[n].Path + ".name" })
 }
 

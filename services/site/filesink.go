@@ -112,6 +112,25 @@ func (f *FileSink) check(c checker, at string) {
 	f.checkColumns(c, at)
 }
 
+// sinkPlaces keeps sinks apart: one that names its files as another does, in
+// the same folder, would write over them, and remove them by its keep.
+func (c checker) sinkPlaces(path string, all []FileSink) {
+	type place struct{ folder, stick, file, format string }
+	first := map[place]int{}
+	for i := range all {
+		f := &all[i]
+		if strings.Contains(f.File, braced("connector")) {
+			continue
+		}
+		at := place{f.Folder, f.Stick, f.File, f.Format}
+		if earlier, ok := first[at]; ok {
+			c.key(fmt.Sprintf("%s[%d]", path, i), "", "names its files as %s does, in the same folder: give it another one, or a file with {connector}", all[earlier].Name)
+			continue
+		}
+		first[at] = i
+	}
+}
+
 func (f *FileSink) checkColumns(c checker, at string) {
 	field := func(i int) string {
 		if i < len(f.Include) {

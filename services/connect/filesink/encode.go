@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"io"
+	"math"
 	"time"
 
 	"github.com/waysideos/wayside/services/site"
@@ -102,8 +103,13 @@ func (f *jsonFile) add(row []any) error {
 		if v == nil {
 			continue
 		}
-		if t, ok := v.(time.Time); ok {
-			v = text(t)
+		switch x := v.(type) {
+		case time.Time:
+			v = text(x)
+		case float64:
+			if math.IsNaN(x) || math.IsInf(x, 0) { // JSON has none
+				v = text(x)
+			}
 		}
 		b, err := json.Marshal(v)
 		if err != nil {

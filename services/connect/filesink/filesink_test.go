@@ -3,6 +3,7 @@ package filesink
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect"
@@ -139,6 +141,17 @@ columns: [{name: speed, from: motor.speed, type: float64}, {name: at, type: time
 	}
 }
 
+// A number that JSON does not have holds up no file.
+func TestNotANumber(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\nrotate: {every: 300ms}\ncolumns: [{name: v, type: float64}]\n")
+	s.start()
+	s.write("a", `{"v":"NaN"}`, `{"v":"-Inf"}`, `{"v":1}`)
+	want := "{\"v\":\"NaN\"}\n{\"v\":\"-Inf\"}\n{\"v\":1}\n"
+	if diff := cmp.Diff(want, read(t, s.disk, s.files(1)[0])); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
 // Parquet as others read it: types of what was seen, and a column that cannot
 // hold what comes becomes text in the next file.
 func TestParquet(t *testing.T) {
@@ -172,6 +185,32 @@ rotate: {every: 300ms}
 	if got := parquetRows[wide](t, read(t, s.disk, names[1])); len(got) != 1 || *got[0].F != "9007199254740993" {
 		t.Errorf("the second file has %v", got)
 	}
+}
+
+// Files of many columns take much memory: fewer of them grow at once.
+func TestParquetOfManyColumns(t *testing.T) {
+	const partitions, fields, fit = 16, 400, 4
+	s := newSink(t, "topics: [a]\nformat: parquet\nrotate: {every: 1h}\n")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, -1, nil, "a"); err != nil {
+		t.Fatal(err)
+	}
+	value := []byte(`{"f":1`)
+	for i := range fields {
+		value = fmt.Appendf(value, `,"f%d":1`, i)
+	}
+	value = append(value, '}')
+	for p := range int32(partitions) {
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Partition: p, Value: value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	s.files(partitions - fit)
 }
 
 func parquetRows[T any](t *testing.T, file string) []T {
@@ -229,6 +268,81 @@ rotate: {size: 2kB, every: 300ms}
 	once(t, lines(t, s.disk, "."), 1000)
 	if s.run.State("out").Restarts != 0 {
 		t.Errorf("it failed %d times instead of waiting", s.run.State("out").Restarts)
+	}
+}
+
+// What is deleted while the disk is full is told, and what was not is written.
+func TestDeletedWhileItWaits(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\nrotate: {size: 100kB, every: 300ms}\n")
+	s.disk.SetCapacity(2_000_000)
+	var values []string
+	rng := rand.NewChaCha8([32]byte{1})
+	pad := make([]byte, 5000) // of which a fetch does not hold many
+	for i := range 1000 {
+		_, _ = rng.Read(pad)
+		values = append(values, fmt.Sprintf(`{"n":%d,"pad":"%x"}`, i, pad))
+	}
+	s.write("a", values...)
+	s.start()
+	connecttest.Until(t, "the disk is full", func() bool { return strings.Contains(s.run.State("out").Error, "full") })
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var upTo kadm.Offsets
+	upTo.AddOffset("a", 0, 900, -1)
+	deleted, err := kadm.NewClient(cl).DeleteRecords(t.Context(), upTo)
+	if err := errors.Join(err, deleted.Error()); err != nil {
+		t.Fatal(err)
+	}
+	s.disk.SetCapacity(0)
+	var all []string
+	connecttest.Until(t, "the last record", func() bool {
+		all = lines(t, s.disk, ".")
+		return len(all) > 0 && strings.Contains(all[len(all)-1], `"n":999,`)
+	})
+	if dropped := s.run.State("out").Dropped; dropped == 0 || len(all)+int(dropped) != 1000 {
+		t.Errorf("%d records are written and %d were told as lost, want 1000 together", len(all), dropped)
+	}
+}
+
+// Of transactions what was committed is written; what ends them is no record,
+// and none that is missing.
+func TestTransactions(t *testing.T) {
+	s := newSink(t, "topics: [a]\nformat: json\ninclude: [offset]\nrotate: {every: 300ms}\n")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr), kgo.TransactionalID("x"), kgo.AllowAutoTopicCreation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		produced := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Value: fmt.Appendf(nil, "%d", i)}).FirstErr()
+		if err := errors.Join(produced, cl.EndTransaction(t.Context(), end)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	var all []string
+	connecttest.Until(t, "the last record", func() bool {
+		all = lines(t, s.disk, ".")
+		return len(all) > 0 && strings.Contains(all[len(all)-1], `"value":2`)
+	})
+	if diff := cmp.Diff([]string{`{"offset":0,"value":0}`, `{"offset":4,"value":2}`}, all); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	var upTo kadm.Offsets
+	upTo.AddOffset("a", 0, 6, -1) // the last end too
+	if deleted, err := kadm.NewClient(cl).DeleteRecords(t.Context(), upTo); errors.Join(err, deleted.Error()) != nil {
+		t.Fatal(err, deleted)
+	}
+	s.write("a", "3")
+	s.files(2)
+	if n := s.run.State("out").Dropped; n != 0 {
+		t.Errorf("%d records are said to be lost", n)
 	}
 }
 
@@ -359,7 +473,7 @@ func TestOldPositionIsNotGuessed(t *testing.T) {
 }
 
 func FuzzFields(f *testing.F) {
-	for _, s := range []string{`{"a":1}`, `{"a":{"b":[1,"x"]},"a":2}`, `{} x`, `{"a"`, `nul`, "\xff", ``} {
+	for _, s := range []string{`{"a":1}`, `{"a":{"b":[1,"x"]},"a":2}`, `{} x`, `{"a"`, `nul`, "\xff", ``, `{"":1}`, `{"a.b":{},"a":[]}`} {
 		f.Add([]byte(s))
 	}
 	cfg := site.FileSink{Format: site.SinkParquet, Include: []string{"offset"}}

@@ -20,7 +20,8 @@ import (
 // What grows at once.
 const (
 	mostParts   = 64
-	mostParquet = 16      // each holds a group of rows in memory
+	mostParquet = 16      // each holds a group of rows in memory,
+	mostColumns = 2000    // and the library some 20 kB for each column
 	mostDead    = 256     // dead letters that wait for their file,
 	deadBytes   = 512_000 // and their bytes
 )
@@ -166,11 +167,7 @@ func (w *writer) record(ctx context.Context, r *kgo.Record) error {
 
 // begin makes the file of a partition, from a record on.
 func (w *writer) begin(ctx context.Context, at place, r *kgo.Record, t *table) (*part, error) {
-	most := mostParts
-	if w.cfg.Format == site.SinkParquet {
-		most = mostParquet
-	}
-	if len(w.parts) >= most {
+	for w.crowded(len(t.columns)) {
 		if err := w.finish(ctx, w.oldest()); err != nil {
 			return nil, err
 		}
@@ -191,6 +188,17 @@ func (w *writer) begin(ctx context.Context, at place, r *kgo.Record, t *table) (
 	}
 	w.parts[at] = p
 	return p, nil
+}
+
+// crowded says whether there is no place for a file of so many columns.
+func (w *writer) crowded(columns int) bool {
+	if w.cfg.Format != site.SinkParquet {
+		return len(w.parts) >= mostParts
+	}
+	for _, p := range w.parts {
+		columns += len(p.columns)
+	}
+	return len(w.parts) >= mostParquet || len(w.parts) > 0 && columns > mostColumns
 }
 
 func (w *writer) oldest() *part {

@@ -12,11 +12,7 @@ import (
 
 // login says who a client is: by its certificate, else by user name and
 // password, else nobody, where the listener lets nobody in.
-func (c *Connector) login(cl *mochi.Client, pk packets.Packet) (user string, ok bool) {
-	p, ok := cl.Net.Conn.(*peer)
-	if !ok {
-		return "", false
-	}
+func (c *Connector) login(p *peer, pk packets.Packet) (user string, ok bool) {
 	if p.user != "" {
 		return p.user, true
 	}

@@ -29,7 +29,12 @@ func (h *hook) Provides(b byte) bool {
 
 // OnConnectAuthenticate says who a client is, or that it may not come in.
 func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
-	user, ok := h.c.login(cl, pk)
+	p, ok := cl.Net.Conn.(*peer)
+	if !ok {
+		return false
+	}
+	p.at.says(p)
+	user, ok := h.c.login(p, pk)
 	if !ok {
 		h.c.metrics.denied.Inc()
 		time.Sleep(loginPause)
@@ -38,7 +43,6 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	if !h.c.admit(cl, user) {
 		return false
 	}
-	p := cl.Net.Conn.(*peer)
 	p.at.known(p)
 	return true
 }

@@ -52,6 +52,7 @@ type peer struct {
 	conn     *connection // once there was a CONNECT
 
 	since time.Time // accepted
+	said  bool      // CONNECT has come; at.mu guards it
 	claim string    // client identifier, until it has a session
 	head  []byte    // the first bytes that came, until they say how long CONNECT is
 	sized bool      // they have
@@ -198,7 +199,8 @@ func (l *listener) add(conn net.Conn) bool {
 
 // arrive waits until a connection may say who it is. While too many do, the
 // next is not accepted, until one is done or has taken its time; who has not
-// said anything for longest makes room.
+// said anything for longest makes room. Whose CONNECT has come waits for us:
+// to check a password may take longer than there is patience.
 func (l *listener) arrive(p *peer) {
 	for {
 		l.mu.Lock()
@@ -207,22 +209,34 @@ func (l *listener) arrive(p *peer) {
 			l.mu.Unlock()
 			return
 		}
-		oldest := l.arrivals[0]
-		patience := time.Until(oldest.since.Add(connectLeast))
-		l.mu.Unlock()
-		if patience <= 0 {
-			l.turnedAway.Inc()
-			_ = oldest.raw.Close()
-			l.known(oldest)
-			continue
+		var patience <-chan time.Time // nil: for ever
+		if i := slices.IndexFunc(l.arrivals, func(p *peer) bool { return !p.said }); i >= 0 {
+			silent := l.arrivals[i]
+			left := time.Until(silent.since.Add(connectLeast))
+			if left <= 0 {
+				l.arrivals = slices.Delete(l.arrivals, i, i+1)
+				l.mu.Unlock()
+				l.turnedAway.Inc()
+				_ = silent.raw.Close()
+				continue
+			}
+			patience = time.After(left)
 		}
+		l.mu.Unlock()
 		select {
-		case <-time.After(patience):
+		case <-patience:
 		case <-l.left:
 		case <-l.closed: // and so is p
 			return
 		}
 	}
+}
+
+// says marks a connection whose CONNECT has come.
+func (l *listener) says(p *peer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.said = true
 }
 
 // known takes a connection from those that have not said who they are.

@@ -3,12 +3,16 @@ package mqtt
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waysideos/wayside/services/site"
 )
@@ -163,4 +167,45 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		t.Errorf("%d connections have not said who they are, want at most %d", n, maxHandshakes)
 	}
 	(&device{t: t, conn: silent[0]}).closedAfter("the oldest")
+}
+
+// Whose CONNECT is being looked at is not turned away for it, however long
+// that takes; who is silent is.
+func TestWhoWaitsForUsMakesNoRoom(t *testing.T) {
+	l := &listener{left: make(chan struct{}, 1), closed: make(chan struct{}), turnedAway: prometheus.NewCounter(prometheus.CounterOpts{Name: "turned_away"})}
+	long := time.Now().Add(-time.Minute)
+	near, far := net.Pipe()
+	defer far.Close()
+	for range maxHandshakes - 1 {
+		p := &peer{raw: near, at: l, since: long}
+		l.arrive(p)
+		l.says(p)
+	}
+	silentNear, silentFar := net.Pipe()
+	defer silentFar.Close()
+	l.arrive(&peer{raw: silentNear, at: l, since: long})
+	next := &peer{raw: near, at: l, since: time.Now()}
+	l.arrive(next) // in the place of the silent one
+	_ = silentFar.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := silentFar.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the silent one: read = %v, want EOF", err)
+	}
+	l.says(next)
+	arrived := make(chan struct{})
+	go func() {
+		defer close(arrived)
+		l.arrive(&peer{raw: near, at: l, since: time.Now()})
+	}()
+	l.known(l.first())
+	<-arrived
+	_ = far.SetReadDeadline(time.Now())
+	if _, err := far.Read(make([]byte, 1)); !os.IsTimeout(err) {
+		t.Errorf("one whose CONNECT has come: read = %v, want it to be open", err)
+	}
+}
+
+func (l *listener) first() *peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.arrivals[0]
 }

@@ -125,7 +125,8 @@ func codeOf(codes *map[[2]int]reedsolomon.Encoder, k, m int) (reedsolomon.Encode
 	if *codes == nil || len(*codes) > 256 { // a hostile sender may claim every pair there is
 		*codes = map[[2]int]reedsolomon.Encoder{}
 	}
-	c, err := reedsolomon.New(k, m, reedsolomon.WithMaxGoroutines(1))
+	// The library's cache has a matrix for each set of shards that was ever lost.
+	c, err := reedsolomon.New(k, m, reedsolomon.WithMaxGoroutines(1), reedsolomon.WithInversionCache(false))
 	if err != nil {
 		return nil, fmt.Errorf("make a code of %d and %d shards: %v", k, m, err)
 	}

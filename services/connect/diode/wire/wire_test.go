@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/klauspost/reedsolomon"
 )
 
 // same is not cmp.Diff, which takes a minute for these values.
@@ -292,4 +296,41 @@ func FuzzUnpacker(f *testing.F) {
 			t.Fatalf("%d bytes are still held", u.held)
 		}
 	})
+}
+
+// Shards are lost in ever other ways: to repair them leaves nothing behind.
+func TestRepairsKeepNothing(t *testing.T) {
+	const k, m, lost, repairs = 48, 24, 8, 5000
+	var codes map[[2]int]reedsolomon.Encoder
+	code, err := codeOf(&codes, k, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := make([][]byte, k+m)
+	for i := range whole {
+		whole[i] = bytes.Repeat([]byte{byte(i)}, 10)
+	}
+	if err := code.Encode(whole); err != nil {
+		t.Fatal(err)
+	}
+	heap := func() int64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	rng, before := rand.New(rand.NewPCG(3, 3)), heap()
+	for range repairs {
+		shards := slices.Clone(whole)
+		for _, i := range rng.Perm(k)[:lost] {
+			shards[i] = nil
+		}
+		if err := code.ReconstructData(shards); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held := heap() - before; held > 2<<20 {
+		t.Errorf("%d repairs left %d kB", repairs, held>>10)
+	}
+	runtime.KeepAlive(code)
 }
