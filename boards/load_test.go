@@ -3,6 +3,7 @@ package boards
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -24,6 +25,32 @@ func TestAllBoardsAreValid(t *testing.T) {
 		page, err := os.ReadFile(filepath.Join("..", "docs", "boards", b.Slug+".md"))
 		if err != nil || !strings.HasPrefix(string(page), "# "+b.Slug+"\n") {
 			t.Errorf("board %s: want a page in docs/boards under its slug as title (%v)", b.Slug, err)
+		}
+	}
+}
+
+// x86-64-wifi is x86-64-uefi with more in it.
+func TestWifiBoardHasAllOfTheOther(t *testing.T) {
+	plain, err := Get("x86-64-uefi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	radio, err := Get("x86-64-wifi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, lists := range map[string][2][]string{
+		"modules.initramfs": {plain.Modules.Initramfs, radio.Modules.Initramfs},
+		"modules.root":      {plain.Modules.Root, radio.Modules.Root},
+		"modules.load":      {plain.Modules.Load, radio.Modules.Load},
+		"watchdogs":         {plain.Watchdogs, radio.Watchdogs},
+		"firmware.packages": {plain.Firmware.Packages, radio.Firmware.Packages},
+		"cmdline":           {plain.Cmdline, radio.Cmdline},
+	} {
+		for _, word := range lists[0] {
+			if !slices.Contains(lists[1], word) {
+				t.Errorf("%s of x86-64-wifi: lacks %q of x86-64-uefi", name, word)
+			}
 		}
 	}
 }

@@ -197,25 +197,19 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	// The compiler works while packages are looked up and the image is planned.
 	arch := in.Board.Arch
 	ctx, stop := context.WithCancel(ctx)
-	compiled := make(chan struct{})
-	cleanup = func() {
-		stop()
-		<-compiled
-		os.RemoveAll(dir)
-	}
-	b = &image.Builder{}
-	var init, services string
-	var failed error
-	go func() {
-		defer close(compiled)
-		if init, services, failed = compileAll(ctx, source, arch, dir); failed == nil {
+	c := startCompiler(func() (string, string, error) {
+		init, services, err := compileAll(ctx, source, arch, dir)
+		if err == nil {
 			p.done("compile", "init and services for linux/%s", arch)
 		}
-	}()
-	b.Compile = func(context.Context) (string, string, error) {
-		<-compiled
-		return init, services, failed
+		return init, services, err
+	})
+	cleanup = func() {
+		stop()
+		<-c.over
+		os.RemoveAll(dir)
 	}
+	b = &image.Builder{Compile: c.wait}
 	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {
 		return nil, nil, cleanup, err
 	}

@@ -80,3 +80,30 @@ func keptEnv() []string {
 	}
 	return env
 }
+
+// compiler is compileAll under way.
+type compiler struct {
+	over           chan struct{} // closed when the others are set
+	init, services string
+	err            error
+}
+
+func startCompiler(compile func() (init, services string, err error)) *compiler {
+	c := &compiler{over: make(chan struct{})}
+	go func() {
+		defer close(c.over)
+		c.init, c.services, c.err = compile()
+	}()
+	return c
+}
+
+// wait is image.Builder's Compile. Whoever has found out meanwhile that there
+// will be no image need not wait for the compiler to say so.
+func (c *compiler) wait(ctx context.Context) (init, services string, err error) {
+	select {
+	case <-c.over:
+		return c.init, c.services, c.err
+	case <-ctx.Done():
+		return "", "", ctx.Err()
+	}
+}

@@ -81,6 +81,21 @@ func TestAlign(t *testing.T) {
 	}
 }
 
+// TestASegmentTwice: a patch of nothing but frames of the same segment would
+// take some thirty times its size in memory.
+func TestASegmentTwice(t *testing.T) {
+	x := &Index{Objects: []Object{{Name: Root, Size: 1000}}, parts: []part{{size: 600}, {size: 400}}}
+	head := append(append(patchMagic[:], patchVersion), x.sum[:]...)
+	for frames, good := range map[string]bool{
+		"\x01\x01\x01z\x01\x02\x01z": true, "\x02\x01\x01\x01z": true,
+		"\x01\x01\x01z\x01\x01\x01z": false, "\x02\x01\x01\x01z\x01\x02\x01z": false,
+	} {
+		if _, err := ReadPatch(append(bytes.Clone(head), frames...), x, nil); (err == nil) != good {
+			t.Errorf("frames %x: got %v, want it read: %t", frames, err, good)
+		}
+	}
+}
+
 // FuzzPatchContent: whatever a frame holds, a part is made in its own bytes or
 // there is an error.
 func FuzzPatchContent(f *testing.F) {

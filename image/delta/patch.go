@@ -55,6 +55,9 @@ func ReadPatch(data []byte, x *Index, have []Source) (*Patch, error) {
 		last := -1
 		for n := d.uint("segments", 1, int64(len(x.parts))); n > 0 && d.err == nil; n-- {
 			last += int(d.uint("segment", 1, int64(len(x.parts)-1-last)))
+			if _, twice := p.frame[last]; twice { // what is kept of a patch stays in proportion to the index
+				d.fail("segment %d is in two frames", last)
+			}
 			p.frame[last] = len(p.frames)
 			parts = append(parts, last)
 		}

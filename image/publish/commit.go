@@ -8,6 +8,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/waysideos/wayside/image/keys"
+	"github.com/waysideos/wayside/image/release"
 )
 
 // Commit signs what changed and makes it seen. What a role signed before is
@@ -116,6 +117,9 @@ func writeVersion[T metadata.Roles](r *Repo, role string, version int64, m *meta
 	data, err := encode(m)
 	if err != nil {
 		return err
+	}
+	if len(data) > release.MaxMetadata {
+		return fmt.Errorf("%s.json would have %d bytes, and boxes read %d at most; take old releases back with --remove", role, len(data), release.MaxMetadata)
 	}
 	return r.files.write(metaFile(version, role), data)
 }

@@ -614,3 +614,21 @@ func TestPatches(t *testing.T) {
 		t.Errorf("notes are %q, want one that there is no patch from 1.2", notes)
 	}
 }
+
+// TestMoreThanBoxesRead: a list of targets that no box would read is not
+// published, and boxes go on with the one before.
+func TestMoreThanBoxesRead(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.sample("1.0", 1))
+	r := w.open()
+	if _, err := r.Add(t.Context(), w.sample("1.1", 2)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range release.MaxMetadata / 150 {
+		r.targets.Signed.Targets[fmt.Sprintf("test-board/0.%d/sbom.spdx.json", n)] = &metadata.TargetFiles{Length: 1, Hashes: metadata.Hashes{"sha256": make([]byte, 32)}}
+	}
+	if err := r.Commit(); err == nil || !strings.Contains(err.Error(), "take old releases back with --remove") {
+		t.Errorf("got %v, want it refused", err)
+	}
+	w.box(1).want(w, "1.0")
+}

@@ -20,6 +20,10 @@ const (
 	TargetProvenance = "provenance.json"
 )
 
+// MaxMetadata is the most bytes that a box reads of a repository's list of
+// targets; every release adds some 4 kB to it, patches included.
+const MaxMetadata = 2 << 20
+
 // TargetPatch is the name of a file, optional, that makes a release of the one
 // with that root hash (hex), see image/delta.
 func TargetPatch(from string) string { return "from-" + from[:min(len(from), 16)] + ".patch" }

@@ -4,9 +4,7 @@ package clock
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,12 +23,15 @@ func AddChip(ctx context.Context, sys string, h site.HardwareClock) error {
 		return err
 	}
 	what := fmt.Sprintf("%s 0x%02x", h.Chip, h.At())
-	err = os.WriteFile(filepath.Join(bus, "new_device"), []byte(what), 0)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("add clock %s to %s: %v", what, filepath.Base(bus), err)
-	}
 	_, number, _ := strings.Cut(filepath.Base(bus), "-")
-	driver := filepath.Join(sys, "bus/i2c/devices", fmt.Sprintf("%s-%04x", number, h.At()), "rtc")
+	device := filepath.Join(sys, "bus/i2c/devices", fmt.Sprintf("%s-%04x", number, h.At()))
+	// One that the device tree tells of is refused (EBUSY), and there.
+	if err := os.WriteFile(filepath.Join(bus, "new_device"), []byte(what), 0); err != nil {
+		if _, missing := os.Stat(device); missing != nil {
+			return fmt.Errorf("add clock %s to %s: %v", what, filepath.Base(bus), err)
+		}
+	}
+	driver := filepath.Join(device, "rtc")
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

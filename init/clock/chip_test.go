@@ -62,3 +62,25 @@ func TestAddChipThatIsNotThere(t *testing.T) {
 		}
 	}
 }
+
+// A clock that the device tree tells of as well is refused, and works.
+func TestAddChipThatIsThere(t *testing.T) {
+	sys := buses(t, "bcm2835 (i2c@7e804000)")
+	refuse := filepath.Join(sys, "bus/i2c/devices/i2c-0/new_device")
+	if err := os.Remove(refuse); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(refuse, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ds3231 := site.HardwareClock{Chip: "ds3231", Bus: "i2c@7e804000", Address: 0x57}
+	if err := AddChip(t.Context(), sys, ds3231); err == nil || !strings.Contains(err.Error(), "add clock ds3231 0x57 to i2c-0") {
+		t.Errorf("got %v, want it said that the kernel refuses the clock", err)
+	}
+	if err := os.MkdirAll(filepath.Join(sys, "bus/i2c/devices/0-0057/rtc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := AddChip(t.Context(), sys, ds3231); err != nil {
+		t.Errorf("got %v of a clock that is there", err)
+	}
+}

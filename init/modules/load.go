@@ -31,9 +31,9 @@ type Loader struct {
 	insert func(path string) error
 
 	mu      sync.Mutex
-	tried   map[string]*attempt // by module
-	asked   map[string]bool     // modaliases that were looked up
-	missing map[string]bool     // see Missing
+	tried   map[string]*attempt      // by module
+	asked   map[string]chan struct{} // by modalias; closed when its modules were tried
+	missing map[string]bool          // see Missing
 }
 
 // attempt is the one attempt to load a module.
@@ -62,7 +62,7 @@ func Open(log *slog.Logger) (*Loader, error) {
 }
 
 func open(log *slog.Logger, dir, live string, insert func(string) error) (*Loader, error) {
-	l := &Loader{log: log, dir: dir, live: live, insert: insert, tried: map[string]*attempt{}, asked: map[string]bool{}, missing: map[string]bool{}}
+	l := &Loader{log: log, dir: dir, live: live, insert: insert, tried: map[string]*attempt{}, asked: map[string]chan struct{}{}, missing: map[string]bool{}}
 	for name, parse := range map[string]func(io.Reader) error{
 		"modules.alias": func(r io.Reader) (err error) { l.alias, err = ParseAliases(r); return },
 		"modules.dep":   func(r io.Reader) (err error) { l.deps, err = ParseDeps(r); return },
@@ -158,26 +158,33 @@ func (l *Loader) try(module string) (first bool, err error) {
 	return true, a.err
 }
 
-// LoadAlias loads what matches a modalias and returns how many modules were
-// not tried before. Failures are logged: a driver that does not want its
-// device must not keep others from theirs.
-func (l *Loader) LoadAlias(modalias string) int {
+// LoadAlias loads what matches a modalias, unless somebody else does or did.
+// Failures are logged: a driver that does not want its device must not keep
+// others from theirs.
+func (l *Loader) LoadAlias(modalias string) { l.loadAlias(modalias) }
+
+// loadAlias returns how many modules nobody had tried before, and what is closed
+// when all that match were.
+func (l *Loader) loadAlias(modalias string) (fresh int, over chan struct{}) {
 	l.mu.Lock()
-	known := modalias == "" || l.asked[modalias]
-	l.asked[modalias] = true
+	over, known := l.asked[modalias]
+	if !known {
+		over = make(chan struct{})
+		l.asked[modalias] = over
+	}
 	l.mu.Unlock()
 	if known {
-		return 0
+		return 0, over
 	}
-	all := 0
+	defer close(over)
 	for _, m := range l.alias.Match(modalias) {
-		fresh, err := l.load(m)
+		n, err := l.load(m)
 		if err != nil && !errors.Is(err, ErrUnknown) {
 			l.log.Warn(err.Error(), "device", modalias)
 		}
-		all += fresh
+		fresh += n
 	}
-	return all
+	return fresh, over
 }
 
 // LoadList loads the modules that a file names, one a line, # for comments. A
@@ -223,29 +230,41 @@ var (
 // and again for those that show up through them, until nothing new does.
 func (l *Loader) Coldplug(ctx context.Context, sys string, where []string) error {
 	for ctx.Err() == nil {
-		fresh, err := l.Scan(sys, where)
-		if err != nil || fresh == 0 {
+		more, err := l.Scan(sys, where)
+		if err != nil || !more {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// Scan loads modules for the devices that are there now and returns how many
-// were not tried before.
-func (l *Loader) Scan(sys string, where []string) (fresh int, err error) {
+// Scan loads modules for the devices that are there now, and waits for those
+// that somebody else is loading. More says that devices may have shown up
+// through them.
+func (l *Loader) Scan(sys string, where []string) (more bool, err error) {
+	var all []chan struct{}
 	for _, pattern := range where {
 		found, err := filepath.Glob(filepath.Join(sys, pattern))
 		if err != nil {
-			return fresh, err
+			return more, err
 		}
 		for _, file := range found {
 			if b, err := os.ReadFile(file); err == nil { // devices may vanish
-				fresh += l.LoadAlias(strings.TrimSpace(string(b)))
+				fresh, over := l.loadAlias(strings.TrimSpace(string(b)))
+				more = more || fresh > 0
+				all = append(all, over)
 			}
 		}
 	}
-	return fresh, nil
+	for _, over := range all {
+		select {
+		case <-over:
+		default:
+			more = true
+			<-over
+		}
+	}
+	return more, nil
 }
 
 // unfit says that a module's file is not there, or is not this kernel's: the

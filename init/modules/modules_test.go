@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,10 +160,10 @@ func TestColdplugFollowsNewDevices(t *testing.T) {
 		}
 		return nil
 	})
-	l.alias = aliases(t, testAlias+"alias pci:v1* dm-verity\n")
+	l.alias = aliases(t, testAlias+"alias pci:v1* dm-verity\nalias cpu:* b\n")
 	addDevice(t, sys, "bus/pci/devices/b", "pci:v1")
 	addDevice(t, sys, "class/input/c", "pci:v1")
-	addDevice(t, sys, "devices/system/cpu", "usb:v0781p5583d0100dc00dsc00dp00ic08isc06ip50in00")
+	addDevice(t, sys, "devices/system/cpu", "cpu:x86")
 	if err := l.Coldplug(t.Context(), sys, Devices); err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +173,9 @@ func TestColdplugFollowsNewDevices(t *testing.T) {
 	}
 	if l.Count() != len(want) {
 		t.Errorf("got count %d, want %d", l.Count(), len(want))
+	}
+	if err := l.Coldplug(t.Context(), sys, Processors); err != nil || got[len(got)-1] != "b.ko" {
+		t.Errorf("got %v (%v), want the processor's module last", got, err)
 	}
 }
 
@@ -250,6 +254,41 @@ func TestLoadBesideAnother(t *testing.T) {
 	if got := l.Count(); got != 3 {
 		t.Errorf("got %d modules loaded, want dm_mod, dm_bufio and dm_verity", got)
 	}
+}
+
+// A walk is over when the drivers of the devices that it saw are in, also those
+// that somebody else began to load, and of the devices that come by them. An
+// event of a second such device waits for nobody.
+func TestColdplugBesideEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		sys := t.TempDir()
+		l, _ := testLoader(t, func(p string) error {
+			if path.Base(p) == "virtio_blk.ko.xz" {
+				<-end
+				addDevice(t, sys, "bus/pci/devices/behind", "pci:v1")
+			}
+			return nil
+		})
+		l.alias = aliases(t, testAlias+"alias pci:v1* dm-mod\n")
+		addDevice(t, sys, "bus/virtio/devices/a", "virtio:d00000002v00001AF4")
+		go l.LoadAlias("virtio:d00000002v00001AF4")
+		synctest.Wait()
+		l.LoadAlias("virtio:d00000002v00001AF4")
+		over := make(chan error, 1)
+		go func() { over <- l.Coldplug(t.Context(), sys, Devices) }()
+		synctest.Wait()
+		select {
+		case err := <-over:
+			t.Errorf("the walk is over (%v) before the driver is in", err)
+		default:
+		}
+		close(end)
+		synctest.Wait()
+		if err := <-over; err != nil || l.Count() != 2 {
+			t.Errorf("got %v and %d modules, want the driver and that of the device behind", err, l.Count())
+		}
+	})
 }
 
 func TestLoadList(t *testing.T) {

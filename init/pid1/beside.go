@@ -50,7 +50,7 @@ var earlyBeside = []beside{
 // rootBeside needs the root.
 var rootBeside = []beside{
 	{"kernel modules", loadDevices, func(m *Machine) gate { return m.devices }, 90 * time.Second},
-	{"watchdog driver", needDog, nil, 5 * time.Second},
+	{"watchdog driver", needDog, func(m *Machine) gate { return m.armed }, 5 * time.Second},
 	{"modules of the processor", loadLast, nil, 3 * time.Minute},
 }
 

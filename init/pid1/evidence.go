@@ -4,10 +4,12 @@ package pid1
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,14 +60,26 @@ func kmsgLine(record []byte) (string, bool) {
 	return fields[2][:max(0, len(fields[2])-3)] + "ms " + string(text), true
 }
 
+// panicked says whether the kernel left word of a panic, and forgets it: the
+// room in the firmware is small.
+func panicked() bool {
+	panics, err := filepath.Glob("/sys/fs/pstore/dmesg-*")
+	for _, f := range panics {
+		_ = os.Remove(f)
+	}
+	return err == nil && len(panics) > 0
+}
+
 // resetCause is how the boot before this one ended, as far as the hardware
-// tells.
-func (m *Machine) resetCause() string {
-	if panics, err := filepath.Glob("/sys/fs/pstore/dmesg-*"); err == nil && len(panics) > 0 {
-		for _, f := range panics { // their room in the firmware is small
-			_ = os.Remove(f)
-		}
+// tells. The watchdog's driver may be on its way still.
+func (m *Machine) resetCause(panicked bool) string {
+	if panicked {
 		return "kernel panic"
+	}
+	if m.watched() == nil {
+		soon, cancel := context.WithTimeout(m.background, 30*time.Second)
+		defer cancel()
+		_ = m.armed.wait(soon)
 	}
 	if dog := m.watched(); dog != nil && dog.Fired() {
 		return "watchdog"

@@ -29,6 +29,7 @@ var Initramfs = []Step{
 	{"kernel modules", loadEarly, false, 90 * time.Second},
 	{"hypervisor's test item", readHang, false, 5 * time.Second},
 	{"find the booted slot", findSlot, true, 60 * time.Second},
+	{"listed modules", waitListed, false, 10 * time.Second},
 	{"open the root", openRoot, true, 30 * time.Second},
 	{"the image's policy", keepPolicy, false, 5 * time.Second},
 	{"switch to the root", switchRoot, true, 20 * time.Second},
@@ -72,6 +73,11 @@ func findSlot(ctx context.Context, m *Machine) error {
 
 // refused words what a person at the console must see.
 func refused(err error) error { return fmt.Errorf("root verification failed: %w", err) }
+
+// waitListed waits for what the board lists, the fast hash above all: dm-verity
+// keeps the one that it finds for as long as the box runs. And no module is
+// being looked up in the initramfs when that goes.
+func waitListed(ctx context.Context, m *Machine) error { return m.listed.wait(ctx) }
 
 func openRoot(_ context.Context, m *Machine) error {
 	if err := errors.Join(m.need("dm_verity"), m.need("erofs")); err != nil {

@@ -100,11 +100,12 @@ const quietDisks = 5 * time.Second
 
 // targets are the disks to install to, once drivers have found them all.
 func (m *Machine) targets(ctx context.Context) ([]install.Disk, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
+	// As long as it takes: one driver that hangs is given up in time.
 	if err := m.devices.wait(ctx); err != nil {
 		return nil, fmt.Errorf("wait for the disks' drivers: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	var all []install.Disk
 	for since := time.Now(); ctx.Err() == nil && (len(all) == 0 || time.Since(since) < quietDisks); {
 		found, err := install.List("/sys", m.disk)

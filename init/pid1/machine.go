@@ -53,6 +53,7 @@ type Machine struct {
 	firmware gate // the firmware's variables can be read, or never will be
 	listed   gate // what the board lists is loaded
 	devices  gate // all devices that were there have their drivers
+	armed    gate // the hardware watchdog is armed, if there is one
 	ready    gate // all services have been ready
 	listener *uevent.Listener
 	buttons  atomic.Pointer[buttons]
@@ -97,7 +98,7 @@ type Machine struct {
 // newMachine starts what lives as long as the process: the feeder.
 func newMachine(phase string) *Machine {
 	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
-		firmware: make(gate), listed: make(gate), devices: make(gate), ready: make(gate)}
+		firmware: make(gate), listed: make(gate), devices: make(gate), armed: make(gate), ready: make(gate)}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())
 	m.serving, m.endServe = context.WithCancel(context.Background())

@@ -341,7 +341,7 @@ func TestTables(t *testing.T) {
 			}
 		}
 	}
-	if !opened[m.firmware] || !opened[m.listed] || !opened[m.devices] {
+	if !opened[m.firmware] || !opened[m.listed] || !opened[m.devices] || !opened[m.armed] {
 		t.Error("a gate that the sequence waits at is opened by nobody")
 	}
 }
@@ -395,6 +395,53 @@ func TestBeside(t *testing.T) {
 		stop()
 		m.stop()
 		m.owned.Wait()
+	})
+}
+
+// dm-verity keeps the hash that it finds: the root is opened when the fast one
+// is there, or will not come.
+func TestRootIsOpenedAfterListedModules(t *testing.T) {
+	at := func(name string) int { return slices.IndexFunc(Initramfs, func(s Step) bool { return s.Name == name }) }
+	between := Initramfs[at("find the booted slot")+1 : at("open the root")]
+	for _, tc := range []struct {
+		name     string
+		loaded   time.Duration
+		want     time.Duration
+		problems int
+	}{
+		{"loaded", 2 * time.Second, 2 * time.Second, 0},
+		{"hangs", time.Hour, 10 * time.Second, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _ := testMachine(t)
+				begin, opened := time.Now(), time.Duration(-1)
+				loaded := time.AfterFunc(tc.loaded, func() { close(m.listed) })
+				defer loaded.Stop()
+				open := Step{"open the root", func(context.Context, *Machine) error { opened = time.Since(begin); return nil }, true, time.Second}
+				if err := run(t.Context(), m, append(slices.Clone(between), open)); err != nil {
+					t.Fatal(err)
+				}
+				if got := len(m.Box().Problems); opened != tc.want || got != tc.problems {
+					t.Errorf("opened after %v with %d problems, want %v with %d", opened, got, tc.want, tc.problems)
+				}
+			})
+		})
+	}
+}
+
+// A driver that hangs is given up after a while, and does not keep a stick from
+// installing until then.
+func TestInstallerWaitsForDrivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := testMachine(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		time.AfterFunc(90*time.Second, cancel) // before any disk of this machine is looked at
+		_, err := m.targets(ctx)
+		if took := time.Since(begin); err == nil || took != 90*time.Second {
+			t.Errorf("waited %v: %v; want all the time that drivers may take", took, err)
+		}
 	})
 }
 

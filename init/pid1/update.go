@@ -36,12 +36,12 @@ func openTrial(_ context.Context, m *Machine) error {
 		m.tellLevel()
 		return nil
 	}
-	r := m.runs()
+	r, panicked := m.runs(), panicked()
 	k, err := trial.Open(trial.Config{
 		Store: store, State: m.stateFS(), Log: m.Log(), Level: manifest.FormatLevel,
 		Running: trial.Release{Version: r.Version, Counter: r.Counter, RootHash: strings.ToLower(m.cmd[layout.CmdRootHash])},
 		Board:   r.Board, Arch: r.Arch, Signed: secureBoot(mount.EFIVars), Other: m.otherSlot,
-		ResetCause: m.resetCause(), Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
+		ResetCause: func() string { return m.resetCause(panicked) }, Tail: lastLog, Now: time.Now, Hopeless: m.noUpdater,
 		Install: func() error { return m.installLoader(r.Arch) },
 		Reboot:  func(reason string) { m.request(actionReboot, reason) },
 	})

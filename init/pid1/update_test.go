@@ -13,6 +13,32 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
+// What ended the boot before is asked of the watchdog, whose driver loads beside
+// the sequence, and of nobody for ever.
+func TestResetCauseWaitsForTheWatchdog(t *testing.T) {
+	for name, tc := range map[string]struct {
+		panicked    bool
+		armed, want time.Duration
+	}{
+		"a panic":             {true, time.Hour, 0},
+		"the driver comes":    {false, 3 * time.Second, 3 * time.Second},
+		"a driver that hangs": {false, time.Hour, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _ := testMachine(t)
+				armed := time.AfterFunc(tc.armed, func() { close(m.armed) })
+				defer armed.Stop()
+				begin := time.Now()
+				cause := m.resetCause(tc.panicked)
+				if took := time.Since(begin); took != tc.want || (cause == "kernel panic") != tc.panicked {
+					t.Errorf("got %q after %v, want %v", cause, took, tc.want)
+				}
+			})
+		})
+	}
+}
+
 // onTrial is a boot partition from which a version on trial was started.
 type onTrial struct{ settled []slots.Verdict }
 

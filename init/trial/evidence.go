@@ -21,12 +21,19 @@ func (k *Keeper) begin(b *slots.Boot) {
 	}
 	p := k.rec.Pending
 	if n := len(p.Boots); n > 0 && p.Boots[n-1].ResetCause == "" {
-		p.Boots[n-1].ResetCause = k.cfg.ResetCause
+		p.Boots[n-1].ResetCause = k.resetCause()
 	}
 	p.Boots = append(p.Boots, Trace{Tries: b.Running.Done, Reached: "init"})
 	p.Boots = p.Boots[max(0, len(p.Boots)-maxTraces):]
 	k.cfg.Log.Info("update: version "+k.cfg.Running.Version+" is on trial", "tries left", b.Running.Left)
 	k.problem(k.save())
+}
+
+func (k *Keeper) resetCause() string {
+	if k.cfg.ResetCause == nil {
+		return ""
+	}
+	return k.cfg.ResetCause()
 }
 
 // trace is this boot's; nil unless a trial runs.
@@ -85,7 +92,7 @@ func (k *Keeper) outcome(b *slots.Boot) manifest.Outcome {
 	p := k.rec.Pending
 	o := manifest.Outcome{
 		Version: p.Version, Counter: p.Counter, RootHash: p.RootHash, From: p.From.Version, Time: k.cfg.Now(),
-		ResetCause: k.cfg.ResetCause, Tries: len(p.Boots),
+		ResetCause: k.resetCause(), Tries: len(p.Boots),
 	}
 	if e := b.Find(p.RootHash); e != nil && e.Counted {
 		o.Tries = max(e.Done, o.Tries)

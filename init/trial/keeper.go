@@ -33,8 +33,10 @@ type Config struct {
 	Signed bool
 	// Other opens the partition of the slot that does not run.
 	Other func() (content io.ReaderAt, size int64, done func() error, err error)
-	// ResetCause is how the boot before this one ended, "" if not known.
-	ResetCause string
+	// ResetCause says how the boot before this one ended, "" if not known. It may
+	// take its time, and is asked only where a trial has to be told of; nil: not
+	// known.
+	ResetCause func() string
 	Tail       func() []string // last lines of the log
 	Now        func() time.Time
 	// Hopeless says why nobody will ever decide on a trial, "" while somebody

@@ -155,7 +155,7 @@ func TestEvidence(t *testing.T) {
 			state := pending(t)
 			tc.hurt(t, state)
 			c := config(back(3), state, oldOne)
-			c.ResetCause = "watchdog"
+			c.ResetCause = func() string { return "watchdog" }
 			s := open(t, c).Slots()
 			want := tc.want
 			want.Version, want.Counter, want.RootHash, want.From, want.Time = "2", 20, "bb", "1", c.Now()
@@ -166,6 +166,32 @@ func TestEvidence(t *testing.T) {
 				t.Errorf("got %+v", s)
 			}
 		})
+	}
+}
+
+// How the boot before ended takes a while to find out: an ordinary boot does
+// not ask.
+func TestResetCauseIsAskedOfTrialsOnly(t *testing.T) {
+	asked := 0
+	state := vfs.NewCrashable(1)
+	if err := save(state, &Record{Committed: oldOne, Floor: 10, Level: 2}); err != nil {
+		t.Fatal(err)
+	}
+	alone := back(0)
+	alone.boot.Entries = alone.boot.Entries[:1]
+	c := config(alone, state, oldOne)
+	c.ResetCause = func() string { asked++; return "watchdog" }
+	if open(t, c); asked != 0 {
+		t.Errorf("asked %d times in a boot that is no trial", asked)
+	}
+	state = pending(t)
+	for range 2 {
+		c := config(onTrial(2, 1), state, newOne)
+		c.ResetCause = func() string { asked++; return "watchdog" }
+		open(t, c)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times in two boots of a trial, want once, of the first", asked)
 	}
 }
 

@@ -93,7 +93,7 @@ func number(class, name, file string) int {
 // choose picks a watchdog that is hardware: the one whose module comes first
 // in prefer, else, if others are good enough, the first by number.
 // /dev/watchdog0 may be the software one, which dies with the kernel it should
-// watch.
+// watch. Modules are named with - or _ by people, with _ by the kernel.
 func choose(class string, prefer []string, others bool) (name, identity string, err error) {
 	best := len(prefer) + 1
 	for n := range 16 {
@@ -103,7 +103,8 @@ func choose(class string, prefer []string, others bool) (name, identity string, 
 		if err != nil || strings.Contains(strings.ToLower(id), "software") {
 			continue
 		}
-		rank := slices.Index(prefer, module(class, candidate))
+		driver := module(class, candidate)
+		rank := slices.IndexFunc(prefer, func(name string) bool { return strings.ReplaceAll(name, "-", "_") == driver })
 		if rank < 0 && others {
 			rank = len(prefer)
 		}

@@ -62,6 +62,7 @@ func TestChooseByIdentity(t *testing.T) {
 		{"only software", map[string]string{"watchdog0": "Software Watchdog\n"}, nil, ""},
 		{"preferred", map[string]string{"watchdog0": "iTCO_wdt\n", "watchdog1": "gpio_wdt\n"}, []string{"f71808e_wdt", "gpio_wdt"}, "watchdog1"},
 		{"others than preferred", map[string]string{"watchdog0": "iTCO_wdt\n", "watchdog1": "gpio_wdt\n"}, []string{"f71808e_wdt"}, "watchdog0"},
+		{"named with a hyphen", map[string]string{"watchdog0": "iTCO_wdt\n", "watchdog1": "gpio_wdt\n"}, []string{"gpio-wdt"}, "watchdog1"},
 		{"declared only", map[string]string{"watchdog0": "iTCO_wdt\n"}, []string{"f71808e_wdt"}, ""},
 		{"none", nil, nil, ""},
 	} {

@@ -87,6 +87,9 @@ func (s *Server) tell(ctx context.Context, cfg Telemetry) {
 		return
 	}
 	defer cl.Close()
+	// What the broker may have taken is not given up by the client while it
+	// lives, whatever the record's context says.
+	defer context.AfterFunc(ctx, cl.Close)()
 	m := telemetry{cfg: cfg}
 	tick := time.NewTicker(cfg.Every)
 	defer tick.Stop()
@@ -149,6 +152,9 @@ func (s *Snapshot) telemetry(site string) TelemetryRecord {
 		if r := a.Report; r != nil {
 			svc.OK, svc.Summary, svc.Facts = r.OK, r.Summary, map[string]string{}
 			for _, f := range r.Facts {
+				if before, more := svc.Facts[f.Name]; more {
+					f.Value = before + "\n" + f.Value
+				}
 				svc.Facts[f.Name] = f.Value
 			}
 			t.Links, t.Devices = append(t.Links, r.Links...), append(t.Devices, r.Devices...)

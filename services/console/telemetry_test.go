@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -84,5 +86,57 @@ func TestTelemetry(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"broker", "replicator", "mqtt", "console", "connect"}, services); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
+	}
+}
+
+// TestTelemetryStops: a broker that takes a record and does not answer holds up
+// telemetry, and not the end of the console.
+func TestTelemetryStops(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "box"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	taken := make(chan struct{})
+	taking := sync.OnceFunc(func() { close(taken) })
+	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		taking()
+		return nil, nil, true // and no answer
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Listener: l, RunDir: t.TempDir(),
+		Telemetry: &Telemetry{Broker: broker.ListenAddrs(), Topic: "box", Every: 50 * time.Millisecond, Site: "shop-17"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	<-taken
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the console has not ended after ten seconds")
+	}
+}
+
+// TestTelemetryFacts: what a service says under one name, as links do of all
+// that happened, is told whole.
+func TestTelemetryFacts(t *testing.T) {
+	r := manifest.Report{Name: "replicator", Facts: []manifest.Fact{
+		{Name: "hq: note", Value: "records were deleted"}, {Name: "hq: guarantee", Value: "exactly once"}, {Name: "hq: note", Value: "the topic was made anew"},
+	}}
+	got := (&Snapshot{Services: []Answer{{Name: r.Name, Report: &r}}}).telemetry("shop-17").Services[0].Facts
+	want := map[string]string{"hq: note": "records were deleted\nthe topic was made anew", "hq: guarantee": "exactly once"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
 	}
 }

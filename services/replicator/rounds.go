@@ -5,19 +5,21 @@ import "github.com/twmb/franz-go/pkg/kgo"
 // rounds cuts what is to be produced into what may be on its way together.
 //
 // In a transaction that is all of it: what lies behind a refused batch is
-// given up with it. Without one, at most one batch of a partition is on its
-// way. A broker that knows nothing of a producer takes a batch whatever its
-// sequence, and franz-go gives a refused producer new numbers: what lies
-// behind a refused batch would be taken, and come again with the rest.
+// given up with it. Without one, at most one batch of a partition of the
+// destination is on its way, whichever lanes and topics it is of. A broker that
+// knows nothing of a producer takes a batch whatever its sequence, and franz-go
+// gives a refused producer new numbers: what lies behind a refused batch would
+// be taken, and come again with the rest.
 func (l *link) rounds(outs []out) [][]out {
 	if l.ledger.exact {
 		return [][]out{outs}
 	}
 	type filling struct{ round, size int }
 	var all [][]out
-	at := map[*partition]filling{}
+	at := map[destKey]filling{}
 	for _, o := range outs {
-		f, begun := at[o.p]
+		k := destKey{o.r.Topic, o.r.Partition}
+		f, begun := at[k]
 		n := wireSize(o.r)
 		switch {
 		case !begun && !l.ledger.met[o.r.Topic]:
@@ -28,7 +30,7 @@ func (l *link) rounds(outs []out) [][]out {
 			f = filling{round: f.round + 1}
 		}
 		f.size += n
-		at[o.p] = f
+		at[k] = f
 		if f.round == len(all) {
 			all = append(all, nil)
 		}

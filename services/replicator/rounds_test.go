@@ -53,3 +53,34 @@ func TestNothingBehindARefusedBatch(t *testing.T) {
 		t.Errorf("%d records are told as sent again", n)
 	}
 }
+
+// TestRounds: records of several topics, or lanes, that go to one partition of
+// the destination share its batch; those of a topic that the producer does not
+// know yet wait for the first of them.
+func TestRounds(t *testing.T) {
+	a, b := &partition{}, &partition{}
+	record := func(p *partition, topic string, num int32, size int) out {
+		return out{p, 0, &kgo.Record{Topic: topic, Partition: num, Value: make([]byte, size)}}
+	}
+	const most = roundMax * 2 / 3
+	for _, tt := range []struct {
+		name string
+		outs []out
+		want []int // records of each round
+	}{
+		{"of two to one", []out{record(a, "known", 0, most), record(b, "known", 0, most), record(a, "known", 0, 9)}, []int{1, 2}},
+		{"of two to two", []out{record(a, "known", 0, most), record(b, "known", 1, most), record(b, "known", 1, most)}, []int{2, 1}},
+		{"of two to a new one", []out{record(a, "new", 0, 1), record(b, "new", 0, 1), record(a, "new", 0, 1)}, []int{1, 2}},
+		{"none", nil, nil},
+	} {
+		l := &link{}
+		l.ledger.met = map[string]bool{"known": true}
+		var got []int
+		for _, round := range l.rounds(tt.outs) {
+			got = append(got, len(round))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}

@@ -12,28 +12,30 @@ import (
 )
 
 // configuration is the supplicant's file (wpa_supplicant.conf(5)). Text that
-// may hold anything is written as hex.
-func configuration(w site.Wifi, secrets, control string) (string, error) {
+// may hold anything is written as hex. Networks that the box has no login for
+// are left out, and told of: the others are joined all the same.
+func configuration(w site.Wifi, secrets, control string) (text string, unusable []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ctrl_interface=%s\ncountry=%s\n", control, w.Country)
 	// Both ways to make SAE's element of a passphrase; frames of management
 	// are protected wherever the network can.
 	b.WriteString("sae_pwe=2\npmf=1\n")
 	for i, n := range w.Networks {
+		lines, err := login(n, secrets)
+		if err != nil {
+			unusable = append(unusable, fmt.Sprintf("network %s: %v", n.SSID, err))
+			continue
+		}
 		fmt.Fprintf(&b, "network={\n\tssid=%s\n\tpriority=%d\n", hex.EncodeToString([]byte(n.SSID)), len(w.Networks)-i)
 		if n.Hidden != nil && *n.Hidden {
 			b.WriteString("\tscan_ssid=1\n")
-		}
-		lines, err := login(n, secrets)
-		if err != nil {
-			return "", fmt.Errorf("network %s: %w", n.SSID, err)
 		}
 		for _, l := range lines {
 			b.WriteString("\t" + l + "\n")
 		}
 		b.WriteString("}\n")
 	}
-	return b.String(), nil
+	return b.String(), unusable
 }
 
 // management words of a security: how keys are agreed on, and whether frames

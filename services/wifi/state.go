@@ -21,6 +21,8 @@ type state struct {
 
 	refused string // what a network said to us last, until one takes us in
 	unseen  bool   // no network of ours was found by the last scan
+
+	unusable string // networks of the profile that are left out, and why
 }
 
 // completed is the wpa_state of a radio that is in a network.
@@ -61,6 +63,9 @@ func (n state) headline() string {
 
 // facts adds to a report what a technician asks for.
 func (n state) facts(r manifest.Report) manifest.Report {
+	if n.unusable != "" {
+		r.Facts = append(r.Facts, manifest.Fact{Name: "Left out", Value: n.unusable})
+	}
 	if !n.connected() {
 		return r
 	}

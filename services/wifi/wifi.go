@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		if problem := err.Error(); problem != s.state().trouble {
 			s.cfg.Log.Warn("wifi", "err", problem)
-			s.change(func(n *state) { *n = state{trouble: problem} })
+			s.change(func(n *state) { *n = state{trouble: problem, unusable: n.unusable} })
 		}
 		wait(ctx, delay, s.turn)
 		delay = min(2*delay, lastRetry)
@@ -109,11 +110,17 @@ func (s *Service) once(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.sys, s.cfg.Wifi.Interface)); err != nil {
 		return fmt.Errorf("there is no radio %s: its driver or firmware is missing, or it is not plugged in", s.cfg.Wifi.Interface)
 	}
+	// Who may read our status must not steer the radio: the supplicant lets
+	// the group at its socket, in a folder that is its user's alone.
 	control := filepath.Join(s.cfg.Dir, "control")
-	text, err := configuration(s.cfg.Wifi, s.cfg.Secrets, control)
-	if err != nil {
-		return err
+	if err := os.MkdirAll(control, 0o700); err != nil {
+		return fmt.Errorf("make the folder of the supplicant's socket: %v", err)
 	}
+	text, unusable := configuration(s.cfg.Wifi, s.cfg.Secrets, control)
+	if len(unusable) > 0 && len(unusable) == len(s.cfg.Wifi.Networks) {
+		return errors.New(strings.Join(unusable, "; "))
+	}
+	s.leaveOut(unusable)
 	file := filepath.Join(s.cfg.Dir, "supplicant.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the supplicant's configuration: %v", err)
@@ -136,6 +143,15 @@ func (s *Service) once(ctx context.Context) error {
 	}
 	<-ended
 	return watched
+}
+
+// leaveOut tells of networks that cannot be joined, once.
+func (s *Service) leaveOut(unusable []string) {
+	text := strings.Join(unusable, "; ")
+	if text != "" && text != s.state().unusable {
+		s.cfg.Log.Warn("wifi: left out", "err", text)
+	}
+	s.change(func(n *state) { n.unusable = text })
 }
 
 // turn notes that the loop is alive.

@@ -38,8 +38,13 @@ func play(radio, conf string) error {
 		return err
 	}
 	dir := regexp.MustCompile(`(?m)^ctrl_interface=(.*)$`).FindSubmatch(text)[1]
-	if err := os.MkdirAll(string(dir), 0o750); err != nil {
+	if err := os.MkdirAll(string(dir), 0o770); err != nil { // as the supplicant does
 		return err
+	}
+	for file, want := range map[string]os.FileMode{string(dir): 0o700, conf: 0o600} {
+		if st, err := os.Stat(file); err != nil || st.Mode().Perm() != want {
+			return fmt.Errorf("%s: got mode %v (%v), want %v: others could steer the radio, or read passphrases", file, st.Mode(), err, want)
+		}
 	}
 	socket := filepath.Join(string(dir), radio)
 	os.Remove(socket) // as the supplicant does
@@ -95,6 +100,7 @@ func radio(sec, secret string, t *testing.T) (site.Wifi, string) {
 // started anew, as the log has it.
 func TestLife(t *testing.T) {
 	w, secrets := radio(site.WifiWPA2or3, "correct horse", t)
+	w.Networks = append(w.Networks, site.WifiNetwork{SSID: "yard", Security: site.WifiWPA2, Passphrase: "none.wifi"})
 	said := make(chan string, 64)
 	s, err := New(Config{Wifi: w, Secrets: secrets, Dir: t.TempDir(), Program: os.Args[0], Registerer: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(lines(said), nil))})
@@ -112,8 +118,8 @@ func TestLife(t *testing.T) {
 	for range 2 { // lives
 		expect(t, said, "the passphrase is wrong")
 		expect(t, said, "in network shop (WPA3)")
-		if r := s.Status(); !r.OK || !strings.Contains(fmt.Sprint(r.Facts), "-52 dBm") {
-			t.Errorf("got %+v, want it well, with a signal of -52 dBm", r)
+		if r := s.Status(); !r.OK || !strings.Contains(fmt.Sprint(r.Facts), "-52 dBm") || !strings.Contains(fmt.Sprint(r.Facts), "network yard: ") {
+			t.Errorf("got %+v, want it well, with a signal of -52 dBm and a network left out", r)
 		}
 		expect(t, said, "wpa_supplicant has ended")
 		if r := s.Status(); r.OK {
@@ -154,13 +160,14 @@ func TestConfiguration(t *testing.T) {
 	yes := true
 	w.Networks = append(w.Networks, site.WifiNetwork{SSID: "büro", Hidden: &yes, EAP: &site.WifiEAP{
 		Identity: "shop-0042", CA: "ca.pem", Cert: "/etc/c.pem", Key: "k.pem", Server: "radius.example.com"}})
-	got, err := configuration(w, "/s", "/run/wifi/control")
-	if err == nil {
-		t.Fatal("got no error for a passphrase that cannot be read")
+	// One whose passphrase cannot be read keeps nobody from the other.
+	got, unusable := configuration(w, "/s", "/run/wifi/control")
+	if len(unusable) != 1 || !strings.Contains(unusable[0], "network shop: ") || strings.Contains(got, "73686f70\n") || !strings.Contains(got, "62c3bc726f\n") {
+		t.Errorf("left out: %q, of\n%s", unusable, got)
 	}
-	got, err = configuration(w, secrets, "/run/wifi/control")
-	if err != nil {
-		t.Fatal(err)
+	got, unusable = configuration(w, secrets, "/run/wifi/control")
+	if len(unusable) != 0 {
+		t.Fatal(unusable)
 	}
 	want := `ctrl_interface=/run/wifi/control
 country=DE
@@ -203,8 +210,9 @@ func TestBadPassphrases(t *testing.T) {
 		strings.Repeat("ab", 32):           "WPA3 needs the passphrase",
 	} {
 		w, secrets := radio(site.WifiWPA3, secret, t)
-		if _, err := configuration(w, secrets, "/c"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: got %v, want an error with %q", secret, err, want)
+		text, unusable := configuration(w, secrets, "/c")
+		if len(unusable) != 1 || !strings.Contains(unusable[0], want) || strings.Contains(text, "network") {
+			t.Errorf("%q: got %q, want it left out for %q", secret, unusable, want)
 		}
 	}
 }

@@ -289,4 +289,9 @@ func arrived(t *testing.T, addr, topic string, written []atomic.Int64) {
 			more = more || next[p] < last[p]
 		}
 	}
+	for p := range last {
+		if next[p] < last[p] {
+			t.Fatalf("what lies behind the last records was not read to its end: up to %v of %v", next, last)
+		}
+	}
 }

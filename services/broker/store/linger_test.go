@@ -86,3 +86,28 @@ func TestLingerEndsForReader(t *testing.T) {
 		}
 	})
 }
+
+// TestLingerEndsWithTheLog: closing does not wait for the rest of a linger, of
+// which a box with many partitions would see the sum.
+func TestLingerEndsWithTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const linger = 5 * time.Millisecond
+		l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
+		b := batch(spec{values: []string{"x"}})
+		h, err := store.Check(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(b, h, false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(linger / 2)
+		begin := time.Now()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(begin); got > 0 {
+			t.Errorf("closed after %v, want at once", got)
+		}
+	})
+}

@@ -101,7 +101,7 @@ const (
 // linger waits before a sync. l.mu is held, but not meanwhile.
 func (l *Log) linger() {
 	file, begin := l.act.file, l.act.size
-	for n := 1; !l.urgent && l.opts.Linger > 0; n++ {
+	for n := 1; !l.urgent && !l.closed && l.opts.Linger > 0; n++ {
 		before := l.act.size
 		l.pause()
 		lingers, enough := idleLingers, int64(idleEnough)

@@ -45,6 +45,9 @@ func (c Canary) Fly(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
+	// franz-go gives up no record that may have been taken, whatever the
+	// context and the time-outs say, but at its end.
+	defer context.AfterFunc(ctx, cl.Close)()
 	if err := makeTopic(ctx, cl); err != nil {
 		return fmt.Errorf("make topic %s: %w", CanaryTopic, spoken(ctx, err))
 	}
@@ -106,9 +109,10 @@ func firstRecord(ctx context.Context, cl *kgo.Client) (*kgo.Record, error) {
 	}
 }
 
-// spoken replaces "context deadline exceeded", which says nothing.
+// spoken replaces "context deadline exceeded" and "client closed", which say
+// nothing.
 func spoken(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed)) {
 		return fmt.Errorf("no answer within %s", canaryLimit)
 	}
 	return err

@@ -207,11 +207,24 @@ func TestCanary(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, true })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	hung := make(chan error, 1)
+	go func() { hung <- canary.Fly(ctx) }()
+	select {
+	case err := <-hung:
+		if err == nil || !strings.Contains(err.Error(), "produce with acks=all: no answer") {
+			t.Errorf("a broker that takes a record and says nothing: got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a broker that takes a record and says nothing: the canary has not come back after ten seconds")
+	}
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		return nil, errors.New("lost"), true
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := canary.Fly(ctx); err == nil || !strings.Contains(err.Error(), "consume what was acknowledged") {
 		t.Errorf("a broker that serves nothing: got %v", err)

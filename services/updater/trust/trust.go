@@ -15,6 +15,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/updater/source"
 	"github.com/waysideos/wayside/services/vfs"
 )
@@ -28,7 +29,7 @@ func most(role string) int64 {
 	case metadata.ROOT:
 		return 512 << 10
 	}
-	return 2 << 20
+	return release.MaxMetadata
 }
 
 // maxRotations is how many roots are followed in one refresh.
