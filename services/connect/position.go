@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
@@ -242,11 +241,7 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 func (p *Producer) ensure(ctx context.Context, topic string, config map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
-	values := map[string]*string{}
-	for key, v := range config {
-		values[key] = &v
-	}
-	if _, err := kadm.NewClient(p.cl).CreateTopic(ctx, 1, -1, values, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	if err := kafka.EnsureTopic(ctx, p.cl, topic, config); err != nil {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return nil

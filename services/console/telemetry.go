@@ -3,12 +3,9 @@ package console
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
@@ -112,8 +109,7 @@ func (m *telemetry) write(ctx context.Context, cl *kgo.Client, snap *Snapshot) e
 	ctx, cancel := context.WithTimeout(ctx, min(m.cfg.Every, writeWait))
 	defer cancel()
 	if !m.made {
-		_, err := kadm.NewClient(cl).CreateTopic(ctx, 1, -1, nil, m.cfg.Topic)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if err := kafka.EnsureTopic(ctx, cl, m.cfg.Topic, nil); err != nil {
 			return fmt.Errorf("create topic: %w", err)
 		}
 		m.made = true

@@ -86,8 +86,7 @@ func (l *link) keep(ctx context.Context, now bool) error {
 	if err != nil {
 		return err
 	}
-	compact := "compact"
-	cl, err := l.box(ctx, l.keptTopic(), map[string]*string{"cleanup.policy": &compact})
+	cl, err := l.box(ctx, l.keptTopic(), map[string]string{"cleanup.policy": "compact"})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -74,7 +73,7 @@ func (p *partition) grow() {
 func (l *link) bury(ctx context.Context, p *partition, all []dead) error {
 	topic := deadLetters(l.cfg)
 	big := strconv.Itoa(maxRecord)
-	cl, err := l.box(ctx, topic, map[string]*string{"max.message.bytes": &big})
+	cl, err := l.box(ctx, topic, map[string]string{"max.message.bytes": big})
 	if err != nil {
 		return fmt.Errorf("open the dead letters: %w", err)
 	}
@@ -116,15 +115,14 @@ func (l *link) boxOnly() (*kgo.Client, error) {
 }
 
 // box is boxOnly after it has made a topic of one partition.
-func (l *link) box(ctx context.Context, topic string, config map[string]*string) (*kgo.Client, error) {
+func (l *link) box(ctx context.Context, topic string, config map[string]string) (*kgo.Client, error) {
 	cl, err := l.boxOnly()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
-	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, -1, config, topic)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	if err := kafka.EnsureTopic(ctx, cl, topic, config); err != nil {
 		return nil, fmt.Errorf("create topic %s on the box: %w", topic, err)
 	}
 	return cl, nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/kafka"
@@ -118,13 +117,12 @@ func topicID(id kadm.TopicID) string {
 // ensurePositionLog makes the topic. Segments are small, or a start would
 // read all of the gigabyte that compaction leaves alone.
 func (l *link) ensurePositionLog(ctx context.Context) error {
-	value := func(s string) *string { return &s }
-	_, err := kadm.NewClient(l.dst).CreateTopic(ctx, 1, -1, map[string]*string{
-		"cleanup.policy":            value("compact"),
-		"segment.bytes":             value("1048576"),
-		"min.cleanable.dirty.ratio": value("0.1"),
-	}, l.positionLog())
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	err := kafka.EnsureTopic(ctx, l.dst, l.positionLog(), map[string]string{
+		"cleanup.policy":            "compact",
+		"segment.bytes":             "1048576",
+		"min.cleanable.dirty.ratio": "0.1",
+	})
+	if err != nil {
 		return fmt.Errorf("create topic %s at the destination: %w", l.positionLog(), err)
 	}
 	return nil

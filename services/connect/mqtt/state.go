@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/kafka"
 )
 
 // What must outlive a restart is in one compacted Kafka topic, so that it can
@@ -222,15 +224,7 @@ func put[T any](to map[string]T, name string, value []byte, version func(T) int)
 
 // makeState makes the topic, if it is not there.
 func makeState(ctx context.Context, cl *kgo.Client) error {
-	policy, small := "compact", "16777216"
-	resp, err := kadm.NewClient(cl).CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": &policy, "segment.bytes": &small}, StateTopic)
-	if err == nil {
-		err = resp.Err
-	}
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
-	}
-	return err
+	return kafka.EnsureTopic(ctx, cl, StateTopic, map[string]string{"cleanup.policy": "compact", "segment.bytes": "16777216"})
 }
 
 // loadState reads the whole state topic, and returns when it has seen what

@@ -11,7 +11,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/kafka"
 )
@@ -48,7 +47,7 @@ func (c Canary) Fly(ctx context.Context) error {
 	// franz-go gives up no record that may have been taken, whatever the
 	// context and the time-outs say, but at its end.
 	defer context.AfterFunc(ctx, cl.Close)()
-	if err := makeTopic(ctx, cl); err != nil {
+	if err := kafka.EnsureTopic(ctx, cl, CanaryTopic, map[string]string{"retention.ms": canaryRetention}); err != nil {
 		return fmt.Errorf("make topic %s: %w", CanaryTopic, spoken(ctx, err))
 	}
 	sent := &kgo.Record{Topic: CanaryTopic, Key: []byte("canary"), Value: []byte(rand.Text())}
@@ -65,28 +64,6 @@ func (c Canary) Fly(ctx context.Context) error {
 		return fmt.Errorf("consume what was acknowledged: %w", spoken(ctx, err))
 	case got.Offset != sent.Offset || !bytes.Equal(got.Value, sent.Value):
 		return fmt.Errorf("%w: offset %d was acknowledged with one record, and holds another (at %d)", ErrWrong, sent.Offset, got.Offset)
-	}
-	return nil
-}
-
-func makeTopic(ctx context.Context, cl *kgo.Client) error {
-	retention := canaryRetention
-	req := kmsg.NewPtrCreateTopicsRequest()
-	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = CanaryTopic, 1, 1
-	config := kmsg.NewCreateTopicsRequestTopicConfig()
-	config.Name, config.Value = "retention.ms", &retention
-	topic.Configs = append(topic.Configs, config)
-	req.Topics = append(req.Topics, topic)
-	req.TimeoutMillis = int32(canaryLimit.Milliseconds())
-	resp, err := req.RequestWith(ctx, cl)
-	if err != nil {
-		return err
-	}
-	for _, t := range resp.Topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return err
-		}
 	}
 	return nil
 }
