@@ -237,6 +237,19 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 	return nil
 }
 
+// ParsePosition decodes a position that is kept as JSON with a version into p,
+// whose version is *version. Of no data p stays as it is.
+func ParsePosition(data []byte, p any, version *int) error {
+	if data == nil {
+		return nil
+	}
+	known := *version
+	if err := json.Unmarshal(data, p); err != nil || *version != known {
+		return fmt.Errorf("the kept position is of version %d, which this release does not know: %v", *version, err)
+	}
+	return nil
+}
+
 // ensure makes a topic of ours if it is absent.
 func (p *Producer) ensure(ctx context.Context, topic string, config map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, adminWait)

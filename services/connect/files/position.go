@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/waysideos/wayside/services/connect"
 )
 
 // position is how far all files were read. As it is committed: JSON, format 1.
@@ -33,12 +35,8 @@ const printBytes = 1024
 
 func parsePosition(data []byte) (*position, error) {
 	p := &position{Version: 1}
-	if data == nil {
-		return p, nil
-	}
-	if err := json.Unmarshal(data, p); err != nil || p.Version != 1 {
-		// Going on from nothing would record every file anew.
-		return nil, fmt.Errorf("the kept position is of version %d, which this release does not know: %v", p.Version, err)
+	if err := connect.ParsePosition(data, p, &p.Version); err != nil {
+		return nil, err // going on from nothing would record every file anew
 	}
 	return p, nil
 }

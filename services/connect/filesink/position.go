@@ -2,9 +2,10 @@ package filesink
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
+
+	"github.com/waysideos/wayside/services/connect"
 )
 
 // place is a partition.
@@ -42,12 +43,8 @@ type ending struct {
 
 func parsePosition(data []byte) (*position, error) {
 	p := &position{Version: 1}
-	if data == nil {
-		return p, nil
-	}
-	if err := json.Unmarshal(data, p); err != nil || p.Version != 1 {
-		// Going on from nothing would write every record again.
-		return nil, fmt.Errorf("the kept position is of version %d, which this release does not know: %v", p.Version, err)
+	if err := connect.ParsePosition(data, p, &p.Version); err != nil {
+		return nil, err // going on from nothing would write every record again
 	}
 	return p, nil
 }
