@@ -14,6 +14,19 @@ type ignore struct{}
 
 func (ignore) Changed() {}
 
+// unhurried appends a record of which nobody waits until it is durable.
+func unhurried(t *testing.T, l *store.Log, value string) {
+	t.Helper()
+	b := batch(spec{values: []string{value}})
+	h, err := store.Check(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(b, h, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLinger: a sync that nobody waits for comes after the linger when somebody
 // reads, and gathers more under load, for four lingers and until there is a
 // mebibyte. When nobody reads it is twenty lingers and 16 MiB.
@@ -42,14 +55,7 @@ func TestLinger(t *testing.T) {
 				}
 				begin, value := time.Now(), strings.Repeat("x", tc.bytes)
 				for hw := int64(0); hw == 0; _, hw = l.Bounds() {
-					b := batch(spec{values: []string{value}})
-					h, err := store.Check(b)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := l.Append(b, h, false); err != nil {
-						t.Fatal(err)
-					}
+					unhurried(t, l, value)
 					time.Sleep(time.Millisecond)
 					synctest.Wait()
 				}
@@ -68,14 +74,7 @@ func TestLingerEndsForReader(t *testing.T) {
 		const linger = 5 * time.Millisecond
 		l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
 		defer l.Close()
-		b := batch(spec{values: []string{"x"}})
-		h, err := store.Check(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := l.Append(b, h, false); err != nil {
-			t.Fatal(err)
-		}
+		unhurried(t, l, "x")
 		time.Sleep(linger / 2)
 		begin := time.Now()
 		if err := l.Wait(t.Context(), 1); err != nil {
@@ -93,14 +92,7 @@ func TestLingerEndsWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const linger = 5 * time.Millisecond
 		l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
-		b := batch(spec{values: []string{"x"}})
-		h, err := store.Check(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := l.Append(b, h, false); err != nil {
-			t.Fatal(err)
-		}
+		unhurried(t, l, "x")
 		time.Sleep(linger / 2)
 		begin := time.Now()
 		if err := l.Close(); err != nil {
