@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -27,14 +28,7 @@ func TestFirmwareIsSelected(t *testing.T) {
 	in.Board.Firmware.Files = []string{"wifi/b-*"}
 	in.Firmware = append(in.Firmware, firmware())
 	img, res := build(t, in, t.TempDir())
-	c, err := image.Open(img, res.Size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := rootfs.Open(c.Root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := rootOf(t, img, res)
 	for name, want := range map[string]string{
 		"usr/lib/firmware/snd.bin": "snd.bin", "usr/lib/firmware/wifi/b-board.txt": "wifi/b-board.txt",
 		"usr/share/doc/firmware-test/copyright": "may be copied",
@@ -64,6 +58,20 @@ func TestFirmwareOfNoUse(t *testing.T) {
 			t.Errorf("got %v, want an error with %q", err, what)
 		}
 	}
+}
+
+// rootOf is the root of an image that was built.
+func rootOf(t *testing.T, img *os.File, res image.Result) fs.FS {
+	t.Helper()
+	c, err := image.Open(img, res.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := rootfs.Open(c.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 // content is a file's content, "" if there is none.

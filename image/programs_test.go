@@ -12,7 +12,6 @@ import (
 
 	"github.com/waysideos/wayside/boards"
 	"github.com/waysideos/wayside/image"
-	"github.com/waysideos/wayside/image/rootfs"
 )
 
 // program is the least of an ELF file that says what it is linked with.
@@ -74,14 +73,7 @@ func TestProgramsWithTheirLibraries(t *testing.T) {
 	in := input(t)
 	in.Board.Programs, in.Programs = supplicant()
 	img, res := build(t, in, t.TempDir())
-	c, err := image.Open(img, res.Size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := rootfs.Open(c.Root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := rootOf(t, img, res)
 	for name, want := range map[string]bool{
 		"usr/sbin/tool": true, "usr/lib/x86_64-linux-gnu/libb.so.1": true, "usr/lib/x86_64-linux-gnu/libc.so.6": true,
 		"lib64/ld-linux-x86-64.so.2": true, "usr/share/doc/libraries/copyright": true,
