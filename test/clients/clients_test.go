@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +53,7 @@ func startBroker(t *testing.T, flags ...string) *broker {
 		return &broker{t: t, addr: k.HostAddr, control: k}
 	}
 	dir := t.TempDir()
-	b := &broker{t: t, addr: freeAddr(t), log: filepath.Join(dir, "log")}
+	b := &broker{t: t, addr: harness.FreeAddr(t), log: filepath.Join(dir, "log")}
 	b.args = append([]string{"broker", "--data", filepath.Join(dir, "data"), "--listen", b.addr}, flags...)
 	t.Cleanup(func() {
 		b.end(syscall.SIGTERM)
@@ -139,17 +138,6 @@ func (b *broker) quicken() {
 	if err != nil || len(res) != 1 || res[0].Err != nil {
 		b.t.Fatalf("configure the broker: %v %+v", err, res)
 	}
-}
-
-// freeAddr is an address of this host that is free now.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs a helper program until the test ends; it must not outlive it.

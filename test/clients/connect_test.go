@@ -146,7 +146,7 @@ func TestConnectStandalone(t *testing.T) {
 	harness.CreateTopic(t, b.addr, "lines", 1)
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
-	conf := worker(b, map[string]string{"offset.storage.file.filename": filepath.Join(dir, "offsets"), "listeners": "http://" + freeAddr(t)})
+	conf := worker(b, map[string]string{"offset.storage.file.filename": filepath.Join(dir, "offsets"), "listeners": "http://" + harness.FreeAddr(t)})
 	appendLines(t, in, 0, 100)
 	startJava(t, "org.apache.kafka.connect.cli.ConnectStandalone",
 		properties(t, conf), properties(t, fileSource(in, "lines")), properties(t, fileSink(out, "lines")))
@@ -165,7 +165,7 @@ func TestConnectDistributed(t *testing.T) {
 	harness.CreateTopic(t, b.addr, "lines", 1)
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
-	rest := freeAddr(t)
+	rest := harness.FreeAddr(t)
 	conf := properties(t, worker(b, map[string]string{
 		"group.id": "connect", "listeners": "http://" + rest,
 		"config.storage.topic": "connect-configs", "config.storage.replication.factor": "1",

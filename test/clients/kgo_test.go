@@ -41,7 +41,7 @@ func kgoModule(t *testing.T) string {
 // TestKgo runs the tests of franz-go's client, at the version that go.mod has.
 func TestKgo(t *testing.T) {
 	need(t)
-	scram := freeAddr(t)
+	scram := harness.FreeAddr(t)
 	profile := filepath.Join(t.TempDir(), "site.yaml")
 	text := "version: 1\nsite: kgo\nbroker:\n  listeners:\n    - {name: scram, listen: \"" + scram + "\", sasl: {mechanisms: [SCRAM-SHA-256], users: users}}\n"
 	if err := errors.Join(os.WriteFile(profile, []byte(text), 0o644), os.WriteFile(filepath.Join(filepath.Dir(profile), "users"), []byte("ann:secret\n"), 0o600)); err != nil {

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // secureBroker is a broker with a listener for each way to log in, which
@@ -57,7 +59,7 @@ func startSecure(t *testing.T) *secureBroker {
 	s := &secureBroker{dir: t.TempDir(), addrs: map[string]string{}}
 	var addrs []any
 	for _, name := range []string{"scram", "tls", "mtls", "oauth", "brief"} {
-		s.addrs[name] = freeAddr(t)
+		s.addrs[name] = harness.FreeAddr(t)
 		addrs = append(addrs, s.addrs[name])
 	}
 	s.write(t, "site.yaml", fmt.Sprintf(secureProfile, addrs...))

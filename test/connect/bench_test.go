@@ -87,6 +87,15 @@ func usageOf(t testing.TB, pid int) (u usage) {
 	return u
 }
 
+// medianOf is the median of what f says of each.
+func medianOf[T any](of []T, f func(T) float64) float64 {
+	var xs []float64
+	for _, x := range of {
+		xs = append(xs, f(x))
+	}
+	return median(xs)
+}
+
 func median(xs []float64) float64 {
 	xs = slices.Sorted(slices.Values(xs))
 	return xs[len(xs)/2]

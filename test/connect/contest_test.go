@@ -89,13 +89,7 @@ not come. Where a load has a fixed pace, the rates say only that it was kept.
 `
 
 func (c *contest) row(us, them []outcome) string {
-	of := func(rs []outcome, f func(outcome) float64) float64 {
-		var xs []float64
-		for _, r := range rs {
-			xs = append(xs, f(r))
-		}
-		return median(xs)
-	}
+	of := medianOf[outcome]
 	rate := func(o outcome) float64 { return o.rate }
 	cpu := func(o outcome) float64 { return o.cpu }
 	log := func(o outcome) float64 { return o.logCPU }

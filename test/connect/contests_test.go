@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // oneEach is n entries of a list, of the numbers from 1 and from 61.
@@ -23,7 +25,7 @@ func oneEach(n int, format string) string {
 // contests are all that Telegraf has an input for.
 var contests = []contest{
 	{
-		name: "HTTP", what: "posts of 200 bytes, 64 connections", address: free, load: pushing(httpPosts, 64, 180),
+		name: "HTTP", what: "posts of 200 bytes, 64 connections", address: harness.FreeAddr, load: pushing(httpPosts, 64, 180),
 		protocol: "http", ours: `listen: %[1]s
 rate: 1000000
 posts: [{path: /values, json: true}]`,
@@ -35,7 +37,7 @@ posts: [{path: /values, json: true}]`,
 `,
 	},
 	{
-		name: "syslog, TCP", what: "messages of 250 bytes, RFC 5424, 8 connections", address: free, load: pushing(syslogTCP, 8, 180),
+		name: "syslog, TCP", what: "messages of 250 bytes, RFC 5424, 8 connections", address: harness.FreeAddr, load: pushing(syslogTCP, 8, 180),
 		protocol: "syslog", ours: `listen: %[1]s
 transport: tcp`,
 		peer: `[[inputs.syslog]]
@@ -58,7 +60,7 @@ transport: tcp`,
 `,
 	},
 	{
-		name: "MQTT client", what: "subscribed to mosquitto, QoS 1, 200 bytes, 16 publishers", address: free, device: mosquitto, load: pushing(mqttPublisher(1), 16, 200),
+		name: "MQTT client", what: "subscribed to mosquitto, QoS 1, 200 bytes, 16 publishers", address: harness.FreeAddr, device: mosquitto, load: pushing(mqttPublisher(1), 16, 200),
 		protocol: "mqtt_client", ours: `address: mqtt://%[1]s
 client_id: ours
 subscribe: [{filter: values/#, qos: 1}]`,
@@ -88,7 +90,7 @@ format: lines`,
 `,
 	},
 	{
-		name: "Modbus", what: "100 registers of pymodbus, 10 times a second; Telegraf makes one record of them", address: free, device: pymodbus, fields: 100,
+		name: "Modbus", what: "100 registers of pymodbus, 10 times a second; Telegraf makes one record of them", address: harness.FreeAddr, device: pymodbus, fields: 100,
 		protocol: "modbus", ours: `address: %[1]s
 every: 100ms
 points: [` + oneEach(100, `{name: "p%[1]d", address: "holding:%[2]d"}`) + "]",
@@ -105,7 +107,7 @@ points: [` + oneEach(100, `{name: "p%[1]d", address: "holding:%[2]d"}`) + "]",
 `,
 	},
 	{
-		name: "S7", what: "50 words of Snap7's server, 10 times a second; Telegraf makes one record of them", address: free, device: snap7, fields: 50,
+		name: "S7", what: "50 words of Snap7's server, 10 times a second; Telegraf makes one record of them", address: harness.FreeAddr, device: snap7, fields: 50,
 		protocol: "s7", ours: `address: %[1]s
 slot: 2
 every: 100ms
@@ -133,7 +135,7 @@ points: [` + oneEach(20, `{name: "p%[1]d", oid: 1.3.6.1.2.1.5.%[1]d.0}`) + "]",
 `), ", ", ""),
 	},
 	{
-		name: "OPC UA", what: "subscribed to 100 variables of asyncua that change 5 times a second", address: free, device: opcuaLoad,
+		name: "OPC UA", what: "subscribed to 100 variables of asyncua that change 5 times a second", address: harness.FreeAddr, device: opcuaLoad,
 		protocol: "opcua", ours: `endpoint: opc.tcp://%[1]s
 interval: 100ms
 points: [` + oneEach(100, `{name: "p%[1]d", node: "ns=2;s=V%[1]d", sampling: 100ms}`) + "]",

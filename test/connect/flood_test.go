@@ -113,7 +113,7 @@ func floodedBox(t *testing.T, kafka *process, data string, floods []*flood) (con
 	t.Helper()
 	addr := map[string]string{}
 	for _, f := range floods {
-		if f.addr = free(t); f.name == "syslog-udp" || f.name == "traps" {
+		if f.addr = harness.FreeAddr(t); f.name == "syslog-udp" || f.name == "traps" {
 			f.addr = freeDatagrams(t)
 		}
 		addr[f.name] = f.addr

@@ -177,17 +177,6 @@ func write(t testing.TB, file, text string) {
 	}
 }
 
-// free is an address where nobody listens.
-func free(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // output runs a program to its end.
 func output(t testing.TB, path string, args ...string) string {
 	t.Helper()

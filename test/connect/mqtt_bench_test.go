@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // mqttLoad is how a broker is loaded.
@@ -44,7 +46,7 @@ func TestBenchMQTT(t *testing.T) {
 	needBench(t)
 	kafka := edge(t)
 	ours := daemon(t, "mqtt", "--listen", "127.0.0.1:0", "--broker", kafka.addr)
-	addr := free(t)
+	addr := harness.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
 	write(t, conf, "listener "+port+" 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n")
@@ -66,13 +68,7 @@ func TestBenchMQTT(t *testing.T) {
 			us = append(us, measureMQTT(t, load, ours.addr, ours, kafka))
 			them = append(them, measureMQTT(t, load, addr, peer, nil))
 		}
-		of := func(rs []mqttResult, f func(mqttResult) float64) float64 {
-			var xs []float64
-			for _, r := range rs {
-				xs = append(xs, f(r))
-			}
-			return median(xs)
-		}
+		of := medianOf[mqttResult]
 		rate := func(r mqttResult) float64 { return r.rate }
 		cpu := func(r mqttResult) float64 { return r.cpu }
 		rss := func(r mqttResult) float64 { return r.rss }

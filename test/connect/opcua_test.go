@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect/connecttest"
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // asyncua is an OPC UA server by others.
@@ -127,7 +128,7 @@ func TestOPCUA(t *testing.T) {
 	need(t)
 	dir := opcuaCertificates(t, "server", "client", "other")
 	write(t, filepath.Join(dir, "password"), "p4ss\n")
-	_, port, _ := net.SplitHostPort(free(t))
+	_, port, _ := net.SplitHostPort(harness.FreeAddr(t))
 	stop := asyncua(t, port, dir)
 	cable := connecttest.NewCable(t, "127.0.0.1:"+port)
 	cable.Plug()
@@ -217,7 +218,7 @@ func TestOPCUATrust(t *testing.T) {
 	need(t)
 	dir := opcuaCertificates(t, "server", "client", "other")
 	write(t, filepath.Join(dir, "password"), "p4ss\n")
-	_, port, _ := net.SplitHostPort(free(t))
+	_, port, _ := net.SplitHostPort(harness.FreeAddr(t))
 	asyncua(t, port, dir)
 	broker := edge(t)
 	c := connectors(t, "--site", profile(t, fmt.Sprintf(opcuaProfile, port, "other.pem")), "--broker", broker.addr, "--secrets", dir)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 const sshdConfig = `Port %s
@@ -35,7 +37,7 @@ func sshd(t *testing.T) (port, dir string) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "authorized"), string(key))
-	_, port, _ = net.SplitHostPort(free(t))
+	_, port, _ = net.SplitHostPort(harness.FreeAddr(t))
 	write(t, filepath.Join(dir, "sshd_config"), fmt.Sprintf(sshdConfig, port, dir))
 	if os.Getuid() == 0 { // it insists on that folder
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/test/harness"
 )
 
 // TestSyslogRsyslog: rsyslog forwards what logger gives it, over UDP and TCP,
@@ -21,7 +23,7 @@ func TestSyslogRsyslog(t *testing.T) {
 	need(t)
 	logger, rsyslogd := tool(t, "logger"), tool(t, "rsyslogd")
 	dir := t.TempDir()
-	udp, tcp := free(t), free(t)
+	udp, tcp := harness.FreeAddr(t), harness.FreeAddr(t)
 	kafka := edge(t)
 	in := fmt.Sprintf(`
 connect:

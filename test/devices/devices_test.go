@@ -6,7 +6,6 @@ package devices
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -87,17 +86,6 @@ Restart=always
 	return dir
 }
 
-// freePort is one of this machine that nobody has now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // place is a box with all that hangs on it.
 type place struct {
 	*harness.Box
@@ -110,7 +98,7 @@ func start(t *testing.T) *place {
 	img := harness.BuildBoard(t, board, profile, "--module", "mac80211_hwsim", "--overlay", overlay(t))
 	serial := filepath.Join(t.TempDir(), "serial")
 	playRTU(t, serial, 4711)
-	p := &place{t: t, modem: freePort(t), access: freePort(t)}
+	p := &place{t: t, modem: harness.FreeAddr(t), access: harness.FreeAddr(t)}
 	p.Box = harness.Boot(t, img, func(c *qemu.Config) {
 		c.Extra = []string{
 			"-device", "qemu-xhci,id=usb",

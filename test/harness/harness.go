@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 )
@@ -33,4 +34,15 @@ func Eventually(t testing.TB, deadline time.Duration, what string, check func(co
 		case <-tick.C:
 		}
 	}
+}
+
+// FreeAddr is an address of this host where nobody listens now.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -164,23 +163,17 @@ func (ds *devices) progress(t *testing.T, n int) {
 		want[d] = d.acked + n
 		d.mu.Unlock()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		if !slices.ContainsFunc(ds.all, func(d *device) bool {
+	harness.Eventually(t, 3*time.Minute, "acknowledgements for MQTT devices", func(context.Context) error {
+		for _, d := range ds.all {
 			d.mu.Lock()
-			defer d.mu.Unlock()
-			return d.acked < want[d]
-		}) {
-			tick.Stop()
-			return
+			acked := d.acked
+			d.mu.Unlock()
+			if acked < want[d] {
+				return fmt.Errorf("device %s has %d, want %d", d.name, acked, want[d])
+			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("MQTT devices get no acknowledgements")
-		}
-	}
+		return nil
+	})
 }
 
 // check reads all that is committed: what was acknowledged is there, of QoS 2 once.

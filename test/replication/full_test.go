@@ -45,7 +45,7 @@ func startFullBox(t *testing.T) fullBox {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
 		t.Skipf("mounting a small file system needs root: %v", err)
 	}
-	b := fullBox{up: harness.StartProxy(t), addr: freeAddr(t)}
+	b := fullBox{up: harness.StartProxy(t), addr: harness.FreeAddr(t)}
 	_, b.centre = startBroker(t, b.up)
 	site := writeFile(t, "site.yaml", fmt.Sprintf(fullProfile, b.addr, b.up.Addr))
 	t.Cleanup(func() {

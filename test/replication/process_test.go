@@ -125,26 +125,16 @@ func (s *service) get(ctx context.Context, path string) ([]byte, error) {
 // has a second listener that the proxy leads to.
 func startBroker(t *testing.T, proxy *harness.Proxy) (s *service, addr string) {
 	t.Helper()
-	addr = freeAddr(t)
+	addr = harness.FreeAddr(t)
 	profile := "version: 1\nsite: centre\n"
 	if proxy != nil {
-		behind := freeAddr(t)
+		behind := harness.FreeAddr(t)
 		proxy.Target(behind)
 		profile += fmt.Sprintf("broker:\n  listeners:\n    - {name: uplink, listen: %q, advertised: %q}\n", behind, proxy.Addr)
 	}
 	s = newService(t, "broker", "--data", t.TempDir(), "--listen", addr, "--site", writeFile(t, "site.yaml", profile))
 	s.start()
 	return s, addr
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func writeFile(t *testing.T, name, text string) string {

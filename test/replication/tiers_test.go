@@ -128,7 +128,7 @@ func TestWrongPassword(t *testing.T) {
 	}
 	secret("users", "shop:right\n")
 	secret("password", "wrong\n")
-	plain, secured := freeAddr(t), freeAddr(t)
+	plain, secured := harness.FreeAddr(t), harness.FreeAddr(t)
 	centre := newService(t, "broker", "--data", t.TempDir(), "--listen", plain, "--secrets", secrets, "--site", writeFile(t, "site.yaml", fmt.Sprintf(`version: 1
 site: centre
 broker:

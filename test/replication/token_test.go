@@ -70,7 +70,7 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	plain, secured := freeAddr(t), freeAddr(t)
+	plain, secured := harness.FreeAddr(t), harness.FreeAddr(t)
 	newService(t, "broker", "--data", t.TempDir(), "--listen", plain, "--secrets", secrets, "--site", writeFile(t, "site.yaml", fmt.Sprintf(`version: 1
 site: centre
 broker:
