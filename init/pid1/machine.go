@@ -70,10 +70,7 @@ type Machine struct {
 	trial   atomic.Pointer[trial.Keeper]
 
 	turned    atomic.Int64 // when the main loop last made progress, as time after booted
-	repos     bool         // sticks with a repository count
-	sticks    []string     // folders of sticks that connectors write to
-	removable atomic.Bool  // removable disks are looked at, the two before it are set
-	mounting  sync.Mutex   // of removable disks, one after the other
+	removable removable    // what is wanted of removable disks
 
 	secureBoot string         // see readTrust
 	pcrs       map[int]string // likewise; never changed once set
