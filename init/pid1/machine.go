@@ -77,7 +77,8 @@ type Machine struct {
 	vault      *vault.Vault
 	encryption string // see vault.How
 
-	profile  *profile.Result
+	profile  *profile.Result  // at the start of the box
+	changer  *profile.Changer // knows what it is now; nil without a profile
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor
@@ -187,7 +188,10 @@ func (m *Machine) Box() manifest.Box {
 	box.Kernel = kernelRelease()
 	box.Disks = disks(layout.MountState, layout.MountData)
 	box.Memory = memory("/proc/meminfo")
-	if m.profile != nil {
+	switch {
+	case m.changer != nil:
+		box.Profile = m.changer.Report()
+	case m.profile != nil:
 		box.Profile = m.profile.Report
 	}
 	if m.services != nil {
