@@ -79,6 +79,7 @@ type Machine struct {
 
 	profile  *profile.Result  // at the start of the box
 	changer  *profile.Changer // knows what it is now; nil without a profile
+	secrets  map[string][]byte
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor

@@ -173,18 +173,26 @@ func loadSecrets(_ context.Context, m *Machine) error {
 	if len(files) == 0 {
 		return nil
 	}
+	m.secrets = files
 	effective := &site.Profile{}
 	if m.profile != nil {
 		effective = m.profile.Profile
 	}
 	for _, r := range profile.Readers {
-		uid, gid, err := r.Owner()
-		if err == nil {
-			err = profile.Expose(r.Dir, uid, gid, r.Pick(effective, files))
+		if err := giveSecrets(r, r.Pick(effective, files)); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
-		}
+	}
+	return nil
+}
+
+func giveSecrets(r profile.Reader, files map[string][]byte) error {
+	uid, gid, err := r.Owner()
+	if err == nil {
+		err = profile.Expose(r.Dir, uid, gid, files)
+	}
+	if err != nil {
+		return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
 	}
 	return nil
 }
