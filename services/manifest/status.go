@@ -73,8 +73,9 @@ type Interface struct {
 	Up        bool     `json:"up"`
 	Addresses []string `json:"addresses,omitempty"` // CIDR
 	Gateway   string   `json:"gateway,omitempty"`
-	Source    string   `json:"source,omitempty"` // "dhcp4", "static", …
-	Uplink    bool     `json:"uplink,omitempty"` // the default route goes by it
+	Source    string   `json:"source,omitempty"`  // "dhcp4", "static", …
+	Uplink    bool     `json:"uplink,omitempty"`  // the default route goes by it
+	Problem   string   `json:"problem,omitempty"` // why nothing comes of it, if the box knows
 }
 
 // Disk is one mounted writable file system.
