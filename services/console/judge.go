@@ -139,7 +139,10 @@ func (s *Snapshot) judgeReports(add adder) {
 				add(Attention, "The device of connector %s is away (%s): %s.", d.Name, durationText(s.age(d.Since)), trimDot(d.Error))
 			}
 			if d.Dropped > 0 {
-				add(Attention, "Connector %s has lost %s records: its spool was full.", d.Name, countText(d.Dropped))
+				add(Attention, "Connector %s has lost %s records: its spool was full, or they could not be read; its log says which.", d.Name, countText(d.Dropped))
+			}
+			if d.Aside > 0 {
+				add(Attention, "The broker refuses %s dead letters of connector %s, which are kept on the box: look at its topic for them.", countText(d.Aside), d.Name)
 			}
 		}
 		for _, l := range a.Report.Links {
