@@ -20,6 +20,7 @@ type Link struct {
 	Driver   string // of the kernel; "" for what is no device
 	Up       bool   // administratively
 	Carrier  bool   // a cable with somebody at the other end
+	MTU      int    // bytes
 }
 
 // LinkPlan is what one interface is to be given.
