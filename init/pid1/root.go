@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -160,13 +158,7 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	return mount.WithESP(node, read)
 }
 
-// secretsDir is where services find the files that the profile names, and
-// secretsGroup who reads them. The units of broker and replicator name both.
-const (
-	secretsDir   = manifest.RunDir + "/secrets"
-	secretsGroup = "broker"
-)
-
+// loadSecrets gives services the files that the profile names.
 func loadSecrets(_ context.Context, m *Machine) error {
 	files, problems := profile.LoadSecrets(profile.SecretsConfig{Log: m.Log(), State: m.stateFS(), Boot: m.bootSecrets})
 	for _, p := range problems {
@@ -175,15 +167,20 @@ func loadSecrets(_ context.Context, m *Machine) error {
 	if len(files) == 0 {
 		return nil
 	}
-	group, err := user.LookupGroup(secretsGroup)
-	if err != nil {
-		return err
+	effective := &site.Profile{}
+	if m.profile != nil {
+		effective = m.profile.Profile
 	}
-	gid, err := strconv.Atoi(group.Gid)
-	if err != nil {
-		return fmt.Errorf("group %s has id %q: %v", secretsGroup, group.Gid, err)
+	for _, r := range profile.Readers {
+		uid, gid, err := r.Owner()
+		if err == nil {
+			err = profile.Expose(r.Dir, uid, gid, r.Pick(effective, files))
+		}
+		if err != nil {
+			return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
+		}
 	}
-	return profile.Expose(secretsDir, gid, files)
+	return nil
 }
 
 // bootSecrets reads the secret files from the boot partition.

@@ -102,7 +102,8 @@ type Clock struct {
 type Report struct {
 	Name    string   `json:"name"`
 	OK      bool     `json:"ok"`
-	Summary string   `json:"summary"` // one line for the technician
+	Outside bool     `json:"outside,omitempty"` // what OK lacks may lie outside the box: a network out of reach
+	Summary string   `json:"summary"`           // one line for the technician
 	Facts   []Fact   `json:"facts,omitempty"`
 	Flows   []Flow   `json:"flows,omitempty"`
 	Links   []Link   `json:"links,omitempty"`
