@@ -85,7 +85,7 @@ func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
 	}
 	if f.initSocket != "" {
 		cfg.Init = updater.InitSocket(f.initSocket)
-		cfg.Lost = drivers.Machine{Sys: "/sys", Root: os.DirFS("/")}.Lost
+		cfg.Drivers = drivers.Machine{Sys: "/sys", Root: os.DirFS("/")}
 	}
 	u, err := updater.New(cfg)
 	if err != nil {

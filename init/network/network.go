@@ -411,6 +411,9 @@ func (n *Network) Status() []manifest.Interface {
 		}
 		s.Gateway, s.Source = i.origin()
 		s.Uplink = index == uplink
+		if protocol := dialled[i.link.Driver]; protocol != "" && len(s.Addresses) == 0 {
+			s.Problem = "a modem that waits to be dialled by " + protocol + ", which this box does not: set it to an Ethernet mode (ECM, NCM or RNDIS)"
+		}
 		out = append(out, s)
 	}
 	return out

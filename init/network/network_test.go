@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -311,5 +312,19 @@ func TestUplinkFollowsTheLinks(t *testing.T) {
 		check("nothing", "", "192.0.2.53", "192.0.2.54")
 		m.set(func() { m.cards[1].Carrier = true })
 		check("cable in", "eth0", "192.0.2.53", "192.0.2.54")
+	})
+}
+
+// A modem that nobody dials is told of, one with an address is not.
+func TestModemThatWaitsToBeDialled(t *testing.T) {
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		m.set(func() { m.cards = []Link{{Index: 2, Name: "wwan0", Ethernet: true, Driver: "cdc_mbim"}} })
+		if got := n.Status(); len(got) != 1 || !strings.Contains(got[0].Problem, "MBIM") {
+			t.Errorf("got %+v, want that the modem waits to be dialled by MBIM", got)
+		}
+		m.set(func() { m.cards[0].Carrier = true }) // it answers DHCP all the same
+		if got := n.Status(); len(got) != 1 || len(got[0].Addresses) == 0 || got[0].Problem != "" {
+			t.Errorf("got %+v, want an address and no problem", got)
+		}
 	})
 }

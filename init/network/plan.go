@@ -107,6 +107,10 @@ const (
 // of telephones. USB adapters of cables have others.
 var modems = []string{"cdc_ether", "cdc_ncm", "cdc_mbim", "huawei_cdc_ncm", "qmi_wwan", "rndis_host", "sierra_net", "ipheth"}
 
+// dialled are the drivers of modems that carry nothing before somebody has
+// dialled, and in which protocol. Some are set to do so by themselves.
+var dialled = map[string]string{"cdc_mbim": "MBIM", "qmi_wwan": "QMI"}
+
 // late is what the kind of an interface adds to its metrics.
 func late(l Link) int {
 	switch {

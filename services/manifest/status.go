@@ -110,8 +110,9 @@ type Interface struct {
 	Up        bool     `json:"up"`
 	Addresses []string `json:"addresses,omitempty"` // CIDR
 	Gateway   string   `json:"gateway,omitempty"`
-	Source    string   `json:"source,omitempty"` // "dhcp4", "static", …
-	Uplink    bool     `json:"uplink,omitempty"` // the default route goes by it
+	Source    string   `json:"source,omitempty"`  // "dhcp4", "static", …
+	Uplink    bool     `json:"uplink,omitempty"`  // the default route goes by it
+	Problem   string   `json:"problem,omitempty"` // why nothing comes of it, if the box knows
 }
 
 // Disk is one mounted writable file system.
@@ -158,11 +159,12 @@ type Device struct {
 	Records  int64     `json:"records"`         // in the broker, since the start
 	Bytes    int64     `json:"bytes"`           // of their values
 	Dead     int64     `json:"dead_letters"`
-	Waiting  int64     `json:"waiting"`  // records that the broker does not have yet
-	OnDisk   int64     `json:"on_disk"`  // of these in the spool
-	Dropped  int64     `json:"dropped"`  // records lost since the spool was full
-	Commands int64     `json:"commands"` // answered
-	Restarts int64     `json:"restarts"` // times that the device was lost
+	Aside    int64     `json:"refused_dead_letters"` // that the broker refuses, kept on the box
+	Waiting  int64     `json:"waiting"`              // records that the broker does not have yet
+	OnDisk   int64     `json:"on_disk"`              // of these in the spool
+	Dropped  int64     `json:"dropped"`              // records lost since the spool was full
+	Commands int64     `json:"commands"`             // answered
+	Restarts int64     `json:"restarts"`             // times that the device was lost
 }
 
 // Fact is one labelled value for the status page.

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -21,7 +20,6 @@ import (
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
-	"github.com/waysideos/wayside/services/updater/drivers"
 	"github.com/waysideos/wayside/services/updater/source"
 	"github.com/waysideos/wayside/services/updater/trust"
 	"github.com/waysideos/wayside/services/vfs"
@@ -39,10 +37,9 @@ type Config struct {
 	Arch  string // GOARCH of releases
 	State vfs.FS // the service's own folder
 	Dev   vfs.FS // where the nodes of slots are: /dev
-	// Lost are the devices in use that a root, at the start of its slot, has no
-	// driver for; nil where nobody knows (drivers.Machine).
-	Lost func(root io.ReaderAt) ([]drivers.Device, error)
-	Init Init // nil where there is none: a laptop
+	// Drivers knows the devices of the machine; nil where nobody does.
+	Drivers Drivers
+	Init    Init // nil where there is none: a laptop
 	// SiteFile is the site profile in force, as services read it.
 	SiteFile string
 	RunDir   string       // services answer at RunDir/SERVICE/status.sock
@@ -257,7 +254,7 @@ func (u *Updater) phase() string {
 // whole says whether a release is in the other slot, verified; prepared, that
 // it may be installed too.
 func (u *Updater) whole() bool    { return u.st.Prepared != nil && u.st.Progress.Done }
-func (u *Updater) prepared() bool { return u.whole() && refusal(u.st.Prepared, u.slots) == "" }
+func (u *Updater) prepared() bool { return u.whole() && u.refusal(u.st.Prepared) == "" }
 
 func brief(t *release.Target) *manifest.UpdateRelease {
 	if t == nil {
