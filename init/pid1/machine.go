@@ -77,8 +77,9 @@ type Machine struct {
 	vault      *vault.Vault
 	encryption string // see vault.How
 
-	profile  *profile.Result  // at the start of the box
-	changer  *profile.Changer // knows what it is now; nil without a profile
+	profile  *profile.Result   // at the start of the box
+	secrets  map[string][]byte // files by name; never changed once set
+	changer  *profile.Changer  // knows what it is now; nil without a profile
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor

@@ -170,17 +170,23 @@ func loadSecrets(_ context.Context, m *Machine) error {
 	for _, p := range problems {
 		m.problem(p)
 	}
-	if len(files) == 0 {
-		return nil
-	}
+	m.secrets = files
 	effective := &site.Profile{}
 	if m.profile != nil {
 		effective = m.profile.Profile
 	}
-	for _, r := range profile.Readers {
+	return m.giveSecrets(profile.Readers, effective)
+}
+
+// giveSecrets has readers find what they need under a profile.
+func (m *Machine) giveSecrets(readers []profile.Reader, p *site.Profile) error {
+	if len(m.secrets) == 0 {
+		return nil
+	}
+	for _, r := range readers {
 		uid, gid, err := r.Owner()
 		if err == nil {
-			err = profile.Expose(r.Dir, uid, gid, r.Pick(effective, files))
+			err = profile.Expose(r.Dir, uid, gid, r.Pick(p, m.secrets))
 		}
 		if err != nil {
 			return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
