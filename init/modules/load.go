@@ -34,6 +34,7 @@ type Loader struct {
 	tried   map[string]*attempt      // by module
 	asked   map[string]chan struct{} // by modalias; closed when its modules were tried
 	missing map[string]bool          // see Missing
+	took    []Took
 }
 
 // attempt is the one attempt to load a module.
@@ -149,7 +150,7 @@ func (l *Loader) try(module string) (first bool, err error) {
 		return false, a.err
 	}
 	defer close(a.over)
-	a.err = insert(filepath.Join(l.dir, l.deps.paths[module]))
+	a.err = l.timed(insert, filepath.Join(l.dir, l.deps.paths[module]))
 	if unfit(a.err) {
 		l.mu.Lock()
 		l.missing[module] = true

@@ -343,3 +343,24 @@ func BenchmarkMatch(b *testing.B) {
 		a.Match("pci:v000001F3d00002EDFsv00001AF4sd00001100bc01sc00i00")
 	}
 }
+
+func TestTook(t *testing.T) {
+	l, _ := testLoader(t, func(string) error {
+		for end := threadTime() + time.Millisecond; threadTime() < end; {
+		}
+		return nil
+	})
+	if err := l.Load("dm-verity"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range l.Took() {
+		if m.Processor < time.Millisecond {
+			t.Errorf("%s took %s, less than its insertion used", m.Module, m.Processor)
+		}
+		got = append(got, m.Module)
+	}
+	if diff := cmp.Diff([]string{"dm_mod", "dm_bufio", "dm_verity"}, got); diff != "" {
+		t.Errorf("modules that took time (-want +got):\n%s", diff)
+	}
+}

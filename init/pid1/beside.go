@@ -65,7 +65,9 @@ func besideRoot(_ context.Context, m *Machine) error {
 func (m *Machine) besides(steps []beside) error {
 	m.Go(steps[0].Name, func(ctx context.Context) error {
 		for _, s := range steps {
+			begin := time.Now()
 			err := bounded(ctx, s.Deadline, func(ctx context.Context) error { return s.Do(ctx, m) })
+			m.spent.step("beside: "+s.Name, time.Since(begin))
 			if s.Opens != nil {
 				close(s.Opens(m))
 			}
@@ -133,7 +135,7 @@ func loadDevices(ctx context.Context, m *Machine) error {
 	if name := m.forVersion(item); name != "" {
 		l.Without(name)
 	}
-	m.modules.Store(l)
+	m.spent.loaded(m.modules.Swap(l))
 	err = errors.Join(l.LoadList(layout.RootModulesLoad), itemErr, l.Coldplug(ctx, "/sys", modules.Devices))
 	m.Log().Info("kernel modules loaded", "count", l.Count())
 	if lost := l.Missing(); len(lost) > 0 {

@@ -39,6 +39,7 @@ type Machine struct {
 	Feeder *watchdog.Feeder
 	resort *lastResort
 	booted time.Time
+	spent  *spent
 
 	// background ends at shutdown, after the services; owned waits for what
 	// runs under it.
@@ -97,7 +98,7 @@ type Machine struct {
 
 // newMachine starts what lives as long as the process: the feeder.
 func newMachine(phase string) *Machine {
-	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
+	m := &Machine{phase: phase, booted: time.Now(), spent: newSpent(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
 		firmware: make(gate), listed: make(gate), devices: make(gate), armed: make(gate), ready: make(gate)}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())

@@ -325,7 +325,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: serviceEnv, FirstEnv: first, EachEnv: each,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each, Ready: m.serviceReady,
 	})
 	if err != nil {
 		return err

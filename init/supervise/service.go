@@ -32,6 +32,8 @@ type service struct {
 	log    *slog.Logger
 	launch func(context.Context) (*process, error)
 	notes  <-chan note
+	// onReady is Config.Ready until it was called.
+	onReady func(service string, pid int)
 
 	// The first start waits for these, the stop for those.
 	startAfter, stopAfter []<-chan struct{}
@@ -240,6 +242,10 @@ func (s *service) announce(m machine) {
 	}
 	switch m.state {
 	case Running:
+		if s.onReady != nil && s.proc != nil {
+			s.onReady(s.unit.Name, s.proc.pid)
+			s.onReady = nil
+		}
 		open(s.ready)
 		open(s.settled)
 	case Backoff, Failed, Stopped:
