@@ -19,7 +19,7 @@ VM_PACKAGES = ./test/update ./test/powercut $$($(GO) list ./test/... | grep -v -
 .PHONY: help run build test test-all check unit vm vm-short bench-broker bench-delta bench-boot bench-replicator bench-connect clients connectors soak soak-links test-updates test-pi4 devices clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(WAYSIDE): FORCE
 	@$(GO) build -trimpath -o $@ ./cmd/wayside

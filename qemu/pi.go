@@ -43,9 +43,21 @@ var piMachines = map[string]piMachine{
 		// Not emulated: a look at them ends in a panic.
 		off: []string{"watchdog@7e100000", "interrupt-controller@7ef00100", "i2c@7ef04500", "i2c@7ef09500", "hdmi@7ef00700",
 			"hdmi@7ef05700", "clock@7ef00000", "hvs@7e400000", "txp@7e004000", "gpu@7ec00000", "gpu"},
-		// The SD card is on the controller of the Wi-Fi.
-		drop: map[string][]string{"mmc@7e300000": {"mmc-pwrseq", "non-removable"}},
-		set:  map[string]dt.Property{"usb@7e980000": dt.PropertyString("dr_mode", "host")},
+		drop: map[string][]string{
+			"mmc@7e300000":    {"mmc-pwrseq", "non-removable"}, // has the SD card, in the place of the Wi-Fi
+			"serial@7e215040": {"clocks"},
+		},
+		set: map[string]dt.Property{
+			// Where U-Boot looks for its environment, without which it starts the
+			// USB controller and leaves it so that the kernel finds nothing on it.
+			"aliases":      dt.PropertyString("mmc0", "/soc/mmc@7e300000"),
+			"usb@7e980000": dt.PropertyString("dr_mode", "host"),
+			// QEMU's mini UART knows no divisor latch: the divisor's high byte goes
+			// to the register that enables interrupts. At the clock that QEMU's tree
+			// of clocks comes to it is 2, an interrupt for room to send that nobody
+			// asked for and nobody ends; at the one of a 3B it is 1, for input.
+			"serial@7e215040": dt.PropertyU32("clock-frequency", 250_000_000),
+		},
 	},
 }
 

@@ -29,9 +29,7 @@ var newFormat = []byte("WAYSCKPT\x02")
 // is on the disk.
 func TestFormatBarrier(t *testing.T) {
 	harness.NeedVM(t)
-	if !*matrix {
-		t.Skip("takes some minutes: run make test-updates")
-	}
+	needMatrix(t)
 	old := buildChanged(t, "0.0.9", 9,
 		edit{"services/manifest/slots.go", "FormatLevel = LevelTransactions", "FormatLevel = LevelFirst"},
 		edit{"services/broker/store/checkpoint.go", "checkpointVersion = 2 //", "checkpointVersion = 1 //"})

@@ -28,6 +28,14 @@ var (
 	rows   = flag.String("rows", "", "only those rows of the matrix whose name this expression matches")
 )
 
+// needMatrix skips what is not for each run.
+func needMatrix(t *testing.T) {
+	t.Helper()
+	if !*matrix && !harness.Long() {
+		t.Skip("takes up to three quarters of an hour: run make test-updates, or make test-all")
+	}
+}
+
 // row says whether a row of the matrix is wanted.
 func row(name string) bool { return regexp.MustCompile(*rows).MatchString(name) }
 
@@ -113,9 +121,7 @@ func hangUp(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAb
 // In the end it goes to the newest release, past those in between.
 func TestFaultMatrix(t *testing.T) {
 	harness.NeedVM(t)
-	if !*matrix {
-		t.Skip("takes three quarters of an hour: run make test-updates")
-	}
+	needMatrix(t)
 	u := newUpdates(t, build(t, "0.1.0", 10))
 	u.publish(build(t, "0.2.0", 20))
 	records := 0

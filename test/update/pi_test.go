@@ -120,10 +120,10 @@ func (m *machine) cut() {
 // TestRaspberryPi4 starts the same image in QEMU's model of a 4 B, which has
 // another SoC, another SD controller and Debian's tree of a 4 B in it.
 func TestRaspberryPi4(t *testing.T) {
-	if !*pi4 {
-		t.Skip("boots for minutes; make test-pi4")
-	}
 	harness.NeedVM(t)
+	if !*pi4 && !harness.Long() {
+		t.Skip("takes some minutes: run make test-pi4, or make test-all")
+	}
 	m := newPi(t, buildFor(t, pi, "0.1.0", 10))
 	harness.Tool(t, "truncate", "--size=4G", m.disk)
 	m.start(nil, func(c *qemu.Config) {

@@ -29,9 +29,7 @@ const stickProfile = "version: 1\nsite: offline\nupdate:\n  sources: [usb]\n  au
 // nothing and installed, an old copy of it is refused. The page says each.
 func TestStick(t *testing.T) {
 	harness.NeedVM(t)
-	if !*matrix {
-		t.Skip("takes some minutes: run make test-updates")
-	}
+	needMatrix(t)
 	board := genericBoards[harness.Arch(t)]
 	one, two := buildFor(t, board, "0.1.0", 10), buildFor(t, board, "0.2.0", 20)
 	u := &updates{t: t, machine: first(t, one), repo: t.TempDir()}
