@@ -188,9 +188,9 @@ func (l *Loader) loadAlias(modalias string) (fresh int, over chan struct{}) {
 	return fresh, over
 }
 
-// LoadList loads the modules that a file names, one a line, # for comments. A
-// file that is not there names none.
-func (l *Loader) LoadList(file string) error {
+// LoadList loads the modules that a file names, one a line, # for comments, and
+// leaves out some. A file that is not there names none.
+func (l *Loader) LoadList(file string, but ...string) error {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -203,7 +203,7 @@ func (l *Loader) LoadList(file string) error {
 	s := bufio.NewScanner(f)
 	for s.Scan() {
 		name, _, _ := strings.Cut(s.Text(), "#")
-		if name = strings.TrimSpace(name); name == "" {
+		if name = strings.TrimSpace(name); name == "" || slices.Contains(but, name) {
 			continue
 		}
 		if err := l.Load(name); err != nil {
@@ -315,6 +315,9 @@ func (l *Loader) Count() int {
 // finit loads one file; the kernel itself unpacks a compressed one.
 func finit(path string) error {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(path) // the initramfs went while it was looked for there; the root has it
+	}
 	if err != nil {
 		return err
 	}

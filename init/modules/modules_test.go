@@ -298,10 +298,16 @@ func TestLoadList(t *testing.T) {
 	if err := os.WriteFile(list, []byte("# early\ndm_mod\n\n virtio_blk # disk\nnonesuch\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.LoadList(list, "dm_mod", "nonesuch"); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"virtio_blk.ko.xz"}; !cmp.Equal(got, want) {
+		t.Errorf("got %v, want %v: the others have time", got, want)
+	}
 	if err := l.LoadList(list); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "nonesuch") {
 		t.Errorf("got %v, want the unknown module named", err)
 	}
-	if want := []string{"dm-mod.ko", "virtio_blk.ko.xz"}; !cmp.Equal(got, want) {
+	if want := []string{"virtio_blk.ko.xz", "dm-mod.ko"}; !cmp.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if err := l.LoadList(list + ".gone"); err != nil {
