@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,6 +54,7 @@ var Root = []Step{
 	{"network", startNetwork, false, 10 * time.Second},
 	{"removable disks", watchRemovable, false, 5 * time.Second},
 	{"services", startServices, true, 30 * time.Second},
+	{"changes of the site profile", watchProfile, false, 5 * time.Second},
 	// Last: the answers read what all other steps have set. Nobody is told of a
 	// box whose drivers are still looked for, a judge of a trial least of all.
 	{"status", serveStatus, false, 5 * time.Second},
@@ -130,6 +129,11 @@ func loadProfile(_ context.Context, m *Machine) error {
 		return err
 	}
 	m.profile = r
+	return writeSite(r)
+}
+
+// writeSite has services read r.
+func writeSite(r *profile.Result) error {
 	next := manifest.SiteFile + ".new"
 	if err := os.WriteFile(next, r.Text, 0o644); err != nil {
 		return fmt.Errorf("write the effective profile: %w", err)
@@ -160,13 +164,7 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	return mount.WithESP(node, read)
 }
 
-// secretsDir is where services find the files that the profile names, and
-// secretsGroup who reads them. The units of broker and replicator name both.
-const (
-	secretsDir   = manifest.RunDir + "/secrets"
-	secretsGroup = "broker"
-)
-
+// loadSecrets gives services the files that the profile names.
 func loadSecrets(_ context.Context, m *Machine) error {
 	files, problems := profile.LoadSecrets(profile.SecretsConfig{Log: m.Log(), State: m.stateFS(), Boot: m.bootSecrets})
 	for _, p := range problems {
@@ -175,15 +173,20 @@ func loadSecrets(_ context.Context, m *Machine) error {
 	if len(files) == 0 {
 		return nil
 	}
-	group, err := user.LookupGroup(secretsGroup)
-	if err != nil {
-		return err
+	effective := &site.Profile{}
+	if m.profile != nil {
+		effective = m.profile.Profile
 	}
-	gid, err := strconv.Atoi(group.Gid)
-	if err != nil {
-		return fmt.Errorf("group %s has id %q: %v", secretsGroup, group.Gid, err)
+	for _, r := range profile.Readers {
+		uid, gid, err := r.Owner()
+		if err == nil {
+			err = profile.Expose(r.Dir, uid, gid, r.Pick(effective, files))
+		}
+		if err != nil {
+			return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
+		}
 	}
-	return profile.Expose(secretsDir, gid, files)
+	return nil
 }
 
 // bootSecrets reads the secret files from the boot partition.
@@ -222,7 +225,7 @@ func (m *Machine) api() status.Config {
 		Box: m.Box, Log: m.Log(),
 		Reboot: func(reason string) { m.request(actionReboot, reason) },
 		Slots:  m.slotsNow,
-		Update: m.update(), Updater: m.updaterUID(),
+		Update: m.update(), Site: m.site(), Updater: m.updaterUID(),
 		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
 	}
 }

@@ -244,8 +244,9 @@ func parseKept(text []byte) (map[string][]byte, error) {
 }
 
 // Expose writes files into the folder dir, which is in memory and takes the
-// place of one that is there. Only root writes it; group gid reads it.
-func Expose(dir string, gid int, files map[string][]byte) error {
+// place of one that is there. It belongs to uid and gid: one of them is root's,
+// and the other one reads it.
+func Expose(dir string, uid, gid int, files map[string][]byte) error {
 	next := dir + ".new"
 	if err := os.RemoveAll(next); err != nil {
 		return err
@@ -255,11 +256,11 @@ func Expose(dir string, gid int, files map[string][]byte) error {
 	}
 	for name, data := range files {
 		file := filepath.Join(next, name)
-		if err := errors.Join(os.WriteFile(file, data, 0o600), give(file, gid, 0o640)); err != nil {
+		if err := errors.Join(os.WriteFile(file, data, 0o600), give(file, uid, gid, 0o640)); err != nil {
 			return err
 		}
 	}
-	if err := give(next, gid, 0o750); err != nil {
+	if err := give(next, uid, gid, 0o750); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -268,9 +269,9 @@ func Expose(dir string, gid int, files map[string][]byte) error {
 	return os.Rename(next, dir)
 }
 
-// give sets group and mode, whatever the umask is.
-func give(file string, gid int, mode fs.FileMode) error {
-	if err := os.Chown(file, -1, gid); err != nil {
+// give sets owner and mode, whatever the umask is.
+func give(file string, uid, gid int, mode fs.FileMode) error {
+	if err := os.Chown(file, uid, gid); err != nil {
 		return err
 	}
 	return os.Chmod(file, mode)

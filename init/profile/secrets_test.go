@@ -324,7 +324,7 @@ func TestBootPartitionThatHangsOverSecrets(t *testing.T) {
 func TestExpose(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "secrets")
 	for _, files := range []set{oldSet, newSet} {
-		must(t, Expose(dir, os.Getgid(), files))
+		must(t, Expose(dir, os.Getuid(), os.Getgid(), files))
 		got := set{}
 		entries, err := os.ReadDir(dir)
 		must(t, err)

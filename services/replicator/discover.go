@@ -105,8 +105,9 @@ const (
 	atLeastOnce = "at least once"
 )
 
-// reconcile brings partitions under way in line with what the destination
-// says it has: a commit whose answer was lost may have happened.
+// reconcile brings partitions in line with what the destination says it has: a
+// commit whose answer was lost may have happened, also for a partition that has
+// been stopped since.
 func (l *link) reconcile() {
 	if !l.ledger.exact {
 		return
@@ -116,9 +117,8 @@ func (l *link) reconcile() {
 	for _, p := range l.parts {
 		at, ok := l.ledger.known[l.positionKey(p)]
 		switch {
-		case !p.active:
-		case ok && at.position == p.saved:
-		case ok && at.next > p.next && at.next <= p.read && p.win == nil:
+		case ok && at.position == p.saved, !ok && !p.active && p.saved == unknown:
+		case p.active && ok && at.next > p.next && at.next <= p.read && p.win == nil:
 			p.position, p.saved, p.seen = at.position, at.position, at.next
 			p.done()
 		default:

@@ -10,27 +10,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// join makes partitions part of the transaction.
-func (s *stamper) join(ctx context.Context, all []parcel) error {
+// join makes partitions of the destination part of the transaction.
+func (l *link) join(ctx context.Context, id int64, epoch int16, of map[destKey]bool) error {
 	req := kmsg.NewPtrAddPartitionsToTxnRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch = s.l.txnID(), s.id, s.epoch
-	nums := map[string]map[int32]bool{}
-	for _, one := range all {
-		if nums[one.p.to] == nil {
-			nums[one.p.to] = map[int32]bool{}
-		}
-		nums[one.p.to][one.p.num] = true
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = l.txnID(), id, epoch
+	nums := map[string][]int32{}
+	for k := range of {
+		nums[k.topic] = append(nums[k.topic], k.num)
 	}
 	for topic, of := range nums {
 		t := kmsg.NewAddPartitionsToTxnRequestTopic()
-		t.Topic = topic
-		for num := range of {
-			t.Partitions = append(t.Partitions, num)
-		}
+		t.Topic, t.Partitions = topic, of
 		req.Topics = append(req.Topics, t)
 	}
 	for try := 1; ; try++ {
-		err := s.joinOnce(ctx, req)
+		err := l.joinOnce(ctx, req)
 		// The markers of the transaction before may still be on their way.
 		if !errors.Is(err, kerr.ConcurrentTransactions) || try > 100 {
 			return err
@@ -43,9 +37,9 @@ func (s *stamper) join(ctx context.Context, all []parcel) error {
 	}
 }
 
-func (s *stamper) joinOnce(ctx context.Context, req *kmsg.AddPartitionsToTxnRequest) error {
+func (l *link) joinOnce(ctx context.Context, req *kmsg.AddPartitionsToTxnRequest) error {
 	req.Transactions = nil // as the client leaves it
-	got, err := req.RequestWith(ctx, s.l.dst)
+	got, err := req.RequestWith(ctx, l.dst)
 	if err != nil {
 		return fmt.Errorf("add partitions to the transaction: %w", err)
 	}

@@ -25,11 +25,13 @@ type ledger struct {
 	l     *link
 	exact bool
 
-	known   map[string]remembered // of the destination, by positionKey
-	read    int64                 // offset in the log of positions up to which known holds it
+	known   map[string]remembered // of the destination, by positionKey: as read at the start, and committed since
+	logged  map[string]remembered // as read; a commit that was answered may still come undone, see left.go
+	read    int64                 // offset in the log of positions up to which logged holds it
 	timeout time.Duration         // of a transaction
 	began   time.Time             // of the transaction under way
 	open    bool                  // a transaction is
+	commits bool                  // what the destination makes of the last one, see ask
 
 	last time.Time // when a transaction was committed
 
@@ -59,26 +61,44 @@ func (d *ledger) start(ctx context.Context) error {
 		d.met = map[string]bool{}
 		return l.learnDest(ctx)
 	}
+	for range 2 {
+		left, err := d.startExact(ctx)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		if err := l.decide(ctx, left, d.commits); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the destination leaves transactions of %s undecided", l.txnID())
+}
+
+// startExact returns the positions of an earlier transaction that the
+// destination has left undecided, if there are any.
+func (d *ledger) startExact(ctx context.Context) (left []*kgo.Record, err error) {
+	l := d.l
 	if d.timeout == 0 {
 		d.timeout = txnTimeout
 	}
 	cl, err := l.newDst(kgo.TransactionalID(l.txnID()), kgo.TransactionTimeout(d.timeout))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.setDst(cl)
 	d.open = false
 	d.last = time.Now() // the first transaction is that of the first records
-	if _, _, err := cl.ProducerID(ctx); err != nil {
-		return d.grants(fmt.Errorf("begin as transactional id %s: %w", l.txnID(), err))
+	d.ask(ctx)
+	id, _, err := cl.ProducerID(ctx)
+	if err != nil {
+		return nil, d.grants(fmt.Errorf("begin as transactional id %s: %w", l.txnID(), err))
 	}
 	if err := l.ensurePositionLog(ctx); err != nil {
-		return d.grants(err)
+		return nil, d.grants(err)
 	}
 	if err := l.learnDest(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return l.readPositions(ctx, d)
+	return l.readPositions(ctx, d, id)
 }
 
 // learnDest asks the destination which cluster it is.

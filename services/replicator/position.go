@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -128,12 +129,13 @@ func (l *link) ensurePositionLog(ctx context.Context) error {
 	return nil
 }
 
-// readPositions brings d.known up to what the log holds. A log that is
-// shorter than before was made anew.
-func (l *link) readPositions(ctx context.Context, d *ledger) error {
+// readPositions makes d.known what the log holds. A log that is
+// shorter than before was made anew. What the producer has left undecided is
+// returned, and is not known.
+func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (left []*kgo.Record, err error) {
 	name := l.positionLog()
 	adm := kadm.NewClient(l.dst)
-	ends, err := adm.ListCommittedOffsets(ctx, name)
+	ends, err := adm.ListEndOffsets(ctx, name)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -142,47 +144,46 @@ func (l *link) readPositions(ctx context.Context, d *ledger) error {
 		err2 = starts.Error()
 	}
 	if err := errors.Join(err, err2); err != nil {
-		return fmt.Errorf("list offsets of %s: %w", name, err)
+		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
 	}
 	end, _ := ends.Lookup(name, 0)
 	start, _ := starts.Lookup(name, 0)
-	if d.known == nil || end.Offset < d.read {
-		d.known, d.read = map[string]remembered{}, 0
+	if d.logged == nil || end.Offset < d.read {
+		d.logged, d.read = map[string]remembered{}, 0
 	}
-	from := max(d.read, start.Offset)
-	if from >= end.Offset {
-		return nil
-	}
-	at, err := readLog(ctx, l.to(), name, from, end.Offset, func(r *kgo.Record) {
+	all := decided{open: map[int64][]*kgo.Record{}, do: func(r *kgo.Record) {
 		if p, ok := parsePosition(r.Value); ok {
-			d.known[string(r.Key)] = p
+			d.logged[string(r.Key)] = p
 		}
-	})
-	d.read = max(d.read, at)
-	return err
+	}}
+	err = readLog(ctx, l.to(), name, max(d.read, start.Offset), end.Offset, all.take)
+	if left = all.open[producer]; err != nil || len(left) > 0 {
+		return left, err // read again from there
+	}
+	d.known, d.read = maps.Clone(d.logged), end.Offset
+	return nil, nil
 }
 
-// readLog reads partition 0 of a topic between two offsets, and returns how
-// far it came. What is not committed is left out.
-func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, do func(*kgo.Record)) (int64, error) {
+// readLog reads all of partition 0 of a topic between two offsets, also what
+// is not committed and the ends of transactions.
+func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, do func(*kgo.Record)) error {
 	cl, err := kafka.NewClient(of,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(from)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+		kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.KeepControlRecords())
 	if err != nil {
-		return from, err
+		return err
 	}
 	defer cl.Close()
 	for from < end {
 		fs := cl.PollFetches(ctx)
 		if err := fs.Err(); err != nil {
-			return from, fmt.Errorf("read %s: %w", topic, err)
+			return fmt.Errorf("read %s: %w", topic, err)
 		}
 		fs.EachRecord(func(r *kgo.Record) {
-			from = r.Offset + 1
-			if !r.Attrs.IsControl() {
+			if from = r.Offset + 1; r.Offset < end {
 				do(r)
 			}
 		})
 	}
-	return from, nil
+	return nil
 }

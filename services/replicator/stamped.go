@@ -78,10 +78,14 @@ func (s *stamper) send(ctx context.Context, all []parcel) error {
 	if err := s.findLeaders(ctx, all); err != nil {
 		return err
 	}
-	if err := s.join(ctx, all); err != nil {
+	of := map[destKey]bool{}
+	for _, one := range all {
+		of[destKey{one.p.to, one.p.num}] = true
+	}
+	if err := s.l.join(ctx, id, epoch, of); err != nil {
 		return err
 	}
-	of := map[int32][][]parcel{} // by leader, requests of at most one batch a partition
+	requests := map[int32][][]parcel{} // by leader, requests of at most one batch a partition
 	depth := map[destKey]int{}
 	for _, one := range all {
 		k := destKey{one.p.to, one.p.num}
@@ -89,16 +93,16 @@ func (s *stamper) send(ctx context.Context, all []parcel) error {
 		one.b.Stamp(s.id, s.epoch, s.sequence[k])
 		s.sequence[k] = (s.sequence[k] + n) & math.MaxInt32
 		at := s.leaders[k]
-		if depth[k] == len(of[at]) {
-			of[at] = append(of[at], nil)
+		if depth[k] == len(requests[at]) {
+			requests[at] = append(requests[at], nil)
 		}
-		of[at][depth[k]] = append(of[at][depth[k]], one)
+		requests[at][depth[k]] = append(requests[at][depth[k]], one)
 		depth[k]++
 	}
 	var wg sync.WaitGroup
-	errs := make(chan error, len(of))
-	for leader, requests := range of {
-		wg.Go(func() { errs <- s.produce(ctx, leader, requests) })
+	errs := make(chan error, len(requests))
+	for leader, of := range requests {
+		wg.Go(func() { errs <- s.produce(ctx, leader, of) })
 	}
 	wg.Wait()
 	close(errs)

@@ -3,6 +3,7 @@ package site
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,18 @@ type WifiEAP struct {
 	Cert     string `yaml:"cert"`             // file of the box's certificate, PEM
 	Key      string `yaml:"key"`              // file of its key, PEM, without a passphrase
 	Server   string `yaml:"server,omitempty"` // name that the server's certificate has to have
+}
+
+// Files are the secret files that the networks name.
+func (w *Wifi) Files() []string {
+	var names []string
+	for _, n := range w.Networks {
+		names = append(names, n.Passphrase)
+		if e := n.EAP; e != nil {
+			names = append(names, e.CA, e.Cert, e.Key)
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
 // Words of WifiNetwork.Security.

@@ -84,6 +84,10 @@ func (u *Updater) worldIsBack(ctx context.Context, last *manifest.Outcome) bool 
 
 // outside says whether what a check is about is reached now.
 func (u *Updater) outside(ctx context.Context, check string) bool {
+	if name, ok := strings.CutPrefix(check, gate.CheckReach); ok {
+		r, err := serviceReport(ctx, u.cfg.RunDir, name)
+		return err == nil && r.OK
+	}
 	name, uplink := strings.CutPrefix(check, gate.CheckLink)
 	if !uplink {
 		return u.reachable(ctx) == nil

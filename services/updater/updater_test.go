@@ -133,6 +133,47 @@ func TestWorldWasBad(t *testing.T) {
 	b.init.took(t, "/update/retry", "/update/retry")
 }
 
+// TestRadioInNoNetwork: a version under which the radio found no network is
+// judged by whether the version before finds one.
+func TestRadioInNoNetwork(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		found time.Duration // by the version before, after its start; 0: never
+		want  string
+	}{
+		{"the access point is away", 0, blameWorld},
+		{"the version before joins it", 40 * time.Second, blameVersion},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBox(t, nil)
+			b.publish("2.0", 2)
+			b.init.slots.Last = &manifest.Outcome{Version: "2.0", Counter: 2, Check: gate.CheckReach + "mqtt", Time: begin}
+			b.init.slots.Failed = []manifest.Outcome{*b.init.slots.Last}
+			*b.mqtt = manifest.Report{Name: "mqtt", Outside: true}
+			b.turn(t.Context())
+			if got := b.Update().Blame; got != "" {
+				t.Errorf("at once: got blame %q, want none yet", got)
+			}
+			b.clock = b.clock.Add(c.found)
+			b.mqtt.OK = c.found > 0
+			b.turn(t.Context())
+			b.clock = b.clock.Add(2 * time.Minute)
+			b.turn(t.Context())
+			if got := b.Update().Blame; got != c.want {
+				t.Errorf("got blame %q, want %q", got, c.want)
+			}
+			b.init.took(t)
+			b.mqtt.OK = true // the world is good again
+			b.turn(t.Context())
+			if c.want == blameWorld {
+				b.init.took(t, "/update/retry")
+			} else {
+				b.init.took(t)
+			}
+		})
+	}
+}
+
 // unreachable is a source that nobody answers for.
 type unreachable struct{}
 
@@ -197,7 +238,7 @@ func TestChoose(t *testing.T) {
 		{"the running version is no downgrade", []release.Target{rel("1.0", 3, down)}, "", 0},
 	}
 	for _, tt := range tests {
-		c := choose(tt.releases, slots, "b", "amd64")
+		c := choose(tt.releases, slots.Running, "b", "amd64", func(r *release.Target) string { return refusal(r, slots) })
 		got := ""
 		if c.next != nil {
 			got = c.next.Version

@@ -93,8 +93,8 @@ func (s *Service) Run(ctx context.Context) error {
 			delay = s.retry
 		}
 		if problem := err.Error(); problem != s.state().trouble {
-			s.cfg.Log.Warn("wifi", "err", problem)
 			s.change(func(n *state) { *n = state{trouble: problem, unusable: n.unusable} })
+			s.cfg.Log.Warn("wifi", "err", problem)
 		}
 		wait(ctx, delay, s.turn)
 		delay = min(2*delay, lastRetry)
@@ -198,7 +198,7 @@ func (s *Service) Healthy() error {
 // Status is what the page shows.
 func (s *Service) Status() manifest.Report {
 	n := s.state()
-	r := manifest.Report{Name: "wifi", OK: n.connected(), Summary: n.headline()}
+	r := manifest.Report{Name: "wifi", OK: n.connected(), Outside: !n.connected() && n.trouble == "", Summary: n.headline()}
 	for _, f := range []manifest.Fact{{Name: "Radio", Value: s.cfg.Wifi.Interface}, {Name: "Country", Value: s.cfg.Wifi.Country}} {
 		r.Facts = append(r.Facts, f)
 	}

@@ -30,8 +30,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// crashFile, beside the configuration, has the supplicant crash.
+const crashFile = "crash"
+
 // play answers on the control socket that the configuration names, as a
-// radio that is refused first, then taken in, and that then crashes.
+// radio that is refused first and then taken in.
 func play(radio, conf string) error {
 	text, err := os.ReadFile(conf)
 	if err != nil {
@@ -62,13 +65,12 @@ func play(radio, conf string) error {
 		answer := "OK\n"
 		switch string(buf[:n]) {
 		case "STATUS":
-			asked++
-			switch asked {
-			case 1:
+			if asked++; asked == 1 {
 				answer = "wpa_state=ASSOCIATING\nssid=shop\n"
-			case 2:
-				answer = "wpa_state=COMPLETED\nssid=shop\nkey_mgmt=SAE\nfreq=2412\nbssid=02:00:00:00:00:01\n"
-			default:
+				break
+			}
+			answer = "wpa_state=COMPLETED\nssid=shop\nkey_mgmt=SAE\nfreq=2412\nbssid=02:00:00:00:00:01\n"
+			if os.Remove(filepath.Join(filepath.Dir(conf), crashFile)) == nil {
 				os.Exit(3)
 			}
 		case "SIGNAL_POLL":
@@ -102,7 +104,8 @@ func TestLife(t *testing.T) {
 	w, secrets := radio(site.WifiWPA2or3, "correct horse", t)
 	w.Networks = append(w.Networks, site.WifiNetwork{SSID: "yard", Security: site.WifiWPA2, Passphrase: "none.wifi"})
 	said := make(chan string, 64)
-	s, err := New(Config{Wifi: w, Secrets: secrets, Dir: t.TempDir(), Program: os.Args[0], Registerer: prometheus.NewRegistry(),
+	dir := t.TempDir()
+	s, err := New(Config{Wifi: w, Secrets: secrets, Dir: dir, Program: os.Args[0], Registerer: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(lines(said), nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -121,10 +124,10 @@ func TestLife(t *testing.T) {
 		if r := s.Status(); !r.OK || !strings.Contains(fmt.Sprint(r.Facts), "-52 dBm") || !strings.Contains(fmt.Sprint(r.Facts), "network yard: ") {
 			t.Errorf("got %+v, want it well, with a signal of -52 dBm and a network left out", r)
 		}
-		expect(t, said, "wpa_supplicant has ended")
-		if r := s.Status(); r.OK {
-			t.Errorf("got %+v of a supplicant that has ended, want it unwell", r)
+		if err := os.WriteFile(filepath.Join(dir, crashFile), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
+		expect(t, said, "wifi: wpa_supplicant has ended")
 	}
 	stop()
 	if err := <-done; err != nil {
@@ -151,6 +154,25 @@ func expect(t *testing.T, said <-chan string, want string) {
 			}
 		case <-late:
 			t.Fatalf("the log does not say %q within 30 s", want)
+		}
+	}
+}
+
+// TestOutside: what may be the world's doing is told apart from what is the
+// box's own.
+func TestOutside(t *testing.T) {
+	for _, c := range []struct {
+		now         state
+		ok, outside bool
+	}{
+		{state{wpa: completed}, true, false},
+		{state{wpa: "SCANNING", unseen: true}, false, true},
+		{state{wpa: "SCANNING", refused: "network shop: the passphrase is wrong"}, false, true},
+		{state{trouble: "there is no radio wlan0"}, false, false},
+	} {
+		s := &Service{now: c.now}
+		if r := s.Status(); r.OK != c.ok || r.Outside != c.outside {
+			t.Errorf("%q: got ok %v, outside %v; want %v and %v", r.Summary, r.OK, r.Outside, c.ok, c.outside)
 		}
 	}
 }

@@ -62,9 +62,12 @@ func TestInstaller(t *testing.T) {
 		t.Errorf("what was installed would install again: reading its install file gives %v", err)
 	}
 
-	box = harness.Boot(t, img, rawDisk(target), on("", "nvme,serial=inside"))
+	box = harness.Boot(t, img, rawDisk(target), on("", "nvme,serial=inside"), chipsetWatchdog)
 	box.WaitReady()
 	got := status(t, box).Box
+	if harness.Arch(t) == "amd64" && got.Watchdog != "iTCO_wdt" {
+		t.Errorf("got watchdog %q, want the chipset's", got.Watchdog)
+	}
 	if got.Board != slug || got.Verity != "ok" {
 		t.Errorf("got board %q with verity %q, want %s and ok", got.Board, got.Verity, slug)
 	}
@@ -76,6 +79,16 @@ func TestInstaller(t *testing.T) {
 			t.Errorf("the box complains: %s", p)
 		}
 	}
+}
+
+// chipsetWatchdog leaves a machine the watchdog of its chipset, which is q35's
+// ICH9 and needs lpc_ich.
+func chipsetWatchdog(c *qemu.Config) {
+	board := *c.Board.QEMU
+	if c.Board.Arch == "amd64" {
+		board.Watchdog = ""
+	}
+	c.Board.QEMU = &board
 }
 
 // inside gives the machine a second disk, as boxes have it soldered in.

@@ -27,6 +27,7 @@ const (
 	apRadio    = "wlan1"
 	apAddress  = "10.77.0.1"
 	leased     = "10.77.0.50"
+	router     = "10.77.0.254" // nobody: the box takes no route to itself
 	ssid       = "shop floor"
 )
 
@@ -50,6 +51,7 @@ func playAccessPoint() error {
 	mux.HandleFunc("POST /on", a.on)
 	mux.HandleFunc("POST /off", func(http.ResponseWriter, *http.Request) { a.off() })
 	mux.HandleFunc("GET /route", route)
+	mux.HandleFunc("GET /readable", readable)
 	go serveLeases()
 	return http.ListenAndServe(fmt.Sprintf(":%d", accessPort), mux)
 }
@@ -135,7 +137,7 @@ func lease(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.ParseIP(apAddress))),
 		dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(time.Hour)),
 		dhcpv4.WithOption(dhcpv4.OptSubnetMask(net.CIDRMask(24, 32))),
-		dhcpv4.WithOption(dhcpv4.OptRouter(net.ParseIP(apAddress))))
+		dhcpv4.WithOption(dhcpv4.OptRouter(net.ParseIP(router))))
 	if err == nil {
 		_, err = conn.WriteTo(answer.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort})
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/waysideos/wayside/image/layout"
 	"github.com/waysideos/wayside/qemu"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/test/harness"
@@ -29,7 +30,7 @@ network:
   wifi:
     country: DE
     networks:
-      - {ssid: "` + ssid + `", passphrase: /usr/lib/wayside-test/passphrase}
+      - {ssid: "` + ssid + `", passphrase: shop-floor.key}
 connect:
   modbus:
     - name: meter
@@ -41,15 +42,19 @@ connect:
 const passphrase = "correct horse battery"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(playsEnv) != "" {
+	switch os.Getenv(playsEnv) {
+	case "access":
 		fmt.Fprintln(os.Stderr, playAccessPoint())
 		os.Exit(1)
+	case "reader":
+		playReader(os.Args[1:])
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
 // overlay is what the test lays over the root: the access point as a service,
-// which is this very program, and the passphrase.
+// which is this very program.
 func overlay(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -63,15 +68,14 @@ func overlay(t *testing.T) string {
 	// In one place: an image is kept for each set of arguments.
 	dir := filepath.Join(harness.CacheDir(t), "devices")
 	for name, data := range map[string][]byte{
-		"overlay.yaml":                           []byte("entries:\n  - {path: /usr/lib/wayside-test/access, mode: 0o755}\n"),
-		"rootfs/usr/lib/wayside-test/access":     program,
-		"rootfs/usr/lib/wayside-test/passphrase": []byte(passphrase + "\n"),
+		"overlay.yaml":                       []byte("entries:\n  - {path: /usr/lib/wayside-test/access, mode: 0o755}\n"),
+		"rootfs/usr/lib/wayside-test/access": program,
 		"rootfs/usr/lib/wayside/units/testaccess.service": []byte(`[Unit]
 Description=Access point of the test
 
 [Service]
 ExecStart=/usr/lib/wayside-test/access
-Environment=` + playsEnv + `=1
+Environment=` + playsEnv + `=access
 Restart=always
 `),
 	} {
@@ -96,6 +100,12 @@ type place struct {
 
 func start(t *testing.T) *place {
 	img := harness.BuildBoard(t, board, profile, "--module", "mac80211_hwsim", "--overlay", overlay(t))
+	flashed := filepath.Join(t.TempDir(), "flashed.img")
+	harness.Tool(t, "cp", "--sparse=always", img.Path, flashed)
+	img.Path = flashed
+	for name, text := range map[string]string{"shop-floor.key": passphrase, "server.key": "not the radio's", "api.token": "not the radio's"} {
+		harness.PutOnBootPartition(t, flashed, layout.ESPSecrets+"/"+name, []byte(text+"\n"))
+	}
 	serial := filepath.Join(t.TempDir(), "serial")
 	playRTU(t, serial, 4711)
 	p := &place{t: t, modem: harness.FreeAddr(t), access: harness.FreeAddr(t)}
@@ -187,6 +197,10 @@ func TestDevices(t *testing.T) {
 	p.radio("no network of the profile is in reach", "")
 	p.point(on("WPA-PSK", passphrase))
 	p.radio("in network "+ssid+" (WPA2)", leased)
+	// Three in the folder of most services, one in the radio's, one in the page's.
+	if got, err := call(t.Context(), "GET", "http://"+p.access+"/readable"); err != nil || got != "5 there; /run/wayside/secrets-wifi/shop-floor.key " {
+		t.Errorf("the supplicant can read %q (%v), want the passphrase alone", got, err)
+	}
 	p.point("off")
 	p.until("the radio has lost its network", func(s harness.Status) error {
 		if i := iface(s, "wlan0"); i.Up {

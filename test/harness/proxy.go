@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/binary"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ type Proxy struct {
 	stalled atomic.Bool
 	down    atomic.Bool
 	bytes   atomic.Int64
+	watch   atomic.Pointer[func(key int16)]
 	done    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -81,6 +83,17 @@ func (p *Proxy) Limit(rate int64, latency time.Duration) {
 	p.latency.Store(int64(latency))
 }
 
+// Watch has f called with the API key of each Kafka request that begins a
+// piece of what clients send, once it has passed; nil ends that.
+func (p *Proxy) Watch(f func(key int16)) { p.watch.Store(&f) }
+
+// saw tells who watches of a piece that has passed.
+func (p *Proxy) saw(piece []byte) {
+	if f := p.watch.Load(); f != nil && *f != nil && len(piece) >= 6 {
+		(*f)(int16(binary.BigEndian.Uint16(piece[4:])))
+	}
+}
+
 // Bytes is what has passed, both ways.
 func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
@@ -105,13 +118,13 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		p.conns[c], p.conns[up] = true, true
 		p.mu.Unlock()
-		p.done.Go(func() { p.carry(c, up) })
-		p.done.Go(func() { p.carry(up, c) })
+		p.done.Go(func() { p.carry(c, up, p.saw) })
+		p.done.Go(func() { p.carry(up, c, func([]byte) {}) })
 	}
 }
 
 // carry copies until either end closes, and closes both.
-func (p *Proxy) carry(from, to net.Conn) {
+func (p *Proxy) carry(from, to net.Conn, passed func([]byte)) {
 	defer func() {
 		from.Close()
 		to.Close()
@@ -139,5 +152,6 @@ func (p *Proxy) carry(from, to net.Conn) {
 		if _, werr := to.Write(part[:n]); werr != nil || err != nil {
 			return
 		}
+		passed(part[:n])
 	}
 }

@@ -62,7 +62,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 			return centre{addr, func() { b.end(syscall.SIGKILL); b.start() }}
 		},
 	}
-	every := []string{"cut", "stall", "reset", "slow", "latency", "kill", "kill", "stop", "kill box", "kill centre"}
+	every := []string{"cut", "stall", "reset", "slow", "latency", "kill", "kill", "stop", "kill box", "kill centre", "kill in commit"}
 	for name, start := range centres {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -174,64 +174,6 @@ func writer(ctx context.Context, t *testing.T, addr string, partition int32, ack
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
-	}
-}
-
-// faults does harm.
-type faults struct {
-	rnd             *rand.Rand
-	up              uplink
-	replicator, box *service
-	centre          func()
-	counts          map[string]int
-}
-
-// faultKinds are those of the long form, as often as they are named.
-var faultKinds = []string{"cut", "stall", "reset", "reset", "slow", "latency", "kill", "kill", "stop", "kill box", "kill centre"}
-
-// do does one thing, heals it and waits a moment.
-func (f *faults) do(ctx context.Context, kind string) {
-	f.counts[kind]++
-	pause := time.Duration(200+f.rnd.IntN(2000)) * time.Millisecond
-	switch kind {
-	case "cut":
-		f.up.each((*harness.Proxy).Cut)
-		sleep(ctx, pause)
-	case "stall":
-		f.up.each((*harness.Proxy).Stall)
-		sleep(ctx, pause)
-	case "reset":
-		for range 1 + f.rnd.IntN(5) {
-			f.up.each((*harness.Proxy).Reset)
-			sleep(ctx, time.Duration(f.rnd.IntN(300))*time.Millisecond)
-		}
-	case "slow":
-		f.up.limit(8000, 0) // 64 kbit/s
-		sleep(ctx, pause)
-	case "latency":
-		f.up.limit(0, 150*time.Millisecond)
-		sleep(ctx, pause)
-	case "kill":
-		f.replicator.end(syscall.SIGKILL)
-		f.replicator.start()
-	case "stop":
-		f.replicator.end(syscall.SIGTERM)
-		f.replicator.start()
-	case "kill box":
-		f.box.end(syscall.SIGKILL)
-		f.box.start()
-	case "kill centre":
-		f.centre()
-	}
-	f.up.each((*harness.Proxy).Heal)
-	f.up.limit(0, 0)
-	sleep(ctx, time.Duration(f.rnd.IntN(1500))*time.Millisecond)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }
 

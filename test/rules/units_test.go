@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/waysideos/wayside/init/profile"
 	"github.com/waysideos/wayside/services/manifest"
 )
 
@@ -45,7 +46,28 @@ func TestUnits(t *testing.T) {
 		if i := slices.Index(u.ExecStart, "--format-level"); u.Name == "broker" && (i < 0 || u.ExecStart[i+1] != manifest.FormatLevelFile) {
 			t.Errorf("%s: want --format-level %s: else a version on trial writes what the one before cannot read", u.File, manifest.FormatLevelFile)
 		}
+		checkSecrets(t, u)
 		checkCommand(t, program, u)
+	}
+}
+
+// checkSecrets holds that a unit that names a folder of secrets may read that
+// one, and no other.
+func checkSecrets(t *testing.T, u manifest.Unit) {
+	t.Helper()
+	i := slices.Index(u.ExecStart, "--secrets")
+	named := ""
+	if i >= 0 {
+		named = u.ExecStart[i+1]
+	}
+	if i >= 0 && !slices.ContainsFunc(profile.Readers, func(r profile.Reader) bool { return r.Dir == named }) {
+		t.Errorf("%s: --secrets %s: init makes no such folder", u.File, named)
+	}
+	for _, r := range profile.Readers {
+		reads := u.User == r.User || slices.Contains(append(u.SupplementaryGroups, u.User), r.Group)
+		if reads != (named == r.Dir) {
+			t.Errorf("%s: it names %q; may it read %s: %v", u.File, named, r.Dir, reads)
+		}
 	}
 }
 

@@ -138,10 +138,16 @@ func TestRecordContract(t *testing.T) {
 
 // hold keeps produce requests unanswered until release.
 func hold(c *kfake.Cluster) (release func()) {
+	return holdThose(c, func(*kmsg.ProduceRequest) bool { return true })
+}
+
+func holdThose(c *kfake.Cluster, those func(*kmsg.ProduceRequest) bool) (release func()) {
 	open := make(chan struct{})
-	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+	c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
-		c.SleepControl(func() { <-open })
+		if those(r.(*kmsg.ProduceRequest)) {
+			c.SleepControl(func() { <-open })
+		}
 		return nil, nil, false
 	})
 	return func() { close(open) }

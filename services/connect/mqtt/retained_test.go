@@ -3,6 +3,8 @@ package mqtt
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // retain publishes a retained message.
@@ -83,5 +85,33 @@ func TestRetainedOfTwoWays(t *testing.T) {
 	}
 	if m := l.retained["alarm/1"]; m == nil || string(m.payload) != "one" {
 		t.Errorf("the state ends with %v, want that of QoS 1", m)
+	}
+}
+
+// A transaction that reaches Kafka after the message of another device, which
+// came later, does not bring back the old one: the state is written again.
+func TestRetainedIsNotOvertaken(t *testing.T) {
+	kafka := cluster(t)
+	c, addr, stop := start(t, kafka.ListenAddrs())
+	slow, _ := resume(t, addr, "slow", false)
+	fast := connect(t, addr, "fast", false)
+	release := holdThose(kafka, func(r *kmsg.ProduceRequest) bool { return r.TransactionID != nil })
+	slow.retain("alarm/1", "old", 2, 7)
+	eventually(t, "the first is on its way", func() bool {
+		c.retained.mu.Lock()
+		defer c.retained.mu.Unlock()
+		return c.retained.flying["alarm/1"] != nil
+	})
+	fast.retain("alarm/1", "new", 1, 8)
+	fast.wantAck(pubackType, 8)
+	release()
+	slow.wantAck(pubrecType, 7)
+	stop()
+	l, err := loadState(t.Context(), c.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := l.retained["alarm/1"]; m == nil || string(m.payload) != "new" {
+		t.Errorf("the state ends with %v, want new, which was published last", m)
 	}
 }

@@ -25,19 +25,20 @@ type Probe interface {
 	Source(ctx context.Context) error
 }
 
-// Names of checks. A service's and a link's name follow the last two.
+// Names of checks. A service's and a link's name follow the last three.
 const (
 	CheckServices = "services"
 	CheckModules  = "kernel modules"
 	CheckCanary   = "canary"
 	CheckSource   = "update source"
 	CheckService  = "service "
+	CheckReach    = "reach of service " // in place of CheckService, where the world may be bad
 	CheckLink     = "uplink "
 )
 
 // Outside says whether a check can fail because the world is bad.
 func Outside(check string) bool {
-	return check == CheckSource || strings.HasPrefix(check, CheckLink)
+	return check == CheckSource || strings.HasPrefix(check, CheckLink) || strings.HasPrefix(check, CheckReach)
 }
 
 // Baseline is what worked before an update. The zero value asks for nothing
@@ -235,10 +236,14 @@ func (g *Gate) look(ctx context.Context, seen *memory) []manifest.Check {
 		if !slices.Contains(g.Baseline.Services, s.Name) {
 			continue
 		}
+		check := CheckService
 		if err == nil && !r.OK {
 			err = fmt.Errorf("was well before the update, and now says: %s", r.Summary)
+			if r.Outside {
+				check = CheckReach
+			}
 		}
-		add(CheckService+s.Name, err)
+		add(check+s.Name, err)
 	}
 	for _, name := range g.Baseline.Services {
 		if !slices.ContainsFunc(box.Services, func(s manifest.Service) bool { return s.Name == name }) {

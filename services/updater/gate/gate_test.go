@@ -93,6 +93,14 @@ func TestGate(t *testing.T) {
 			w.services = good().services
 			w.reports["mqtt"] = manifest.Report{}
 		}, "", ""},
+		{"a radio without its network", nil, func(w *world, _ time.Duration) {
+			w.reports["mqtt"] = manifest.Report{Outside: true, Summary: "no network of the profile is in reach"}
+		}, CheckReach + "mqtt", "no network of the profile is in reach"},
+		{"a radio whose network comes back", nil, func(w *world, after time.Duration) {
+			if w.reports["mqtt"] = good().reports["mqtt"]; after < 5*time.Minute {
+				w.reports["mqtt"] = manifest.Report{Outside: true, Summary: "looking for networks"}
+			}
+		}, "", ""},
 		{"the uplink is lost", nil, func(w *world, _ time.Duration) {
 			w.reports["replicator"] = manifest.Report{OK: true, Links: []manifest.Link{{Name: "centre", Error: "dial: no route"}}}
 		}, CheckLink + "centre", "is down: dial: no route"},

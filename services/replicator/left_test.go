@@ -1,0 +1,107 @@
+package replicator
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// one is a batch of one record.
+func one(producer int64, attributes int16, key, value []byte) kmsg.RecordBatch {
+	r := kmsg.Record{Key: key, Value: value}
+	r.Length = int32(len(r.AppendTo(nil)) - 1) // a length of 0 takes one byte
+	return kmsg.RecordBatch{Magic: 2, Attributes: attributes, ProducerID: producer, FirstSequence: -1, NumRecords: 1, Records: r.AppendTo(nil)}
+}
+
+// logOf are the records of a partition as a reader of all gets them.
+func logOf(t *testing.T, batches ...kmsg.RecordBatch) []*kgo.Record {
+	t.Helper()
+	var raw []byte
+	for i, b := range batches {
+		b.FirstOffset = int64(i)
+		b.Length = int32(len(b.AppendTo(nil)) - 12)
+		raw = b.AppendTo(raw)
+	}
+	p := kmsg.NewFetchResponseTopicPartition()
+	p.RecordBatches, p.HighWatermark = raw, int64(len(batches))
+	o := kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, DisableCRCValidation: true, Topic: "t"}
+	got, _ := kgo.ProcessFetchPartition(o, &p, kgo.DefaultDecompressor(), nil)
+	if got.Err != nil || len(got.Records) != len(batches) {
+		t.Fatalf("%d of %d records, %v", len(got.Records), len(batches), got.Err)
+	}
+	return got.Records
+}
+
+const (
+	inTxn  = 0x10
+	marker = 0x30
+)
+
+func TestOnlyWhatIsDecidedIsKnown(t *testing.T) {
+	data := func(producer int64, attributes int16, value string) kmsg.RecordBatch {
+		return one(producer, attributes, nil, []byte(value))
+	}
+	end := func(producer int64, commit byte) kmsg.RecordBatch {
+		return one(producer, marker, []byte{0, 0, 0, commit}, []byte{0, 0, 0, 0, 0, 0})
+	}
+	var got []string
+	d := decided{open: map[int64][]*kgo.Record{}, do: func(r *kgo.Record) { got = append(got, string(r.Value)) }}
+	for _, r := range logOf(t,
+		end(1, 1), // of a transaction that compaction has taken
+		data(1, inTxn, "a"), data(2, inTxn, "other"), data(1, inTxn, "b"), end(1, 1),
+		data(1, inTxn, "given up"), end(1, 0),
+		data(-1, 0, "plain"),
+		data(1, inTxn, "left"),
+	) {
+		d.take(r)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "plain"}, got); diff != "" {
+		t.Errorf("known (-want +got):\n%s", diff)
+	}
+	var left []string
+	for _, r := range d.open[1] {
+		left = append(left, fmt.Sprint(r.Offset, string(r.Value)))
+	}
+	if diff := cmp.Diff([]string{"8left"}, left); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
+
+func TestDestinationOf(t *testing.T) {
+	for key, want := range map[string]destKey{
+		"cluster/sensors/2/shop.sensors":        {"shop.sensors", 2},
+		"cluster/sensors/2/shop.sensors/newest": {"shop.sensors", 2},
+	} {
+		if got, ok := destinationOf(key); !ok || got != want {
+			t.Errorf("destinationOf(%q) = %v, %v, want %v", key, got, ok, want)
+		}
+	}
+	for _, key := range []string{"", "a/b/c", "a/b/x/c", "a/b/-1/c", "a/b/4294967296/c"} {
+		if got, ok := destinationOf(key); ok {
+			t.Errorf("destinationOf(%q) = %v", key, got)
+		}
+	}
+}
+
+// The answer to a commit may get lost, and a partition be stopped before the
+// next producer learns of it.
+func TestReconcileOfAStoppedPartition(t *testing.T) {
+	before, after := position{next: 10, epoch: 1, dest: 10}, position{next: 20, epoch: 1, dest: 21}
+	lane := &lane{}
+	l := &link{source: "c", parts: map[key]*partition{}}
+	l.ledger = ledger{l: l, exact: true, known: map[string]remembered{}}
+	add := func(num int32, known position, active bool) *partition {
+		p := &partition{key: key{lane, "t", num}, to: "t", position: before, saved: before, active: active, read: 30}
+		l.parts[p.key] = p
+		l.ledger.known[l.positionKey(p)] = remembered{position: known}
+		return p
+	}
+	same, stopped, running := add(0, before, false), add(1, after, false), add(2, after, true)
+	l.reconcile()
+	if same.position != before || stopped.position != unknown || !stopped.fresh || running.position != after {
+		t.Errorf("positions %+v, %+v, %+v", same.position, stopped.position, running.position)
+	}
+}
