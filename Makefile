@@ -70,8 +70,8 @@ bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md;
 bench-connect: ## measure connectors beside their peers, writes docs/benchmarks-connect.md
 	@$(GO) test ./test/connect -run 'TestBench' -count 1 -timeout 30m -v -bench-connect
 
-bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md
-	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 60m -v -bench-delta
+bench-delta: ## measure what updates fetch, writes docs/benchmarks-delta.md; BOARDS=x86-64-uefi for one
+	@$(GO) test ./test/delta -run 'TestBenchDelta$$' -count 1 -timeout 120m -v -bench-delta $(if $(BOARDS),-bench-boards=$(BOARDS))
 
 bench-boot: ## measure sizes, boot times and memory of the boards, writes docs/benchmarks-boot.md; BOARDS=qemu-x86_64 for one
 	@WAYSIDE_VM=1 $(GO) test ./test/bootbench -run 'TestBenchBoot$$' -count 1 -timeout 60m -v -bench-boot -bench-boards=$(BOARDS)

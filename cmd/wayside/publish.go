@@ -25,9 +25,10 @@ type publishOptions struct {
 	repo, board, notes, notesFile, remove string
 	imager, url, icon                     string // a list for Raspberry Pi Imager
 	minCounter                            uint64
-	patches                               int
+	patches, keep                         int
 	downgrade, list, refresh, asJSON      bool
 	bootLoader                            bool
+	dropsDrivers                          []string
 	keys                                  keyFlags
 }
 
@@ -44,7 +45,8 @@ ones, and the same command again finishes the job.
 The folder goes stale: what timestamp signs is good for 30 days unless keys.yaml
 says otherwise, and --refresh must be run in time, from a timer.`,
 		Example: `  wayside publish --repo /srv/wayside out/*.img --notes "MQTT: fewer wakeups"
-  wayside publish --repo /srv/wayside --patches 3 out/*.img
+  wayside publish --repo /srv/wayside --patches 3 --keep 10 out/*.img
+  wayside publish --repo /srv/wayside --drops-driver e1000 --notes "no driver for the old service card" out/*.img
   wayside publish --repo /srv/wayside --list
   wayside publish --repo /srv/wayside --refresh
   wayside publish --repo /srv/wayside --remove 1.4.0
@@ -66,7 +68,9 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 	fl.StringVar(&o.notesFile, "notes-file", "", "`FILE` with that text")
 	fl.Uint64Var(&o.minCounter, "min-counter", 0, "`counter` of the oldest release that this may be installed from")
 	fl.IntVar(&o.patches, "patches", 10, "make patches from so many releases before, which spare boxes most of a download; 0 for none")
+	fl.IntVar(&o.keep, "keep", 30, "offer so many releases of a board, the newest, and those that boxes far behind need on their way; 0 for all")
 	fl.BoolVar(&o.bootLoader, "boot-loader", false, "have boxes that keep this release install its boot loader as well")
+	fl.StringSliceVar(&o.dropsDrivers, "drops-driver", nil, "let boxes take this release although it has no longer this `MODULE`, by which they drive a device; may be repeated")
 	fl.BoolVar(&o.downgrade, "downgrade", false, "permit boxes to go back to this release from one with a higher counter")
 	fl.BoolVar(&o.list, "list", false, "list what is published, and until when it is good")
 	fl.BoolVar(&o.refresh, "refresh", false, "sign again what is about to expire, and publish new update roots")
@@ -89,8 +93,8 @@ func (o *publishOptions) check(cmd *cobra.Command, images []string) error {
 	if o.repo == "" {
 		return usageError(cmd, errors.New("want --repo DIR"))
 	}
-	if o.patches < 0 {
-		return usageError(cmd, errors.New("--patches wants 0 or more"))
+	if o.patches < 0 || o.keep < 0 {
+		return usageError(cmd, errors.New("--patches and --keep want 0 or more"))
 	}
 	things := 0
 	for _, asked := range []bool{len(images) > 0, o.list, o.refresh, o.remove != ""} {
@@ -116,7 +120,8 @@ type published struct {
 	Added    []string             `json:"added,omitempty"` // BOARD VERSION
 	Same     []string             `json:"already_published,omitempty"`
 	Removed  string               `json:"removed,omitempty"`
-	Expires  map[string]time.Time `json:"expires"` // by role
+	Expired  []string             `json:"expired,omitempty"` // BOARD VERSION, by --keep
+	Expires  map[string]time.Time `json:"expires"`           // by role
 	Releases []publish.Entry      `json:"releases"`
 }
 
@@ -146,6 +151,13 @@ func (o *publishOptions) run(ctx context.Context, images []string, out, log io.W
 		if err := o.add(ctx, repo, img, &res, p); err != nil {
 			return err
 		}
+	}
+	expired, err := repo.Tidy(o.keep)
+	if err != nil {
+		return err
+	}
+	for _, e := range expired {
+		res.Expired = append(res.Expired, e.Board+" "+e.Version)
 	}
 	if o.remove != "" {
 		if err := repo.Remove(o.remove, o.board); err != nil {
@@ -222,7 +234,7 @@ func (o *publishOptions) release(c *image.Contents) publish.Release {
 		Target: release.Target{
 			Format: release.TargetFormat, Kind: release.KindRelease,
 			Board: c.Release.Board, Arch: c.Release.Arch, Version: c.Release.Version, Counter: c.Release.Counter,
-			MinCounter: o.minCounter, Downgrade: o.downgrade, BootLoader: o.bootLoader, Notes: o.notes,
+			MinCounter: o.minCounter, Downgrade: o.downgrade, BootLoader: o.bootLoader, DropsDrivers: o.dropsDrivers, Notes: o.notes,
 			RootHash: hex.EncodeToString(c.RootHash), DataBlocks: c.DataBlocks, RootBytes: c.RootBytes, UKIBytes: int64(len(c.UKI)),
 		},
 		UKI: c.UKI, Root: c.Root, UpdateRoot: c.UpdateRoot, SBOM: c.SBOM, Provenance: c.Provenance,
@@ -247,6 +259,9 @@ func (r published) print(out io.Writer) error {
 	}
 	for _, name := range r.Added {
 		fmt.Fprintf(out, "%s is published\n", name)
+	}
+	for _, name := range r.Expired {
+		fmt.Fprintf(out, "%s is offered no longer, there are enough newer ones; boxes that run it keep it\n", name)
 	}
 	if r.Removed != "" {
 		fmt.Fprintf(out, "%s is taken back\n", r.Removed)

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -56,6 +56,9 @@ func (r *Repo) Add(ctx context.Context, rel Release) (added bool, err error) {
 	if same, err := r.checkNew(rel); same || err != nil {
 		return false, err
 	}
+	if _, err := custom(t); err != nil {
+		return false, fmt.Errorf("publish %s for %s: %w", t.Version, t.Board, err)
+	}
 	files := map[string]stored{}
 	if t.PackBytes, err = r.storePack(ctx, rel, files); err != nil {
 		return false, err
@@ -80,7 +83,7 @@ func (r *Repo) Add(ctx context.Context, rel Release) (added bool, err error) {
 		}
 		r.targets.Signed.Targets[t.Path(name)] = entry
 	}
-	r.changed = true
+	r.changed, r.added[t.Board] = true, true
 	return true, nil
 }
 
@@ -136,7 +139,7 @@ func (r *Repo) checkSame(e Entry, rel Release) error {
 		return fmt.Errorf("publish %s for %s: another image of that version is published; give it a version of its own, or take the other back with --remove %s", t.Version, t.Board, t.Version)
 	}
 	t.PackBytes = had.PackBytes
-	if t != had {
+	if !reflect.DeepEqual(t, had) {
 		return fmt.Errorf("publish %s for %s: it is published with other notes or conditions; take it back first with --remove %s", t.Version, t.Board, t.Version)
 	}
 	return nil
@@ -172,13 +175,8 @@ func (r *Repo) Remove(version, board string) error {
 		return fmt.Errorf("remove %s: no such release is published for %s", version, orAny(board))
 	}
 	for _, e := range all {
-		for name := range r.targets.Signed.Targets {
-			if strings.HasPrefix(name, e.Path("")+"/") {
-				delete(r.targets.Signed.Targets, name)
-			}
-		}
+		r.drop(e, func(string) bool { return true })
 	}
-	r.changed = true
 	return nil
 }
 

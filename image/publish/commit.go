@@ -119,13 +119,13 @@ func writeVersion[T metadata.Roles](r *Repo, role string, version int64, m *meta
 		return err
 	}
 	if len(data) > release.MaxMetadata {
-		return fmt.Errorf("%s.json would have %d bytes, and boxes read %d at most; take old releases back with --remove", role, len(data), release.MaxMetadata)
+		return fmt.Errorf("%s.json would have %d bytes, and boxes read %d at most; keep fewer releases with --keep, or take some back with --remove", role, len(data), release.MaxMetadata)
 	}
 	return r.files.write(metaFile(version, role), data)
 }
 
 func encode[T metadata.Roles](m *metadata.Metadata[T]) ([]byte, error) {
-	data, err := m.ToBytes(true)
+	data, err := m.ToBytes(false) // blanks would be a third of the list that every box reads
 	return append(data, '\n'), err
 }
 

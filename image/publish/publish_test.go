@@ -211,34 +211,35 @@ func TestPublishAndFetch(t *testing.T) {
 
 func TestPublishingTwiceIsOnce(t *testing.T) {
 	w := newWorld(t)
-	w.publish(w.sample("1.0", 1))
+	w.publish(w.sample("1.0", 2))
 	r := w.open()
-	if added, err := r.Add(t.Context(), w.sample("1.0", 1)); added || err != nil {
+	if added, err := r.Add(t.Context(), w.sample("1.0", 2)); added || err != nil {
 		t.Errorf("the same again: got added %v, %v", added, err)
 	}
 	for name, change := range map[string]func(*Release){
 		"same version, other content": func(r *Release) { r.Target.Version, r.UKI = "1.0", []byte("other") },
 		"same version, other notes":   func(r *Release) { r.Target.Version, r.UKI, r.Target.Notes = "1.0", []byte("kernel 1.0"), "" },
-		"same counter":                func(r *Release) { r.Target.Counter = 1 },
-		"lower counter":               func(r *Release) { r.Target.Counter = 0 },
+		"same counter":                func(r *Release) { r.Target.Counter = 2 },
+		"lower counter":               func(r *Release) { r.Target.Counter = 1 },
+		"what no box could read":      func(r *Release) { r.Target.DropsDrivers = []string{"no such/module"} },
 		"no update root":              func(r *Release) { r.UpdateRoot = nil },
 		"another's update root":       func(r *Release) { r.UpdateRoot = foreignRoot(t) },
 		"update root is garbage":      func(r *Release) { r.UpdateRoot = []byte("{}") },
 		"kernel too large":            func(r *Release) { r.UKI = make([]byte, manifest.StagedMax+1) },
 	} {
-		rel := w.sample("2.0", 2)
+		rel := w.sample("2.0", 3)
 		change(&rel)
 		if rel.Target.Version == "1.0" {
-			rel.Target.Counter = 1
+			rel.Target.Counter = 2
 		}
 		if _, err := r.Add(t.Context(), rel); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	other := w.sample("1.0", 1)
+	other := w.sample("1.0", 2)
 	other.Target.Board = "other-board"
-	down := w.sample("0.9", 0)
-	down.Target.Counter, down.Target.Downgrade = 0, true
+	down := w.sample("0.9", 1)
+	down.Target.Downgrade = true
 	if added, err := r.Add(t.Context(), other); !added || err != nil {
 		t.Errorf("the same counter for another board: got %v, %v", added, err)
 	}
@@ -617,6 +618,76 @@ func TestPatches(t *testing.T) {
 
 // TestMoreThanBoxesRead: a list of targets that no box would read is not
 // published, and boxes go on with the one before.
+// TestTidy: of many releases the newest stay, and the steps that a box far
+// behind takes to them; only the newest keep patches.
+func TestTidy(t *testing.T) {
+	w := newWorld(t)
+	other := w.sample("0.1", 1)
+	other.Target.Board = "other-board"
+	w.publish(other)
+	for n := uint64(1); n <= 12; n++ {
+		rel := w.sample(fmt.Sprint("1.", n), n)
+		rel.Target.RootHash = fmt.Sprintf("%064x", n)
+		switch {
+		case n == 3:
+			rel.Target.Downgrade = true
+		case n >= 9:
+			rel.Target.MinCounter = 5 // a box below goes to 1.8 first
+		case n == 6:
+			rel.Target.MinCounter = 6 // nobody's way
+		}
+		r, err := Open(w.repo, w.folder(), plain, w.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Add(t.Context(), rel); err != nil {
+			t.Fatal(err)
+		}
+		for _, from := range []string{"0a", "0b"} { // as WithPatches leaves them
+			name := rel.Target.Path(release.TargetPatch(strings.Repeat(from, 32)))
+			file, err := r.files.store(name, func(w io.Writer) error { _, err := io.WriteString(w, from); return err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.targets.Signed.Targets[name] = &metadata.TargetFiles{Length: file.length, Hashes: metadata.Hashes{"sha256": file.sha256}, Path: name}
+		}
+		expired, err := r.Tidy(4)
+		if err == nil {
+			err = r.Commit()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 11 && (len(expired) != 1 || expired[0].Version != "1.7") {
+			t.Errorf("with 1.11: got %v expired, want 1.7", expired)
+		}
+		r.Close()
+	}
+	w.box(1).want(w, "0.1", "1.3", "1.8", "1.9", "1.10", "1.11", "1.12")
+	r := w.open()
+	all, err := r.Releases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range all[1:] {
+		patches := 0
+		for file := range e.Files {
+			if release.IsPatch(file) {
+				patches++
+			}
+		}
+		if want := map[bool]int{true: 2, false: 0}[i < patched]; patches != want {
+			t.Errorf("%s has %d patches, want %d", e.Version, patches, want)
+		}
+	}
+	if expired, err := r.Tidy(1); err != nil || len(expired) > 0 || r.changed {
+		t.Errorf("without a release added: got %v expired, %v", expired, err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(w.repo, "targets/test-board/1.1/*")); len(found) > 0 {
+		t.Errorf("files of what expired are still there: %v", found)
+	}
+}
+
 func TestMoreThanBoxesRead(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.sample("1.0", 1))
@@ -624,10 +695,10 @@ func TestMoreThanBoxesRead(t *testing.T) {
 	if _, err := r.Add(t.Context(), w.sample("1.1", 2)); err != nil {
 		t.Fatal(err)
 	}
-	for n := range release.MaxMetadata / 150 {
+	for n := range release.MaxMetadata / 100 {
 		r.targets.Signed.Targets[fmt.Sprintf("test-board/0.%d/sbom.spdx.json", n)] = &metadata.TargetFiles{Length: 1, Hashes: metadata.Hashes{"sha256": make([]byte, 32)}}
 	}
-	if err := r.Commit(); err == nil || !strings.Contains(err.Error(), "take old releases back with --remove") {
+	if err := r.Commit(); err == nil || !strings.Contains(err.Error(), "keep fewer releases with --keep") {
 		t.Errorf("got %v, want it refused", err)
 	}
 	w.box(1).want(w, "1.0")

@@ -47,16 +47,17 @@ type Repo struct {
 	roots     []*keys.Root // of the key folder, all
 	published int64        // newest root in the repository, 0 for none
 	targets   *targetsMeta
-	snapshot  *snapshotMeta  // nil in a new repository
-	timestamp *timestampMeta // nil in a new repository
-	changed   bool           // targets were
+	snapshot  *snapshotMeta   // nil in a new repository
+	timestamp *timestampMeta  // nil in a new repository
+	changed   bool            // targets were
+	added     map[string]bool // boards that Add was for
 	unlock    func()
 }
 
 // Open reads a repository and checks that it is the key folder's, or begins
 // one. Close lets go of it. pack turns roots into what boxes download.
 func Open(dir string, k *keys.Folder, pack Pack, now time.Time) (*Repo, error) {
-	r := &Repo{files: folder{dir: dir}, keys: k, now: now, pack: pack}
+	r := &Repo{files: folder{dir: dir}, keys: k, now: now, pack: pack, added: map[string]bool{}}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
@@ -222,9 +223,12 @@ func (r *Repo) Expiries() map[string]time.Time {
 	}
 }
 
-// custom is a target as TUF metadata carries it.
+// custom is a target as TUF metadata carries it, which every box can read.
 func custom(t release.Target) (*json.RawMessage, error) {
 	data, err := json.Marshal(t)
+	if err == nil {
+		_, err = release.DecodeTarget(data)
+	}
 	raw := json.RawMessage(data)
 	return &raw, err
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 )
 
 // TargetFormat is the format of Target that this version writes. A reader
@@ -21,12 +23,17 @@ const (
 )
 
 // MaxMetadata is the most bytes that a box reads of a repository's list of
-// targets; every release adds some 4 kB to it, patches included.
+// targets; every release of a board that is kept in it takes some 2 kB.
 const MaxMetadata = 2 << 20
 
 // TargetPatch is the name of a file, optional, that makes a release of the one
 // with that root hash (hex), see image/delta.
 func TargetPatch(from string) string { return "from-" + from[:min(len(from), 16)] + ".patch" }
+
+// IsPatch says whether a release's file is a patch.
+func IsPatch(file string) bool {
+	return strings.HasPrefix(file, "from-") && strings.HasSuffix(file, ".patch")
+}
 
 // KindRelease is the kind of a published release: UKI and root, what a slot holds.
 const KindRelease = "release"
@@ -51,13 +58,17 @@ type Target struct {
 	Downgrade bool `json:"downgrade,omitempty"`
 	// BootLoader has a box that commits this release install the boot loader
 	// that it carries. Without it no release touches the boot loader.
-	BootLoader bool   `json:"boot_loader,omitempty"`
-	RootHash   string `json:"root_hash"`   // dm-verity, hex; the UKI's command line says the same
-	DataBlocks int64  `json:"data_blocks"` // of layout.VerityBlock bytes
-	RootBytes  int64  `json:"root_bytes"`  // file system, superblock and hash tree: what the slot must hold
-	UKIBytes   int64  `json:"uki_bytes"`
-	PackBytes  int64  `json:"pack_bytes"`      // a full download of root and kernel image by root.pack
-	Notes      string `json:"notes,omitempty"` // what changed, for people
+	BootLoader bool `json:"boot_loader,omitempty"`
+	// DropsDrivers names drivers, by their modules, that this release leaves
+	// out on purpose: a box is not kept from it for a device that one of them
+	// drives.
+	DropsDrivers []string `json:"drops_drivers,omitempty"`
+	RootHash     string   `json:"root_hash"`   // dm-verity, hex; the UKI's command line says the same
+	DataBlocks   int64    `json:"data_blocks"` // of layout.VerityBlock bytes
+	RootBytes    int64    `json:"root_bytes"`  // file system, superblock and hash tree: what the slot must hold
+	UKIBytes     int64    `json:"uki_bytes"`
+	PackBytes    int64    `json:"pack_bytes"`      // a full download of root and kernel image by root.pack
+	Notes        string   `json:"notes,omitempty"` // what changed, for people
 }
 
 // Path is a file's path among the TUF targets.
@@ -87,6 +98,8 @@ func (t Target) validate() error {
 		return fmt.Errorf("release target %s: root of %d blocks", t.Version, t.DataBlocks)
 	case t.RootBytes < 0 || t.UKIBytes < 0 || t.PackBytes < 0:
 		return fmt.Errorf("release target %s: a size is negative", t.Version)
+	case slices.ContainsFunc(t.DropsDrivers, func(name string) bool { return !versionWords.MatchString(name) }):
+		return fmt.Errorf("release target %s: drops drivers %q, of which one is no name of a module", t.Version, t.DropsDrivers)
 	case !isSHA256(t.RootHash):
 		return fmt.Errorf("release target %s: root hash %q is no SHA-256 in hex", t.Version, t.RootHash)
 	}

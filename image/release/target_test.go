@@ -13,7 +13,7 @@ import (
 func target() release.Target {
 	return release.Target{
 		Format: 1, Kind: release.KindRelease, Board: "x86-64-uefi", Arch: "amd64", Version: "1.4.0", Counter: 7,
-		RootHash: strings.Repeat("ab", 32), DataBlocks: 100, RootBytes: 500_000, UKIBytes: 1000, Notes: "faster",
+		RootHash: strings.Repeat("ab", 32), DataBlocks: 100, RootBytes: 500_000, UKIBytes: 1000, DropsDrivers: []string{"e1000", "virtio-net"}, Notes: "faster",
 	}
 }
 
@@ -46,6 +46,7 @@ func TestDecodeTargetRefuses(t *testing.T) {
 		"huge root":      func(r *release.Target) { r.DataBlocks = 1 << 40 },
 		"negative size":  func(r *release.Target) { r.PackBytes = -1 },
 		"short hash":     func(r *release.Target) { r.RootHash = "abcd" },
+		"driver unnamed": func(r *release.Target) { r.DropsDrivers = []string{"e1000", ""} },
 		"hash not a hex": func(r *release.Target) { r.RootHash = strings.Repeat("zz", 32) },
 	} {
 		r := target()

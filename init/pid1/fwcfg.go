@@ -22,8 +22,9 @@ const (
 	fwcfgDir = "/sys/firmware/qemu_fw_cfg/by_name"
 	// fwcfgHang names the phase in which PID 1 shall hang, so that a test can
 	// see the hardware watchdog reset the box: "initramfs", "root" (before a
-	// step of that phase) or "main-loop". Nothing of PID 1 moves on then, and
-	// the watchdog's lease runs out.
+	// step of that phase, the next one or that of "initramfs:STEP") or
+	// "main-loop". Nothing of PID 1 moves on then, and the watchdog's lease runs
+	// out.
 	fwcfgHang = "opt/io.wayside/test.hang"
 	// fwcfgService is "SERVICE:WORD": what that service shall do after its
 	// first start, or with "crashloop" after each, so that a test can see it
@@ -96,7 +97,7 @@ func readHang(_ context.Context, m *Machine) (err error) {
 
 // hangIf blocks for ever if the hypervisor wants this phase to hang.
 func (m *Machine) hangIf(where string) {
-	if m.hang != "" && m.hang == m.phase {
+	if phase, step, one := strings.Cut(m.hang, ":"); m.hang != "" && phase == m.phase && (!one || step == where) {
 		m.Log().Error("hanging on request of the hypervisor", "phase", m.phase, "before", where)
 		select {}
 	}

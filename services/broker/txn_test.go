@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -205,7 +206,7 @@ func TestAdminTransactions(t *testing.T) {
 	var topics kadm.TopicsSet
 	topics.Add("t", 1)
 	marks, err := adm.WriteTxnMarkers(ctx, kadm.TxnMarkers{
-		ProducerID: x.ProducerID, ProducerEpoch: x.ProducerEpoch, CoordinatorEpoch: 1000, Topics: topics,
+		ProducerID: x.ProducerID, ProducerEpoch: x.ProducerEpoch, CoordinatorEpoch: math.MaxInt32, Topics: topics,
 	})
 	must(t, err)
 	if err := marks[x.ProducerID].Topics["t"].Partitions[1].Err; err != nil {

@@ -87,6 +87,11 @@ func (s *Snapshot) judgeBox(add adder) {
 	if len(b.Profile.Errors) > 0 {
 		add(Attention, "The new site profile was rejected; the box runs on %s.", profileSource(b.Profile.Source))
 	}
+	for _, n := range b.Network {
+		if n.Problem != "" {
+			add(Attention, "%s: %s.", n.Name, n.Problem)
+		}
+	}
 	for _, d := range b.Disks {
 		if d.Total > 0 && float64(d.Free) < lowDisk*float64(d.Total) {
 			add(Attention, "The disk %s is nearly full: %s of %s free.", d.Mount, bytesText(d.Free), bytesText(d.Total))

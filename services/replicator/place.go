@@ -14,6 +14,8 @@ type sourceLog struct {
 	// diverged is where the log stops being the one that was carried from, if
 	// that is known: it was cut or set back (KIP-320). Else -1.
 	diverged int64
+	// epoch is the one of the source's leader, -1 if it does not say.
+	epoch int32
 }
 
 // sourceLogs asks the source for the logs of partitions; one that is not
@@ -42,7 +44,7 @@ func (l *link) sourceLogs(ctx context.Context, ps []*partition) (map[*partition]
 		if !ok1 || !ok2 || from.Err != nil || to.Err != nil {
 			continue
 		}
-		log := sourceLog{from.Offset, to.Offset, -1}
+		log := sourceLog{from.Offset, to.Offset, -1, to.LeaderEpoch}
 		if e, ok := epochs[p.topic][p.num]; ok && e.Err == nil && e.EndOffset >= 0 {
 			log.diverged = e.EndOffset
 		}
@@ -83,14 +85,26 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 	}
 	fresh := p.fresh
 	p.fresh = false
+	acked := unknown.dest
+	if at != nil {
+		acked = at.dest
+	}
+	if _, ok := l.ledger.known[l.positionKey(p)]; !ok {
+		acked = max(acked, p.saved.dest) // which the destination no longer knows
+	}
 	switch {
-	case at == nil:
-		p.position = position{next: log.start, epoch: -1, dest: -1}
-	case at.id != p.id && at.id != (kadm.TopicID{}):
+	case at != nil && at.id != p.id && at.id != (kadm.TopicID{}):
 		tell("the topic was made anew at the source; carried from its start")
 		p.position = position{next: log.start, epoch: -1, dest: -1}
-	case fresh && at.dest > destEnd:
-		tell("the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried from the start of what the source has", destEnd, at.dest)
+	case fresh && acked > destEnd:
+		tell("the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried from the start of what the source has", destEnd, acked)
+		p.position = position{next: log.start, epoch: -1, dest: -1}
+	case at == nil:
+		p.position = position{next: log.start, epoch: -1, dest: -1}
+	case log.epoch >= 0 && log.epoch < at.epoch:
+		// Where the logs part nobody can say: of the epochs since, only those
+		// that it shares with ours are told by a later one.
+		tell("the source is another log: its leader epoch is %d, records of %d were carried; it is an old copy, started without the time; carried from the start of what it has", log.epoch, at.epoch)
 		p.position = position{next: log.start, epoch: -1, dest: -1}
 	default:
 		p.position = at.position

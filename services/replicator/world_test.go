@@ -109,6 +109,37 @@ func TestSourceSetBack(t *testing.T) {
 	}
 }
 
+// An old copy of the source's disk whose leader epoch is below the one that was
+// carried, since it was started without the time: it has grown past our position
+// with other records. All of them are carried, and some again.
+func TestSourceIsAnOldCopy(t *testing.T) {
+	t.Parallel()
+	dir, old := t.TempDir(), t.TempDir()
+	id := kfake.ClusterID("box")
+	src, dst := cluster(t, kfake.DataDir(dir), id, kfake.SeedTopics(1, "sensors")), cluster(t)
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 0, 50)
+	src.Close()
+	copyDir(t, old, dir)
+	src = cluster(t, kfake.DataDir(dir), id)
+	if err := src.MoveTopicPartition("sensors", 0, 0); err != nil { // raises the epoch
+		t.Fatal(err)
+	}
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 50, 100)
+	_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	read(t, dst.ListenAddrs(), "sensors", 100)
+	stop()
+	src.Close()
+
+	copyDir(t, dir, old)
+	src = cluster(t, kfake.DataDir(dir), id)
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 100, 160) // from offset 50 on
+	r, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	told(t, r, "the source is another log")
+	if again := check(t, read(t, dst.ListenAddrs(), "sensors", 160), 1, 160); again != 50 {
+		t.Errorf("%d records twice, want the 50 that both have", again)
+	}
+}
+
 // The centre is put back to a backup: the link goes on from what that says.
 func TestDestinationSetBack(t *testing.T) {
 	t.Parallel()

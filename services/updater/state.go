@@ -28,6 +28,8 @@ type state struct {
 	Prepared *release.Target `json:"prepared,omitempty"`
 	// Baseline is how things were when Prepared was activated.
 	Baseline *gate.Baseline `json:"baseline,omitempty"`
+	// Lacking are releases that were staged and turned out to be of no use here.
+	Lacking []lacking `json:"lacking,omitempty"`
 	// Judged is the failed trial, by its time in Unix ns, that was looked into,
 	// Blame the finding and Closed whether that is the last word. WorldRetries
 	// is how often the world was blamed in a row.

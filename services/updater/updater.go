@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -21,7 +20,6 @@ import (
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
-	"github.com/waysideos/wayside/services/updater/drivers"
 	"github.com/waysideos/wayside/services/updater/source"
 	"github.com/waysideos/wayside/services/updater/trust"
 	"github.com/waysideos/wayside/services/vfs"
@@ -39,15 +37,16 @@ type Config struct {
 	Arch  string // GOARCH of releases
 	State vfs.FS // the service's own folder
 	Dev   vfs.FS // where the nodes of slots are: /dev
-	// Lost are the devices in use that a root, at the start of its slot, has no
-	// driver for; nil where nobody knows (drivers.Machine).
-	Lost   func(root io.ReaderAt) ([]drivers.Device, error)
-	Init   Init         // nil where there is none: a laptop
-	RunDir string       // services answer at RunDir/SERVICE/status.sock
-	Media  string       // folder of removable disks: manifest.RemovableDir
-	Broker []string     // the box's broker, host:port
-	API    net.Listener // of manifest.UpdateSock; closed by Run
-	TLS    *tls.Config  // for https sources; nil: the system's authorities
+	// Drivers knows the devices of the machine; nil where nobody does.
+	Drivers Drivers
+	Init    Init // nil where there is none: a laptop
+	// SiteFile is the site profile in force, as services read it.
+	SiteFile string
+	RunDir   string       // services answer at RunDir/SERVICE/status.sock
+	Media    string       // folder of removable disks: manifest.RemovableDir
+	Broker   []string     // the box's broker, host:port
+	API      net.Listener // of manifest.UpdateSock; closed by Run
+	TLS      *tls.Config  // for https sources; nil: the system's authorities
 
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 	Log        *slog.Logger          // nil discards
@@ -66,6 +65,7 @@ type Updater struct {
 	ready   chan struct{}
 	serving atomic.Bool
 	turned  atomic.Int64 // when the worker last came round, Unix ns
+	reached atomic.Int64 // when somebody last asked for the profile, Unix ns
 	jobs    chan job
 
 	// Of the worker alone.
@@ -88,6 +88,7 @@ type pace struct {
 	look     time.Duration // between two questions to init while nothing happens
 	refresh  time.Duration // between two refreshes
 	gate     time.Duration // between two looks of the gate
+	profile  time.Duration // how long all has to be well with another site profile
 	blame    time.Duration // how long the world gets to show itself after a failed trial
 	margin   time.Duration // the gate decides so long before init would
 	quick    source.Patience
@@ -253,7 +254,7 @@ func (u *Updater) phase() string {
 // whole says whether a release is in the other slot, verified; prepared, that
 // it may be installed too.
 func (u *Updater) whole() bool    { return u.st.Prepared != nil && u.st.Progress.Done }
-func (u *Updater) prepared() bool { return u.whole() && refusal(u.st.Prepared, u.slots) == "" }
+func (u *Updater) prepared() bool { return u.whole() && u.refusal(u.st.Prepared) == "" }
 
 func brief(t *release.Target) *manifest.UpdateRelease {
 	if t == nil {

@@ -238,7 +238,7 @@ func TestChoose(t *testing.T) {
 		{"the running version is no downgrade", []release.Target{rel("1.0", 3, down)}, "", 0},
 	}
 	for _, tt := range tests {
-		c := choose(tt.releases, slots, "b", "amd64")
+		c := choose(tt.releases, slots.Running, "b", "amd64", func(r *release.Target) string { return refusal(r, slots) })
 		got := ""
 		if c.next != nil {
 			got = c.next.Version

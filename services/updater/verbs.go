@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/waysideos/wayside/image/release"
 	"github.com/waysideos/wayside/services/manifest"
@@ -54,7 +56,7 @@ func (u *Updater) look(ctx context.Context) error {
 func (u *Updater) choose() {
 	u.choice = choice{}
 	if u.catalog != nil {
-		u.choice = choose(u.catalog.Releases, u.slots, u.box.Board, u.cfg.Arch)
+		u.choice = choose(u.catalog.Releases, u.slots.Running, u.box.Board, u.cfg.Arch, u.refusal)
 	}
 }
 
@@ -109,7 +111,7 @@ func (u *Updater) refresh(ctx context.Context) error {
 	return nil
 }
 
-// prepare writes the newest release into the other slot.
+// prepare writes the newest release that fits the box into the other slot.
 func (u *Updater) prepare(ctx context.Context) error {
 	if err := u.look(ctx); err != nil {
 		return err
@@ -117,25 +119,43 @@ func (u *Updater) prepare(ctx context.Context) error {
 	if err := u.known(); err != nil {
 		return err
 	}
-	next := u.choice.next
-	switch {
-	case u.slots.Trial != nil:
-		return errOnTrial // the other slot is the way back
-	case next == nil:
-		return u.nothing()
-	case u.slots.Pending != nil && u.slots.Pending.Version == next.Version:
-		return nil
-	case u.slots.Pending != nil:
-		if err := u.cfg.Init.Ask(ctx, "/update/cancel", nil); err != nil {
-			return fmt.Errorf("take back the update to %s, which was to start next: %w", u.slots.Pending.Version, err)
+	for tried := ""; ; {
+		next := u.choice.next
+		switch {
+		case u.slots.Trial != nil:
+			return errOnTrial // the other slot is the way back
+		case next == nil:
+			return u.nothing()
+		case u.slots.Pending != nil && u.slots.Pending.Version == next.Version:
+			return nil
+		case u.slots.Pending != nil:
+			if err := u.cfg.Init.Ask(ctx, "/update/cancel", nil); err != nil {
+				return fmt.Errorf("take back the update to %s, which was to start next: %w", u.slots.Pending.Version, err)
+			}
+			u.slots.Pending = nil
 		}
+		err := u.prepareOne(ctx, *next)
+		if !errors.Is(err, errUnfit) || next.Version == tried {
+			return err
+		}
+		tried = next.Version // what remains is older, or nothing
 	}
+}
+
+// prepareOne writes a release into the other slot and sees whether it fits.
+func (u *Updater) prepareOne(ctx context.Context, next release.Target) error {
 	u.set(func(v *manifest.Update) { v.Phase = manifest.UpdatePreparing })
 	defer u.tell()
-	if err := u.stage(ctx, *next); err != nil {
+	if err := u.stage(ctx, next); err != nil {
 		return err
 	}
-	return u.fits(*next)
+	if !reflect.DeepEqual(u.st.Prepared, &next) { // it was there, and is published under other conditions now
+		u.st.Prepared = &next
+		if err := u.st.save(u.cfg.State); err != nil {
+			return err
+		}
+	}
+	return u.fits(next)
 }
 
 func (u *Updater) nothing() error {
@@ -228,7 +248,7 @@ func (u *Updater) activate(ctx context.Context) error {
 	case u.slots.Pending != nil && u.slots.Pending.Version == p.Version:
 		return nil
 	}
-	if why := refusal(p, u.slots); why != "" {
+	if why := u.refusal(p); why != "" {
 		return fmt.Errorf("release %s may not be installed: %s", p.Version, why)
 	}
 	if err := u.fits(*p); err != nil {
@@ -259,7 +279,8 @@ func (u *Updater) reboot(ctx context.Context) error {
 	return u.cfg.Init.Ask(ctx, "/reboot", nil)
 }
 
-// retry makes init forget that a version failed; "" is the latest.
+// retry makes a version that failed, or was found not to fit, be forgotten; ""
+// is the latest that failed.
 func (u *Updater) retry(ctx context.Context, version string) error {
 	if err := u.look(ctx); err != nil {
 		return err
@@ -267,7 +288,16 @@ func (u *Updater) retry(ctx context.Context, version string) error {
 	if n := len(u.slots.Failed); version == "" && n > 0 {
 		version = u.slots.Failed[n-1].Version
 	}
-	if version == "" {
+	before := len(u.st.Lacking)
+	u.st.Lacking = slices.DeleteFunc(u.st.Lacking, func(l lacking) bool { return version == "" || l.Version == version })
+	failed := slices.ContainsFunc(u.slots.Failed, func(o manifest.Outcome) bool { return o.Version == version })
+	switch {
+	case len(u.st.Lacking) < before && !failed: // it was never started, so init knows nothing of it
+		if err := u.st.save(u.cfg.State); err != nil {
+			return err
+		}
+		return u.look(ctx)
+	case version == "":
 		return errors.New("no version has failed on this box")
 	}
 	if err := u.cfg.Init.Ask(ctx, "/update/retry", manifest.Retry{Version: version}); err != nil {

@@ -21,10 +21,9 @@ import (
 
 var (
 	bench = flag.Bool("bench-delta", false, "build releases, measure what updates between them fetch, and write the page")
+	only  = flag.String("bench-boards", "x86-64-uefi,arm64-uefi", "boards to measure")
 	page  = flag.String("bench-page", "../../docs/benchmarks-delta.md", "the page to write; what stands above its table is kept")
 )
-
-const board = "x86-64-uefi"
 
 // A change of the kind that a service sees most weeks: a function, a call, a
 // text.
@@ -56,6 +55,16 @@ func TestBenchDelta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var rows []cost
+	for _, board := range strings.Split(*only, ",") {
+		rows = append(rows, measureBoard(t, board, wayside, source)...)
+	}
+	writePage(t, rows)
+}
+
+// measureBoard builds releases of a board and takes a box from one to another.
+func measureBoard(t *testing.T, board, wayside, source string) (rows []cost) {
+	t.Helper()
 	build := func(version, source string, more ...string) string {
 		out := t.TempDir()
 		run(t, wayside, append([]string{"build", "--board", board, "--version", version, "--source", source, "-o", out}, more...)...)
@@ -64,12 +73,18 @@ func TestBenchDelta(t *testing.T) {
 	}
 	before := lockBefore(t, filepath.Join(source, "boards", "packages.lock.json"))
 	base := build("1.0.0", source)
-	rows := []cost{
-		measure(t, "version string", sides{base, build("1.0.1", source)}),
-		measure(t, "one service", sides{base, build("1.0.1", changed(t, source))}),
-		measure(t, "kernel security update", sides{build("0.9.9", source, "--lock", before), base}),
+	full, meta := compressed(t, base), metadata(t, board, 40, 30) // 30 is what wayside publish offers unless told otherwise
+	for _, update := range []struct{ name, old, new string }{
+		{"version string", base, build("1.0.1", source)},
+		{"one service", base, build("1.0.1", changed(t, source))},
+		{"kernel security update", build("0.9.9", source, "--lock", before), base},
+	} {
+		c := measure(t, sides{update.old, update.new})
+		c.board, c.name, c.full, c.meta = board, update.name, full, meta
+		t.Log(c.row())
+		rows = append(rows, c)
 	}
-	writePage(t, rows, compressed(t, base))
+	return rows
 }
 
 // lockBefore is the lock of today with the kernel of testdata.
@@ -202,7 +217,7 @@ func run(t *testing.T, name string, args ...string) {
 
 const marker = "<!-- below: written by make bench-delta -->"
 
-func writePage(t *testing.T, rows []cost, full int64) {
+func writePage(t *testing.T, rows []cost) {
 	t.Helper()
 	above, _, found := strings.Cut(string(read(t, *page)), marker)
 	if !found {
@@ -210,10 +225,9 @@ func writePage(t *testing.T, rows []cost, full int64) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s\n\n", above, marker)
-	b.WriteString("| what changed | full image, zstd -19 | full download of the pack | **fetched** | requests | without a patch | requests | zstd -9 --patch-from |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| board | what changed | full image, zstd -19 | full download of the pack | **fetched** | metadata of it | requests | without a patch | requests | zstd -9 --patch-from |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, c := range rows {
-		t.Log(c.row(full))
-		b.WriteString(c.row(full) + "\n")
+		b.WriteString(c.row() + "\n")
 	}
 	if err := os.WriteFile(*page, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)

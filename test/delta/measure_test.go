@@ -17,9 +17,12 @@ import (
 
 // cost is what one update takes, in bytes.
 type cost struct {
-	name string
-	pack int64 // a full download of the pack
-	// delta is everything fetched, the index included, headers of requests not.
+	board, name string
+	full        int64 // root and UKI compressed as well as may be
+	meta        int64 // signed metadata, see metadata
+	pack        int64 // a full download of the pack
+	// delta is everything fetched but the metadata, the index included, headers
+	// of requests not.
 	delta    int64
 	requests int
 	// The same with a patch for the pair of releases, itself included.
@@ -34,9 +37,8 @@ type sides struct{ old, new string }
 // files of a release, by object.
 var files = map[string]string{delta.Root: "root", delta.UKI: "uki.efi"}
 
-func measure(t *testing.T, name string, s sides) cost {
+func measure(t *testing.T, s sides) (c cost) {
 	t.Helper()
-	c := cost{name: name}
 	dir := t.TempDir()
 	index, pack := create(t, dir, "index"), create(t, dir, "pack")
 	stats, err := delta.Write(t.Context(), index, pack, contents(t, s.new)...)
@@ -160,11 +162,11 @@ func zstd(t *testing.T, args ...string) int64 {
 	return info.Size()
 }
 
-// row is a line of the table; full is the compressed size of the image.
-func (c cost) row(full int64) string {
+// row is a line of the table.
+func (c cost) row() string {
 	share := func(n int64) string {
-		return fmt.Sprintf("%.3f MB, %.2f %%", float64(n)/1e6, 100*float64(n)/float64(full))
+		return fmt.Sprintf("%.3f MB, %.2f %%", float64(n)/1e6, 100*float64(n)/float64(c.full))
 	}
-	return fmt.Sprintf("| %s | %.2f MB | %.2f MB | **%s** | %d | %s | %d | %s |", c.name,
-		float64(full)/1e6, float64(c.pack)/1e6, share(c.patched), c.patchRequests, share(c.delta), c.requests, share(c.binary))
+	return fmt.Sprintf("| %s | %s | %.2f MB | %.2f MB | **%s** | %.3f MB | %d | %s | %d | %s |", c.board, c.name,
+		float64(c.full)/1e6, float64(c.pack)/1e6, share(c.patched+c.meta), float64(c.meta)/1e6, c.patchRequests, share(c.delta+c.meta), c.requests, share(c.binary))
 }

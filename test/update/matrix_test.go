@@ -156,14 +156,22 @@ func TestFaultMatrix(t *testing.T) {
 		session(nil, func() { u.stalls(name) })
 	}
 	if name := "a driver in use was left out"; row(name) {
-		bare := buildChanged(t, "0.5.0", 50, edit{"boards/" + harness.Board + "/board.yaml", "virtio_net, ", ""})
+		board := "boards/" + harness.Board + "/board.yaml"
+		bare := buildChanged(t, "0.5.0", 50, edit{board, "virtio_net, ", ""})
+		early := buildChanged(t, "0.6.0", 60, edit{board, "virtio_blk, ", ""}, edit{board, "root: [", "root: [virtio_blk, "})
 		u.publish(bare)
+		u.publish(early)
 		session(nil, func() {
 			u.verb("refresh")
-			u.refuses(name, "prepare", "no driver for what this box uses: net/eth0 (virtio:d00000001v00001AF4, whose driver is virtio_net)")
-			u.refuses(name, "activate", "no driver for what this box uses: net/eth0")
+			u.verb("prepare")
+			u.passedOver(name, "0.5.0", "no driver for what this box uses: net/eth0 (virtio:d00000001v00001AF4, whose driver is virtio_net)")
+			u.passedOver(name, "0.6.0", "no driver for what this box uses: the start from vda")
+			if s, err := u.state(); err != nil || s.Prepared == nil || s.Prepared.Version != "0.2.0" {
+				t.Errorf("%s: the box prepared %+v, %v; want 0.2.0, which fits", name, s.Prepared, err)
+			}
 		})
 		u.takeBack(bare)
+		u.takeBack(early)
 	}
 	again := false
 	for _, f := range slices.Concat(early, late) {
@@ -218,6 +226,22 @@ func (u *updates) refuses(name, verb, why string) {
 		u.t.Errorf("%s: %s says %s and the box %+v, %v; want %q", name, verb, out, s, statusErr, why)
 	}
 	u.t.Logf("%-46s        %s", name, s.Problem)
+}
+
+// passedOver wants the box to say why it does not take a version.
+func (u *updates) passedOver(name, version, why string) {
+	u.t.Helper()
+	s, err := u.state()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for _, f := range s.Refused {
+		if f.Name == version && strings.Contains(f.Value, why) {
+			u.t.Logf("%-46s        %s: %s", name, version, f.Value)
+			return
+		}
+	}
+	u.t.Errorf("%s: the box refuses %v, want %s: %s", name, s.Refused, version, why)
 }
 
 // neighbour has a second box update from this one, which has no other source.

@@ -2,9 +2,11 @@ package meta
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -56,13 +58,40 @@ func TestSurvivesPowerCut(t *testing.T) {
 		if got := again.Offsets("g"); !gocmp.Equal(got, []Offset{off}) {
 			t.Fatalf("seed %d: offsets: %v", seed, got)
 		}
-		if again.HasGroup("gone") || again.ClusterID() != cluster || again.Epoch() != 2 {
+		if again.HasGroup("gone") || again.ClusterID() != cluster || again.Epoch() <= st.Epoch() {
 			t.Fatalf("seed %d: groups %v, cluster %q, epoch %d", seed, again.Groups(), again.ClusterID(), again.Epoch())
 		}
 		if next, err := again.NextProducerID(); err != nil || next <= pid {
 			t.Fatalf("seed %d: producer id %d after %d (%v)", seed, next, pid, err)
 		}
 		must(t, again.Close())
+	}
+}
+
+// TestNextEpoch: a start has a higher leader epoch than all before it, and than
+// any earlier start from a copy of the same disk where the clock is right.
+func TestNextEpoch(t *testing.T) {
+	at := time.Unix(epochZero, 0).Add(24 * time.Hour)
+	for name, tt := range map[string]struct {
+		last   int32
+		now    time.Time
+		chance int32
+		want   int32
+	}{
+		"first start":                   {0, at, 0, 86_400},
+		"by the clock, and some chance": {5, at, 3, 86_403},
+		"clock not set":                 {5, time.Unix(0, 0), 0, 6},
+		"clock not set, some chance":    {5, time.Unix(0, 0), epochChance - 1, 5 + epochChance},
+		"two starts in one second":      {86_400, at, 7, 86_408},
+		"clock beyond its time":         {5, time.Unix(1<<40, 0), 3, 6},
+		"no more to come":               {math.MaxInt32, at, 3, math.MaxInt32},
+	} {
+		if got := nextEpoch(tt.last, tt.now, tt.chance); got != tt.want {
+			t.Errorf("%s: got %d, want %d", name, got, tt.want)
+		}
+	}
+	if original, copied := nextEpoch(5, at, epochChance-1), nextEpoch(3, at.Add(10*time.Minute), 0); copied <= original {
+		t.Errorf("an old copy started later has epoch %d, the original %d", copied, original)
 	}
 }
 

@@ -6,8 +6,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math"
+	mrand "math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/waysideos/wayside/services/broker/journal"
 	"github.com/waysideos/wayside/services/vfs"
@@ -29,7 +32,7 @@ type Store struct {
 }
 
 // Open replays the state kept in dir, gives the cluster its id on the first
-// start, and raises the leader epoch by one.
+// start, and raises the leader epoch.
 func Open(fsys vfs.FS, dir string) (*Store, error) { return OpenSized(fsys, dir, 0) }
 
 // OpenSized is Open with the size of the journal, in bytes, at which the state
@@ -54,7 +57,25 @@ func (st *Store) begin() error {
 			return err
 		}
 	}
-	return st.j.Append(encode(kindEpoch, st.s.epoch+1))
+	return st.j.Append(encode(kindEpoch, nextEpoch(st.s.epoch, time.Now(), mrand.Int32N(epochChance))))
+}
+
+const (
+	epochZero   = 1_704_067_200 // 2024-01-01, Unix seconds: the epochs of a clock end in 2092
+	epochChance = 256
+)
+
+// nextEpoch is the leader epoch of a start: above the last one, and one that no
+// other start from a copy of the same disk has. By that a reader tells an old
+// copy that was put to use from the log that it knows (KIP-320), which after as
+// many starts would have the same epochs if they were counted. So it is the
+// time, in seconds, and some chance, for the clock may not be set yet.
+func nextEpoch(last int32, now time.Time, chance int32) int32 {
+	next := max(int64(last)+1, now.Unix()-epochZero) + int64(chance)
+	if next > math.MaxInt32 { // the clock is wild, or it is 2092
+		next = min(int64(last)+1, math.MaxInt32)
+	}
+	return int32(next)
 }
 
 // newClusterID has the shape that Kafka gives its own: 22 characters of

@@ -23,40 +23,87 @@ type Machine struct {
 
 // Device is one that has a driver now.
 type Device struct {
-	Use      string // what it is good for, by class and name: "net/eth0"
-	Modalias string
-	Module   string // of its driver; "" if that is part of the kernel and not named
+	Use      string `json:"use"` // what it is good for, by class and name: "net/eth0"
+	Modalias string `json:"modalias"`
+	Module   string `json:"module,omitempty"` // of its driver; "" if that is part of the kernel and not named
+	Driver   string `json:"driver"`           // as the kernel calls it; often like the module
 }
 
 func (d Device) String() string {
-	if d.Module == "" {
-		return fmt.Sprintf("%s (%s)", d.Use, d.Modalias)
+	name := d.Module
+	if name == "" {
+		name = d.Driver
 	}
-	return fmt.Sprintf("%s (%s, whose driver is %s)", d.Use, d.Modalias, d.Module)
+	return fmt.Sprintf("%s (%s, whose driver is %s)", d.Use, d.Modalias, name)
 }
 
-// Lost are the devices in use that the running root has a driver for and the
-// root next, an EROFS, has not. The controllers that a device hangs on count as
-// well. What only the initramfs drives is not looked at: without it a box does
-// not come up, and the loader counts.
-func (m Machine) Lost(next io.ReaderAt) ([]Device, error) {
-	devices, err := m.inUse()
+// DrivenBy says whether one of the names is that of the device's driver, by
+// its module or as the kernel calls it.
+func (d Device) DrivenBy(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool {
+		return n != "" && (normal(n) == normal(d.Module) || normal(n) == normal(d.Driver))
+	})
+}
+
+// Release is one to compare with what runs.
+type Release struct {
+	Root io.ReaderAt // an EROFS
+	UKI  io.ReaderAt // starts it
+}
+
+// Lost are the devices in use that the running root has a driver for and a
+// release has not. The controllers that a device hangs on count as well. The
+// release's initramfs is looked through for those of the disk that the running
+// root lies on, slot by its partition's name ("vda2"). What is lost is told with
+// an error too: it is of what could be read.
+func (m Machine) Lost(next Release, slot string) ([]Device, error) {
+	devices, err := m.InUse(slot)
 	if err != nil || len(devices) == 0 {
 		return nil, err
 	}
-	now, err := readModules(m.Root, devices)
+	t, err := ofRoot(m.Root)
 	if err != nil {
 		return nil, fmt.Errorf("read the modules of the running root: %w", err)
 	}
-	root, err := erofs.Open(next)
+	now, err := readModules(t, devices)
 	if err != nil {
-		return nil, fmt.Errorf("open the new root: %w", err)
+		return nil, fmt.Errorf("read the modules of the running root: %w", err)
 	}
-	then, err := readModules(root, devices)
+	then, err := next.root(devices)
 	if err != nil {
-		return nil, fmt.Errorf("read the modules of the new root: %w", err)
+		return nil, err
 	}
-	return slices.DeleteFunc(devices, func(d Device) bool { return !now.serve(d) || then.serve(d) }), nil
+	early, err := next.early(devices)
+	return slices.DeleteFunc(devices, func(d Device) bool {
+		if strings.HasPrefix(d.Use, startOf) {
+			return err != nil || !now.serve(d) || early.serve(d)
+		}
+		return !now.serve(d) || then.serve(d)
+	}), err
+}
+
+func (r Release) root(devices []Device) (modules, error) {
+	root, err := erofs.Open(r.Root)
+	if err != nil {
+		return modules{}, fmt.Errorf("open the new root: %w", err)
+	}
+	t, err := ofRoot(root)
+	if err != nil {
+		return modules{}, fmt.Errorf("read the modules of the new root: %w", err)
+	}
+	m, err := readModules(t, devices)
+	if err != nil {
+		return modules{}, fmt.Errorf("read the modules of the new root: %w", err)
+	}
+	return m, nil
+}
+
+func (r Release) early(devices []Device) (modules, error) {
+	t, err := initramfs(r.UKI)
+	if err != nil {
+		return modules{}, err
+	}
+	return readModules(t, devices)
 }
 
 // classes are the kinds of device that a box may not lose, and which of a kind
@@ -74,8 +121,12 @@ var classes = []struct {
 
 func always(string) bool { return true }
 
-// inUse are the devices in use, each modalias once.
-func (m Machine) inUse() ([]Device, error) {
+// startOf begins the use of what the start from a partition needs.
+const startOf = "the start from "
+
+// InUse are the devices in use, each modalias once for what runs and once more
+// for the start from the partition slot.
+func (m Machine) InUse(slot string) ([]Device, error) {
 	if m.Sys == "" {
 		return nil, nil
 	}
@@ -94,20 +145,34 @@ func (m Machine) inUse() ([]Device, error) {
 			if err != nil || !c.used(dir) { // gone meanwhile
 				continue
 			}
-			for ; strings.HasPrefix(dir, sys+"/"); dir = filepath.Dir(dir) {
-				d := Device{Use: c.name + "/" + filepath.Base(link), Modalias: word(dir, "modalias")}
-				driver, err := filepath.EvalSymlinks(filepath.Join(dir, "driver"))
-				if err != nil || d.Modalias == "" || slices.ContainsFunc(out, func(o Device) bool { return o.Modalias == d.Modalias }) {
-					continue
+			for _, d := range chain(sys, dir, c.name+"/"+filepath.Base(link)) {
+				if !slices.ContainsFunc(out, func(o Device) bool { return o.Modalias == d.Modalias }) {
+					out = append(out, d)
 				}
-				if module, err := os.Readlink(filepath.Join(driver, "module")); err == nil {
-					d.Module = filepath.Base(module)
-				}
-				out = append(out, d)
 			}
 		}
 	}
+	if dir, err := filepath.EvalSymlinks(filepath.Join(sys, "class/block", slot)); err == nil && slot != "" {
+		out = append(out, chain(sys, dir, startOf+slot)...)
+	}
 	return out, nil
+}
+
+// chain are the devices from a folder of sysfs up that have a driver.
+func chain(sys, dir, use string) (out []Device) {
+	for ; strings.HasPrefix(dir, sys+"/"); dir = filepath.Dir(dir) {
+		d := Device{Use: use, Modalias: word(dir, "modalias")}
+		driver, err := filepath.EvalSymlinks(filepath.Join(dir, "driver"))
+		if err != nil || d.Modalias == "" {
+			continue
+		}
+		d.Driver = filepath.Base(driver)
+		if module, err := os.Readlink(filepath.Join(driver, "module")); err == nil {
+			d.Module = filepath.Base(module)
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 // word is the content of a file of sysfs, "" if it cannot be read.

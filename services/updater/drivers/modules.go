@@ -3,12 +3,15 @@ package drivers
 import (
 	"bufio"
 	"errors"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/waysideos/wayside/image/layout"
 )
 
-// modules is what a root has for some devices.
+// modules is what a root or an initramfs has for some devices.
 type modules struct {
 	matched map[string]bool // modaliases
 	names   map[string]bool // of all modules, those in the kernel included
@@ -21,18 +24,28 @@ func (m modules) serve(d Device) bool {
 	return m.matched[d.Modalias] || d.Module != "" && m.names[d.Module]
 }
 
-// readModules reads the tables that the build leaves beside the modules
-// (modules.alias(5), modules.dep(5)) as far as they are about devices.
-func readModules(root fs.FS, devices []Device) (modules, error) {
-	m := modules{matched: map[string]bool{}, names: map[string]bool{}}
-	dirs, err := fs.Glob(root, "usr/lib/modules/*/modules.dep")
+// opener opens the files that the build leaves beside modules, by name.
+type opener func(name string) (io.ReadCloser, error)
+
+// depTable names all modules that are there.
+const depTable = "modules.dep"
+
+// ofRoot finds the tables in a root.
+func ofRoot(root fs.FS) (opener, error) {
+	dirs, err := fs.Glob(root, path.Join(strings.TrimPrefix(layout.RootModules, "/"), "*", depTable))
 	if err != nil {
-		return m, err
+		return nil, err
 	}
 	if len(dirs) == 0 {
-		return m, errNoModules
+		return nil, errNoModules
 	}
-	dir := path.Dir(dirs[0])
+	return func(name string) (io.ReadCloser, error) { return root.Open(path.Join(path.Dir(dirs[0]), name)) }, nil
+}
+
+// readModules reads tables (modules.alias(5), modules.dep(5)) as far as they
+// are about devices.
+func readModules(t opener, devices []Device) (modules, error) {
+	m := modules{matched: map[string]bool{}, names: map[string]bool{}}
 	alias := func(line string) {
 		f := strings.Fields(line)
 		if len(f) != 3 || f[0] != "alias" {
@@ -47,14 +60,16 @@ func readModules(root fs.FS, devices []Device) (modules, error) {
 	name := func(line string) {
 		file, _, _ := strings.Cut(line, ":")
 		base, _, _ := strings.Cut(path.Base(strings.TrimSpace(file)), ".")
-		m.names[strings.ReplaceAll(base, "-", "_")] = true
+		m.names[normal(base)] = true
 	}
 	return m, errors.Join(
-		eachLine(root, path.Join(dir, "modules.alias"), alias),
-		eachLine(root, path.Join(dir, "modules.builtin.alias"), alias),
-		eachLine(root, path.Join(dir, "modules.dep"), name),
-		eachLine(root, path.Join(dir, "modules.builtin"), name))
+		t.eachLine("modules.alias", alias), t.eachLine("modules.builtin.alias", alias),
+		t.eachLine(depTable, name), t.eachLine("modules.builtin", name))
 }
+
+// normal is the name by which the kernel knows a module: dashes in file names
+// are underscores.
+func normal(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // matches compares as fnmatch(3) does; modaliases hold no slash. Most of the
 // thousands of patterns differ in their literal head.
@@ -70,8 +85,8 @@ func matches(pattern, modalias string) bool {
 	return err == nil && ok
 }
 
-func eachLine(root fs.FS, name string, do func(string)) error {
-	f, err := root.Open(name)
+func (t opener) eachLine(name string, do func(string)) error {
+	f, err := t(name)
 	if err != nil {
 		return err
 	}
