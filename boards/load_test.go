@@ -26,6 +26,11 @@ func TestAllBoardsAreValid(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(page), "# "+b.Slug+"\n") {
 			t.Errorf("board %s: want a page in docs/boards under its slug as title (%v)", b.Slug, err)
 		}
+		for _, section := range []string{"What is supported", "How it boots", "Recovery", "Not verified on hardware"} {
+			if !strings.Contains(string(page), "\n## "+section+"\n") {
+				t.Errorf("docs/boards/%s.md: has no section %q", b.Slug, section)
+			}
+		}
 	}
 }
 

@@ -48,6 +48,9 @@ var piMachines = map[string]piMachine{
 			"serial@7e215040": {"clocks"},
 		},
 		set: map[string]dt.Property{
+			// Where U-Boot looks for its environment, without which it starts the
+			// USB controller and leaves it so that the kernel finds nothing on it.
+			"aliases":      dt.PropertyString("mmc0", "/soc/mmc@7e300000"),
 			"usb@7e980000": dt.PropertyString("dr_mode", "host"),
 			// QEMU's mini UART knows no divisor latch: the divisor's high byte goes
 			// to the register that enables interrupts. At the clock that QEMU's tree

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,7 +94,15 @@ func (b *boxClient) post(ctx context.Context, path string, query map[string]stri
 }
 
 func (b *boxClient) do(ctx context.Context, method, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, b.base+path, nil)
+	return b.send(ctx, method, path, nil, v)
+}
+
+// errAsk is wrapped when no answer came, which may have been lost.
+var errAsk = errors.New("ask the box")
+
+// send asks with a body. What is wrong with a profile comes back as site.Errors.
+func (b *boxClient) send(ctx context.Context, method, path string, in []byte, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, b.base+path, bytes.NewReader(in))
 	if err != nil {
 		return err
 	}
@@ -102,17 +111,23 @@ func (b *boxClient) do(ctx context.Context, method, path string, v any) error {
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the box: %w", err)
+		return fmt.Errorf("%w: %w", errAsk, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask the box: %s: %w", path, err)
+		return fmt.Errorf("%w: %s: %w", errAsk, path, err)
 	case resp.StatusCode/100 == 3:
 		return fmt.Errorf("the box at %s sends to %q: give that address to --box if it is the box's", b.base, resp.Header.Get("Location"))
 	case resp.StatusCode == http.StatusNotFound && strings.HasPrefix(string(body), "404 page"): // nobody's answer but the router's
 		return fmt.Errorf("the box at %s knows no %s: it is older than this tool, or no box", b.base, path)
+	case resp.StatusCode == http.StatusUnprocessableEntity:
+		var wrong site.Errors
+		if err := json.Unmarshal(body, &wrong); err == nil && len(wrong) > 0 {
+			return wrong
+		}
+		fallthrough
 	case resp.StatusCode/100 != 2:
 		return fmt.Errorf("the box refuses: %s", strings.TrimSpace(string(body)))
 	}

@@ -26,7 +26,7 @@ type imagerList struct {
 type imagerEntry struct {
 	Name           string   `json:"name"`
 	Description    string   `json:"description"`
-	Icon           string   `json:"icon,omitempty"`
+	Icon           string   `json:"icon"` // may be ""; the schema wants it
 	URL            string   `json:"url"`
 	ExtractSize    int64    `json:"extract_size"`
 	ExtractSHA256  string   `json:"extract_sha256"`

@@ -12,15 +12,16 @@ import (
 )
 
 // newSiteCmd is `wayside site`: check and show site profiles, by the same
-// rules as the box.
+// rules as the box, and change that of a box that runs.
 func newSiteCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "site",
-		Short: "Check and show site profiles",
+		Short: "Check and show site profiles, and change that of a box",
 		Example: `  wayside site check shop.yaml
-  wayside site show shop.yaml`,
+  wayside site show shop.yaml
+  wayside site apply shop.yaml --box 192.0.2.10 --token-file api.token`,
 	}
-	return group(cmd, newSiteCheckCmd(), newSiteShowCmd())
+	return group(cmd, newSiteCheckCmd(), newSiteShowCmd(), newSiteApplyCmd(), newSiteBackCmd(), newSiteStatusCmd())
 }
 
 func newSiteCheckCmd() *cobra.Command {

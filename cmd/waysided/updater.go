@@ -80,7 +80,7 @@ func runUpdater(cmd *cobra.Command, env environment, f updaterFlags) error {
 	}
 	cfg := updater.Config{
 		Site: profile.Update, Root: root, Arch: runtime.GOARCH,
-		State: vfs.OS(f.state), Dev: vfs.OS(f.dev), RunDir: f.runDir, Media: f.media,
+		State: vfs.OS(f.state), Dev: vfs.OS(f.dev), SiteFile: f.site, RunDir: f.runDir, Media: f.media,
 		Broker: boxBroker(f.broker, profile), API: api, TLS: authorities, Registerer: reg, Log: log,
 	}
 	if f.initSocket != "" {

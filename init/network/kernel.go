@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ type kernel interface {
 	watch(ctx context.Context, workers *sync.WaitGroup) (<-chan struct{}, error)
 	// configure brings a link up with its static addresses and routes.
 	configure(LinkPlan) error
+	// clear takes from a link what old gave and next does not; mtu is the one
+	// from before.
+	clear(old, next LinkPlan, mtu int) error
 	// lease replaces what DHCP gave; either may be nil.
 	lease(p LinkPlan, old, new *Lease) error
 	addresses(index int) ([]netip.Prefix, error)
@@ -50,6 +54,7 @@ func (rtnl) links() ([]Link, error) {
 			Driver:   driver(a.Name),
 			Up:       a.Flags&net.FlagUp != 0,
 			Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,
+			MTU:      a.MTU,
 		})
 	}
 	return out, nil
@@ -120,11 +125,46 @@ func (rtnl) configure(p LinkPlan) error {
 		note("add address "+a.String(), netlink.AddrReplace(link, &netlink.Addr{IPNet: ipnet(a)}))
 	}
 	for _, g := range p.Gateways {
-		everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		if g.Is4() {
-			everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		note("add gateway "+g.String(), netlink.RouteReplace(static(p, g)))
+	}
+	return errors.Join(problems...)
+}
+
+// static is the default route by a gateway of the profile.
+func static(p LinkPlan, gateway netip.Addr) *netlink.Route {
+	everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	if gateway.Is4() {
+		everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return route(p, Route{everywhere, gateway}, staticMetric, unix.RTPROT_STATIC)
+}
+
+func (rtnl) clear(old, next LinkPlan, mtu int) error {
+	link, err := netlink.LinkByIndex(old.Index)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %v", old.Name, err)
+	}
+	var problems []error
+	for _, g := range old.Gateways {
+		if slices.Contains(next.Gateways, g) && old.metric(staticMetric) == next.metric(staticMetric) {
+			continue
 		}
-		note("add gateway "+g.String(), netlink.RouteReplace(route(p, Route{everywhere, g}, staticMetric, unix.RTPROT_STATIC)))
+		if err := netlink.RouteDel(static(old, g)); err != nil && err != unix.ESRCH {
+			problems = append(problems, fmt.Errorf("%s: remove gateway %v: %v", old.Name, g, err))
+		}
+	}
+	for _, a := range old.Addresses {
+		if slices.Contains(next.Addresses, a) {
+			continue
+		}
+		if err := netlink.AddrDel(link, &netlink.Addr{IPNet: ipnet(a)}); err != nil && err != unix.EADDRNOTAVAIL {
+			problems = append(problems, fmt.Errorf("%s: remove address %v: %v", old.Name, a, err))
+		}
+	}
+	if old.MTU != 0 && next.MTU == 0 && mtu != 0 {
+		if err := netlink.LinkSetMTU(link, mtu); err != nil {
+			problems = append(problems, fmt.Errorf("%s: set MTU back to %d: %v", old.Name, mtu, err))
+		}
 	}
 	return errors.Join(problems...)
 }

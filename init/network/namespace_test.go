@@ -164,6 +164,59 @@ func testClient(t *testing.T) {
 		}
 	}
 	checkKernel(t, resolv)
+	if !n.Reaches(ctx) {
+		t.Error("the gateway is not reached")
+	}
+	n.Reconfigure(site.Network{Interfaces: []site.Interface{{Match: "eth*", Addresses: []string{"10.9.0.8/24"}, Gateways: []string{"10.9.0.99"}}}}, "filling-8")
+	checkChanged(t, ctx, n)
+}
+
+// checkChanged waits until the kernel has what the second profile says, and
+// nothing of the first.
+func checkChanged(t *testing.T, ctx context.Context, n *Network) {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := ""
+	for ctx.Err() == nil {
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have []string
+		for _, a := range addrs {
+			if !a.IP.IsLinkLocalUnicast() {
+				have = append(have, a.IPNet.String())
+			}
+		}
+		routes, err := netlink.RouteList(link, netlink.FAMILY_V4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range routes {
+			if r.Gw != nil {
+				have = append(have, "by "+r.Gw.String())
+			}
+		}
+		again, err := netlink.LinkByName("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := os.Hostname()
+		if state = fmt.Sprintf("%v %d %s", have, again.Attrs().MTU, name); state == "[10.9.0.8/24 by 10.9.0.99] 1500 filling-8" {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("the kernel has %s", state)
+	}
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if n.Reaches(short) {
+		t.Error("a gateway is reached that is not there")
+	}
 }
 
 // checkKernel looks at what is left in the kernel, not at what we think.

@@ -41,12 +41,14 @@ type Network struct {
 	kernel  kernel
 	client  func(link string) dhcpClient
 	setHost func(string) error
+	answers func(ctx context.Context, index int, gateway netip.Addr) bool
 	online  chan struct{}
+	again   chan struct{} // the profile has changed
 
 	resolv   sync.Mutex // serialises writes of resolv.conf
 	resolver string     // what is in it
 
-	mu  sync.Mutex
+	mu  sync.Mutex     // and of Profile and Hostname in cfg
 	ifs map[int]*iface // by the kernel's index
 }
 
@@ -55,6 +57,7 @@ type iface struct {
 	link   Link
 	plan   LinkPlan
 	ok     bool // plan was carried out
+	mtu    int  // before any plan
 	lease  *Lease
 	worker *leaser // nil without DHCP
 	stop   context.CancelFunc
@@ -68,11 +71,26 @@ func New(cfg Config) *Network {
 	if cfg.Guard == nil {
 		cfg.Guard = func(string) {}
 	}
-	return &Network{
+	n := &Network{
 		cfg: cfg, kernel: rtnl{guard: cfg.Guard},
-		client:  func(link string) dhcpClient { return dhcp{link: link, hostname: cfg.Hostname} },
 		setHost: func(name string) error { return unix.Sethostname([]byte(name)) },
-		online:  make(chan struct{}), ifs: map[int]*iface{},
+		answers: answers,
+		online:  make(chan struct{}), again: make(chan struct{}, 1), ifs: map[int]*iface{},
+	}
+	n.client = func(link string) dhcpClient { return dhcp{link: link, hostname: n.cfg.Hostname} }
+	return n
+}
+
+// Reconfigure has the interfaces be as another profile says, soon. What they
+// had by the one before is taken back; a lease whose interface still asks DHCP
+// with the same metric stays.
+func (n *Network) Reconfigure(profile site.Network, hostname string) {
+	n.mu.Lock()
+	n.cfg.Profile, n.cfg.Hostname = profile, hostname
+	n.mu.Unlock()
+	select {
+	case n.again <- struct{}{}:
+	default: // it is told already
 	}
 }
 
@@ -80,11 +98,7 @@ func New(cfg Config) *Network {
 // ends. Addresses stay. An error means that the kernel does not tell of
 // changes; problems of single interfaces are logged and tried again.
 func (n *Network) Run(ctx context.Context) error {
-	if n.cfg.Hostname != "" {
-		if err := n.setHost(n.cfg.Hostname); err != nil {
-			n.cfg.Log.Warn("set host name", "err", err)
-		}
-	}
+	n.nameHost()
 	n.writeResolvConf()
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -99,11 +113,25 @@ func (n *Network) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
+		case <-n.again:
+			n.nameHost()
 		case <-timer.C:
 		}
 		n.reconcile(ctx, &workers)
 		n.writeResolvConf() // whose servers come first may have changed
 		timer.Reset(retryAfter)
+	}
+}
+
+func (n *Network) nameHost() {
+	n.mu.Lock()
+	name := n.cfg.Hostname
+	n.mu.Unlock()
+	if name == "" {
+		return
+	}
+	if err := n.setHost(name); err != nil {
+		n.cfg.Log.Warn("set host name", "err", err)
 	}
 }
 
@@ -117,16 +145,42 @@ func (n *Network) reconcile(ctx context.Context, workers *sync.WaitGroup) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.forget(links)
-	for _, plan := range Plan(n.cfg.Profile, links) {
+	plans := Plan(n.cfg.Profile, links)
+	for index, i := range n.ifs {
+		if !slices.ContainsFunc(plans, func(p LinkPlan) bool { return p.Index == index }) {
+			n.undo(i, LinkPlan{}) // no entry of the profile is for it any more
+			delete(n.ifs, index)
+		}
+	}
+	for _, plan := range plans {
 		link := links[slices.IndexFunc(links, func(l Link) bool { return l.Index == plan.Index })]
 		i := n.ifs[plan.Index]
 		if i == nil {
-			i = &iface{}
+			i = &iface{mtu: link.MTU}
 			n.ifs[plan.Index] = i
 		}
 		n.update(ctx, workers, i, link, plan)
 	}
 	n.checkOnline()
+}
+
+// undo takes back what the plan of an interface gave and the next does not.
+// The caller holds mu.
+func (n *Network) undo(i *iface, next LinkPlan) {
+	if i.worker != nil && !(next.DHCP4 && next.Metric == i.plan.Metric) {
+		i.stop()
+		if i.lease != nil {
+			n.note("give up DHCP lease", n.kernel.lease(i.plan, i.lease, nil))
+		}
+		i.worker, i.stop, i.lease = nil, nil, nil
+	}
+	n.note("take back addresses", n.kernel.clear(i.plan, next, i.mtu))
+}
+
+func (n *Network) note(what string, err error) {
+	if err != nil {
+		n.cfg.Log.Warn(what, "err", err)
+	}
 }
 
 // forget drops interfaces that are gone. The caller holds mu.
@@ -146,7 +200,11 @@ func (n *Network) forget(links []Link) {
 // update configures one interface where it differs, and tells its DHCP
 // worker of the carrier. The caller holds mu.
 func (n *Network) update(ctx context.Context, workers *sync.WaitGroup, i *iface, link Link, plan LinkPlan) {
-	if !i.ok || !link.Up || !reflect.DeepEqual(i.plan, plan) {
+	changed := !reflect.DeepEqual(i.plan, plan)
+	if changed && i.plan.Index == plan.Index { // it has had another
+		n.undo(i, plan)
+	}
+	if !i.ok || !link.Up || changed {
 		err := n.kernel.configure(plan)
 		if err != nil {
 			n.cfg.Log.Warn("configure network interface", "err", err)
@@ -156,12 +214,13 @@ func (n *Network) update(ctx context.Context, workers *sync.WaitGroup, i *iface,
 		i.plan, i.ok = plan, err == nil
 	}
 	if plan.DHCP4 && i.worker == nil {
-		i.worker = n.newWorker(i, plan)
+		w := n.newWorker(i, plan)
+		tell(w.carrier, link.Carrier)
 		work, stop := context.WithCancel(ctx)
-		i.stop = stop
+		i.worker, i.stop = w, stop
 		workers.Go(func() {
 			defer n.cfg.Guard("DHCP on " + plan.Name)
-			i.worker.run(work)
+			w.run(work)
 		})
 	}
 	if i.link.Carrier != link.Carrier {
@@ -185,27 +244,27 @@ func tell(c chan bool, state bool) {
 }
 
 func (n *Network) newWorker(i *iface, plan LinkPlan) *leaser {
-	return &leaser{
-		client: n.client(plan.Name), log: n.cfg.Log.With("interface", plan.Name), carrier: make(chan bool, 1),
-		changed: func(old, new *Lease) { n.setLease(i, plan, old, new) },
-	}
+	w := &leaser{client: n.client(plan.Name), log: n.cfg.Log.With("interface", plan.Name), carrier: make(chan bool, 1)}
+	w.changed = func(old, new *Lease) { n.setLease(i, w, old, new) }
+	return w
 }
 
-// setLease carries a lease into the kernel and resolv.conf.
-func (n *Network) setLease(i *iface, plan LinkPlan, old, new *Lease) {
-	if err := n.kernel.lease(plan, old, new); err != nil {
-		n.cfg.Log.Warn("apply DHCP lease", "err", err)
-	}
-	if new != nil && (old == nil || old.Address != new.Address) {
-		n.cfg.Log.Info("address by DHCP", "interface", plan.Name, "address", new.Address, "server", new.Server)
-	}
+// setLease carries a lease into the kernel and resolv.conf. What a worker says
+// that was stopped meanwhile counts no more.
+func (n *Network) setLease(i *iface, w *leaser, old, new *Lease) {
 	n.mu.Lock()
+	if i.worker != w {
+		n.mu.Unlock()
+		return
+	}
+	n.note("apply DHCP lease", n.kernel.lease(i.plan, old, new))
+	if new != nil && (old == nil || old.Address != new.Address) {
+		n.cfg.Log.Info("address by DHCP", "interface", i.plan.Name, "address", new.Address, "server", new.Server)
+	}
 	i.lease = new
+	n.checkOnline()
 	n.mu.Unlock()
 	n.writeResolvConf()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.checkOnline()
 }
 
 // leases returns what DHCP gave, the uplink's first: servers behind a link
@@ -268,13 +327,16 @@ func (n *Network) indexes() []int {
 func (n *Network) writeResolvConf() {
 	n.resolv.Lock()
 	defer n.resolv.Unlock()
+	n.mu.Lock()
+	ours := n.cfg.Profile.DNS
+	n.mu.Unlock()
 	var leased []string
 	for _, l := range n.leases() {
 		for _, a := range l.DNS {
 			leased = append(leased, a.String())
 		}
 	}
-	text := resolvConf(n.cfg.Profile.DNS, leased)
+	text := resolvConf(ours, leased)
 	if text == n.resolver {
 		return
 	}
@@ -286,7 +348,9 @@ func (n *Network) writeResolvConf() {
 
 // NTPServers lists the time servers of the profile, then those DHCP gave.
 func (n *Network) NTPServers() []string {
+	n.mu.Lock()
 	out := slices.Clone(n.cfg.Profile.NTP)
+	n.mu.Unlock()
 	for _, l := range n.leases() {
 		for _, a := range l.NTP {
 			if s := a.String(); !slices.Contains(out, s) {
@@ -347,6 +411,9 @@ func (n *Network) Status() []manifest.Interface {
 		}
 		s.Gateway, s.Source = i.origin()
 		s.Uplink = index == uplink
+		if protocol := dialled[i.link.Driver]; protocol != "" && len(s.Addresses) == 0 {
+			s.Problem = "a modem that waits to be dialled by " + protocol + ", which this box does not: set it to an Ethernet mode (ECM, NCM or RNDIS)"
+		}
 		out = append(out, s)
 	}
 	return out

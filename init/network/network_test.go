@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -60,6 +62,15 @@ func (m *machine) configure(p LinkPlan) error {
 		}
 	}
 	m.addrs[p.Index] = append(m.addrs[p.Index], p.Addresses...)
+	return nil
+}
+
+func (m *machine) clear(old, next LinkPlan, mtu int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.addrs[old.Index] = slices.DeleteFunc(m.addrs[old.Index], func(a netip.Prefix) bool {
+		return slices.Contains(old.Addresses, a) && !slices.Contains(next.Addresses, a)
+	})
 	return nil
 }
 
@@ -196,6 +207,69 @@ func TestStaticAddressAndRetry(t *testing.T) {
 	})
 }
 
+// Another profile takes from an interface what the one before gave, and what
+// it still wants stays.
+func TestReconfigure(t *testing.T) {
+	static := site.Network{Interfaces: []site.Interface{{Match: "eth0", Addresses: []string{"192.0.2.9/24"}, Gateways: []string{"192.0.2.1"}}},
+		DNS: []string{"192.0.2.77"}, NTP: []string{"time.example.org"}}
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		var host string
+		n.setHost = func(name string) error { host = name; return nil }
+		m.set(func() {
+			m.cards = []Link{{Index: 2, Name: "eth0", Ethernet: true, Carrier: true}, {Index: 3, Name: "tun0", Carrier: true}}
+		})
+		check := func(when string, profile site.Network, want ...manifest.Interface) {
+			t.Helper()
+			n.Reconfigure(profile, when)
+			synctest.Wait()
+			if diff := cmp.Diff(want, n.Status()); diff != "" {
+				t.Errorf("%s: status (-want +got):\n%s", when, diff)
+			}
+			if host != when {
+				t.Errorf("%s: the host is called %q", when, host)
+			}
+		}
+		leased := manifest.Interface{Name: "eth0", Up: true, Addresses: []string{"192.0.2.5/24"}, Gateway: "192.0.2.1", Source: "dhcp4", Uplink: true}
+		fixed := manifest.Interface{Name: "eth0", Up: true, Addresses: []string{"192.0.2.9/24"}, Gateway: "192.0.2.1", Source: "static", Uplink: true}
+		check("static", static, fixed)
+		if text, err := os.ReadFile(n.cfg.ResolvConf); err != nil || string(text) != resolvConf([]string{"192.0.2.77"}, nil) {
+			t.Errorf("resolv.conf: got %q, %v", text, err)
+		}
+		if got := n.NTPServers(); !slices.Equal(got, static.NTP) {
+			t.Errorf("time servers: got %v, want %v", got, static.NTP)
+		}
+		check("by DHCP", site.Network{}, leased)
+		before := n.ifs[2].worker
+		check("the same", site.Network{Interfaces: []site.Interface{{Match: "eth0", MTU: 1400}, {Match: "tun0", Addresses: []string{"198.51.100.1/24"}}}}, leased,
+			manifest.Interface{Name: "tun0", Up: true, Addresses: []string{"198.51.100.1/24"}, Source: "static"})
+		if n.ifs[2].worker != before {
+			t.Error("the lease was given up for a change of the MTU")
+		}
+		check("no tunnel", site.Network{}, leased)
+	})
+}
+
+func TestReaches(t *testing.T) {
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		asked := 0
+		n.answers = func(_ context.Context, index int, gateway netip.Addr) bool {
+			asked++
+			return index == 2 && gateway.String() == "192.0.2.1"
+		}
+		if n.Reaches(t.Context()) || asked != 0 {
+			t.Error("a gateway was reached without an interface")
+		}
+		m.set(func() { m.cards = []Link{{Index: 2, Name: "eth0", Ethernet: true, Carrier: true}} })
+		if !n.Reaches(t.Context()) {
+			t.Error("the gateway of the lease was not asked")
+		}
+		m.set(func() { m.cards[0].Carrier = false })
+		if n.Reaches(t.Context()) {
+			t.Error("a gateway was reached without a cable")
+		}
+	})
+}
+
 // branch is an office whose name server has a number of its own.
 type branch struct {
 	office
@@ -238,5 +312,19 @@ func TestUplinkFollowsTheLinks(t *testing.T) {
 		check("nothing", "", "192.0.2.53", "192.0.2.54")
 		m.set(func() { m.cards[1].Carrier = true })
 		check("cable in", "eth0", "192.0.2.53", "192.0.2.54")
+	})
+}
+
+// A modem that nobody dials is told of, one with an address is not.
+func TestModemThatWaitsToBeDialled(t *testing.T) {
+	playNetwork(t, site.Network{}, func(t *testing.T, m *machine, n *Network) {
+		m.set(func() { m.cards = []Link{{Index: 2, Name: "wwan0", Ethernet: true, Driver: "cdc_mbim"}} })
+		if got := n.Status(); len(got) != 1 || !strings.Contains(got[0].Problem, "MBIM") {
+			t.Errorf("got %+v, want that the modem waits to be dialled by MBIM", got)
+		}
+		m.set(func() { m.cards[0].Carrier = true }) // it answers DHCP all the same
+		if got := n.Status(); len(got) != 1 || len(got[0].Addresses) == 0 || got[0].Problem != "" {
+			t.Errorf("got %+v, want an address and no problem", got)
+		}
 	})
 }

@@ -20,6 +20,7 @@ type Link struct {
 	Driver   string // of the kernel; "" for what is no device
 	Up       bool   // administratively
 	Carrier  bool   // a cable with somebody at the other end
+	MTU      int    // bytes
 }
 
 // LinkPlan is what one interface is to be given.
@@ -105,6 +106,10 @@ const (
 // modems are the drivers of modems that show themselves as network cards, and
 // of telephones. USB adapters of cables have others.
 var modems = []string{"cdc_ether", "cdc_ncm", "cdc_mbim", "huawei_cdc_ncm", "qmi_wwan", "rndis_host", "sierra_net", "ipheth"}
+
+// dialled are the drivers of modems that carry nothing before somebody has
+// dialled, and in which protocol. Some are set to do so by themselves.
+var dialled = map[string]string{"cdc_mbim": "MBIM", "qmi_wwan": "QMI"}
 
 // late is what the kind of an interface adds to its metrics.
 func late(l Link) int {

@@ -70,17 +70,15 @@ type Machine struct {
 	trial   atomic.Pointer[trial.Keeper]
 
 	turned    atomic.Int64 // when the main loop last made progress, as time after booted
-	repos     bool         // sticks with a repository count
-	sticks    []string     // folders of sticks that connectors write to
-	removable atomic.Bool  // removable disks are looked at, the two before it are set
-	mounting  sync.Mutex   // of removable disks, one after the other
+	removable removable    // what is wanted of removable disks
 
 	secureBoot string         // see readTrust
 	pcrs       map[int]string // likewise; never changed once set
 	vault      *vault.Vault
 	encryption string // see vault.How
 
-	profile  *profile.Result
+	profile  *profile.Result  // at the start of the box
+	changer  *profile.Changer // knows what it is now; nil without a profile
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor
@@ -190,7 +188,10 @@ func (m *Machine) Box() manifest.Box {
 	box.Kernel = kernelRelease()
 	box.Disks = disks(layout.MountState, layout.MountData)
 	box.Memory = memory("/proc/meminfo")
-	if m.profile != nil {
+	switch {
+	case m.changer != nil:
+		box.Profile = m.changer.Report()
+	case m.profile != nil:
 		box.Profile = m.profile.Report
 	}
 	if m.services != nil {

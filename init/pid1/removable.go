@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -22,32 +23,51 @@ import (
 // removableRepo is the folder that makes a disk one of interest.
 const removableRepo = "wayside-repo"
 
-// watchRemovable looks at the disks that are there; others come as events. A
+// removable is what is wanted of removable disks, and what there is of them.
+type removable struct {
+	sync.Mutex          // held while one is mounted: one after the other
+	repos      bool     // those with a repository count
+	sticks     []string // folders that connectors write to
+	mounted    map[string]stick
+}
+
+// stick is a removable disk in use, by its name.
+type stick struct {
+	seq         string // which disk it is: see diskseq
+	repo, write bool   // what for
+}
+
+func watchRemovable(_ context.Context, m *Machine) error {
+	if m.profile != nil {
+		m.wantRemovable(m.profile.Profile)
+	}
+	return nil
+}
+
+// wantRemovable looks at the disks that are there; others come as events. A
 // site that neither takes updates from them nor writes files to them has none
 // mounted: a file system that anybody may have made is read by the kernel
 // itself.
-func watchRemovable(_ context.Context, m *Machine) error {
-	if m.profile == nil {
-		return nil
-	}
-	m.repos = slices.Contains(m.profile.Profile.Update.Sources, site.SourceUSB)
-	for _, s := range m.profile.Profile.Connect.FileSink {
+func (m *Machine) wantRemovable(p *site.Profile) {
+	repos := slices.Contains(p.Update.Sources, site.SourceUSB)
+	var sticks []string
+	for _, s := range p.Connect.FileSink {
 		if s.Stick != "" {
-			m.sticks = append(m.sticks, s.Stick)
+			sticks = append(sticks, s.Stick)
 		}
 	}
-	if !m.repos && len(m.sticks) == 0 {
-		return nil
+	r := &m.removable
+	r.Lock()
+	changed := repos != r.repos || !slices.Equal(sticks, r.sticks)
+	r.repos, r.sticks = repos, sticks
+	r.Unlock()
+	if !changed {
+		return
 	}
-	m.removable.Store(true)
-	there, err := filepath.Glob("/sys/class/block/*")
-	if err != nil {
-		return err
-	}
+	there, _ := filepath.Glob("/sys/class/block/*")
 	for _, dev := range there {
-		m.onBlock(uevent.Event{Action: "add", DevName: filepath.Base(dev)})
+		m.onBlock(uevent.Event{Action: "wanted", DevName: filepath.Base(dev)})
 	}
-	return nil
 }
 
 // foreignDisk says whether a block device is neither the booted disk's nor
@@ -66,50 +86,106 @@ func foreignDisk(name, booted string) bool {
 // may take long: events do not wait for it.
 func (m *Machine) onBlock(e uevent.Event) {
 	name := filepath.Base(e.DevName)
-	if !m.removable.Load() || !foreignDisk(name, m.disk) {
+	if !foreignDisk(name, m.disk) {
 		return
 	}
-	dir := filepath.Join(manifest.RemovableDir, name)
 	switch e.Action {
-	case "add", "change":
-		m.Go("removable disk "+name, func(context.Context) error { m.mountRemovable("/dev/"+name, dir); return nil })
-	case "remove":
-		m.Go("removable disk "+name, func(context.Context) error { leave(dir); return nil })
+	case "add", "change", "remove", "wanted":
+		m.Go("removable disk "+name, func(context.Context) error { m.followRemovable(name, e.Action); return nil })
 	}
+}
+
+// followRemovable does what an event of a disk asks for.
+func (m *Machine) followRemovable(name, action string) {
+	r := &m.removable
+	r.Lock()
+	defer r.Unlock()
+	dir := filepath.Join(manifest.RemovableDir, name)
+	old, in := r.mounted[name]
+	// A disk tells of changes that leave it as it is. Another medium in the same
+	// reader is another disk.
+	if in && action != "remove" && old.seq == diskseq(name) {
+		if now := r.use(dir); now.repo == old.repo && now.write == old.write {
+			return
+		}
+	}
+	if in {
+		leave(dir)
+		delete(r.mounted, name)
+		m.Log().Info("removable disk is let go", "disk", name)
+	}
+	if action == "remove" || !r.repos && len(r.sticks) == 0 {
+		return
+	}
+	// From before it is mounted: what changes meanwhile is looked at again.
+	seq := diskseq(name)
+	use, ok := m.mountRemovable("/dev/"+name, dir)
+	if !ok {
+		return
+	}
+	if r.mounted == nil {
+		r.mounted = map[string]stick{}
+	}
+	use.seq = seq
+	r.mounted[name] = use
+}
+
+// use is what a mounted disk is wanted for. The caller holds the lock.
+func (r *removable) use(dir string) stick {
+	has := func(folder string) bool {
+		st, err := os.Stat(filepath.Join(dir, folder))
+		return err == nil && st.IsDir()
+	}
+	return stick{repo: r.repos && has(removableRepo), write: slices.ContainsFunc(r.sticks, has)}
+}
+
+// diskseq numbers the disks that the kernel has seen, each medium anew; "" when
+// there is none, or no medium in it.
+func diskseq(name string) string {
+	dev, err := filepath.EvalSymlinks("/sys/class/block/" + name)
+	if err != nil {
+		return ""
+	}
+	if size, err := os.ReadFile(dev + "/size"); err != nil || strings.TrimSpace(string(size)) == "0" {
+		return ""
+	}
+	if _, err := os.Stat(dev + "/partition"); err == nil {
+		dev = filepath.Dir(dev)
+	}
+	seq, err := os.ReadFile(dev + "/diskseq") // since Linux 5.15
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(seq))
 }
 
 // mountRemovable mounts what is a file system of sticks and carries a
 // repository, or a folder that a connector writes to. Whatever else is plugged
 // in is nobody's business.
-func (m *Machine) mountRemovable(node, dir string) {
-	m.mounting.Lock()
-	defer m.mounting.Unlock()
+func (m *Machine) mountRemovable(node, dir string) (use stick, ok bool) {
 	if os.MkdirAll(dir, 0o755) != nil {
-		return
-	}
-	has := func(folder string) bool {
-		st, err := os.Stat(filepath.Join(dir, folder))
-		return err == nil && st.IsDir()
+		return use, false
 	}
 	if !mountStick(node, dir, unix.MS_RDONLY, "fmask=0133,dmask=0022") {
 		leave(dir)
-		return
+		return use, false
 	}
-	repo, write := m.repos && has(removableRepo), slices.ContainsFunc(m.sticks, has)
-	if write {
+	use = m.removable.use(dir)
+	if use.write {
 		// These file systems have one owner for all, which a remount keeps.
 		_ = unix.Unmount(dir, 0)
 		if err := mountFor(node, dir, manifest.ConnectUser); err != nil {
 			m.Log().Warn("removable disk cannot be written to", "disk", filepath.Base(node), "err", err)
-			write = false
-			repo = repo && mountStick(node, dir, unix.MS_RDONLY, "fmask=0133,dmask=0022")
+			use.write = false
+			use.repo = use.repo && mountStick(node, dir, unix.MS_RDONLY, "fmask=0133,dmask=0022")
 		}
 	}
-	if !repo && !write {
+	if !use.repo && !use.write {
 		leave(dir)
-		return
+		return use, false
 	}
-	m.Log().Info("removable disk", "disk", filepath.Base(node), "repository", repo, "written to", write)
+	m.Log().Info("removable disk", "disk", filepath.Base(node), "repository", use.repo, "written to", use.write)
+	return use, true
 }
 
 func mountStick(node, dir string, flags uintptr, options string) bool {

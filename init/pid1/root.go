@@ -54,6 +54,7 @@ var Root = []Step{
 	{"network", startNetwork, false, 10 * time.Second},
 	{"removable disks", watchRemovable, false, 5 * time.Second},
 	{"services", startServices, true, 30 * time.Second},
+	{"changes of the site profile", watchProfile, false, 5 * time.Second},
 	// Last: the answers read what all other steps have set. Nobody is told of a
 	// box whose drivers are still looked for, a judge of a trial least of all.
 	{"status", serveStatus, false, 5 * time.Second},
@@ -128,6 +129,11 @@ func loadProfile(_ context.Context, m *Machine) error {
 		return err
 	}
 	m.profile = r
+	return writeSite(r)
+}
+
+// writeSite has services read r.
+func writeSite(r *profile.Result) error {
 	next := manifest.SiteFile + ".new"
 	if err := os.WriteFile(next, r.Text, 0o644); err != nil {
 		return fmt.Errorf("write the effective profile: %w", err)
@@ -219,7 +225,7 @@ func (m *Machine) api() status.Config {
 		Box: m.Box, Log: m.Log(),
 		Reboot: func(reason string) { m.request(actionReboot, reason) },
 		Slots:  m.slotsNow,
-		Update: m.update(), Updater: m.updaterUID(),
+		Update: m.update(), Site: m.site(), Updater: m.updaterUID(),
 		PowerOff: func(reason string) { m.request(actionPowerOff, reason) },
 	}
 }

@@ -1,6 +1,7 @@
-// Package profile decides which site profile is in force: the one an engineer
-// put on the boot partition if it is good, else the last good one, else the
-// built-in one. A bad profile never takes a running site down.
+// Package profile decides which site profile is in force: of the good one that
+// an engineer put on the boot partition and the one applied to the running box
+// the later, else the last good one, else the built-in one. A bad profile never
+// takes a running site down.
 package profile
 
 import (
@@ -17,7 +18,8 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
-// lastGood is where the last good profile is kept, below the state partition.
+// lastGood is where the last good profile of the boot partition is kept, below
+// the state partition.
 const lastGood = "site/site.yaml"
 
 // patience is what the boot partition's profile gets to be read and parsed. A
@@ -40,6 +42,9 @@ type Result struct {
 	Profile *site.Profile
 	Report  manifest.Profile
 	Text    []byte // the profile as services read it, every default written out
+
+	given []byte // the profile as it was written; nil for the built-in one
+	over  string // digest of the boot partition's last good one; "" for none
 }
 
 // Load decides. It always gives a profile; what went wrong is in the report
@@ -50,16 +55,29 @@ func Load(c Config) (*Result, error) {
 	}
 	r := &Result{}
 	boot, text := c.fromBoot(&r.Report)
-	switch {
-	case boot != nil:
-		r.take(boot, "boot partition")
+	applied, rec := c.fromApplied(&r.Report)
+	if boot != nil && rec != nil && rec.Over != digest(text) {
+		// Somebody has put another one on the boot partition since.
+		applied = nil
+		c.dropApplied(&r.Report)
+	}
+	if boot != nil {
 		c.keep(text, &r.Report)
+	}
+	kept, keptText := boot, text
+	if boot == nil {
+		kept, keptText = c.fromState(&r.Report)
+	}
+	r.over = digest(keptText)
+	switch {
+	case applied != nil:
+		r.take(applied, rec.Profile, "applied")
+	case boot != nil:
+		r.take(boot, text, "boot partition")
+	case kept != nil:
+		r.take(kept, keptText, "last good")
 	default:
-		if kept := c.fromState(&r.Report); kept != nil {
-			r.take(kept, "last good")
-		} else {
-			r.take(site.Default(), "built in")
-		}
+		r.take(site.Default(), nil, "built in")
 	}
 	var err error
 	if r.Text, err = site.Marshal(r.Profile); err != nil {
@@ -69,8 +87,8 @@ func Load(c Config) (*Result, error) {
 	return r, nil
 }
 
-func (r *Result) take(p *site.Profile, source string) {
-	r.Profile, r.Report.Site, r.Report.Source = p, p.Site, source
+func (r *Result) take(p *site.Profile, given []byte, source string) {
+	r.Profile, r.given, r.Report.Site, r.Report.Source = p, given, p.Site, source
 }
 
 // fromBoot gives the boot partition's profile, if there is a good one, and
@@ -139,26 +157,26 @@ func within[T any](do func() (T, error)) (T, error) {
 	}
 }
 
-// fromState gives the last good profile, if there is one.
-func (c Config) fromState(report *manifest.Profile) *site.Profile {
+// fromState gives the last good profile and its text, if there is one.
+func (c Config) fromState(report *manifest.Profile) (*site.Profile, []byte) {
 	if c.State == nil {
-		return nil
+		return nil, nil
 	}
 	text, err := read(c.State, lastGood, site.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
 		c.complain(report, fmt.Sprintf("read the last good site profile: %v", err))
-		return nil
+		return nil, nil
 	}
 	// It was good once; a later release may see it otherwise.
 	p, err := c.parse("/state/"+lastGood, text)
 	if err != nil {
 		c.complain(report, fmt.Sprintf("the last good site profile is refused: %v", err))
-		return nil
+		return nil, nil
 	}
-	return p
+	return p, text
 }
 
 // keep makes text the last good profile. A power cut leaves the old one or

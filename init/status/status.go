@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // Group may open the socket: wayside in the root's /etc/group.
@@ -32,7 +33,9 @@ type Config struct {
 	Slots            func() manifest.Slots
 	// Update holds what can be done with versions, by verb. An error with a
 	// method Refused is one that asking again does not change.
-	Update  map[string]func(body []byte) error
+	Update map[string]func(body []byte) error
+	// Site holds likewise what can be done with the site profile.
+	Site    map[string]func(body []byte) error
 	Updater int // user who, besides root, may ask for these and a reboot
 	Log     *slog.Logger
 }
@@ -72,8 +75,8 @@ func Serve(ctx context.Context, path string, c Config) error {
 }
 
 // Handler is the API: GET /status gives a manifest.Box as JSON, GET /update a
-// manifest.Slots. POST /reboot, /poweroff and /update/VERB answer root, and all
-// but /poweroff the updater; others get 403.
+// manifest.Slots. POST /reboot, /poweroff, /update/VERB and /site/VERB answer
+// root, and all but /poweroff the updater; others get 403.
 func Handler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.Box()) })
@@ -89,7 +92,10 @@ func Handler(c Config) http.Handler {
 	mux.Handle("POST /poweroff", only(end(c.PowerOff), owner))
 	mux.Handle("POST /reboot", only(end(c.Reboot), owner, c.Updater))
 	for verb, do := range c.Update {
-		mux.Handle("POST /update/"+verb, only(c.verb(do), owner, c.Updater))
+		mux.Handle("POST /update/"+verb, only(c.verb(do, maxBody), owner, c.Updater))
+	}
+	for verb, do := range c.Site {
+		mux.Handle("POST /site/"+verb, only(c.verb(do, maxProfile), owner, c.Updater))
 	}
 	return mux
 }
@@ -101,16 +107,18 @@ func (c Config) answer(w http.ResponseWriter, v any) {
 	}
 }
 
-// maxBody bounds a request, in bytes; verbTime is what a verb may take: a
-// kernel image is read, written to a slow card and read again.
+// maxBody bounds a request, in bytes, maxProfile one with a site profile in
+// base64; verbTime is what a verb may take: a kernel image is read, written to a
+// slow card and read again.
 const (
-	maxBody  = 64 << 10
-	verbTime = 5 * time.Minute
+	maxBody    = 64 << 10
+	maxProfile = 2 * site.MaxSize
+	verbTime   = 5 * time.Minute
 )
 
-func (c Config) verb(do func([]byte) error) http.Handler {
+func (c Config) verb(do func([]byte) error, most int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -124,7 +132,7 @@ func (c Config) verb(do func([]byte) error) http.Handler {
 		case errors.As(err, &refusal):
 			http.Error(w, err.Error(), http.StatusConflict)
 		default:
-			c.Log.Warn("update", "err", err)
+			c.Log.Warn("asked for over the API", "path", r.URL.Path, "err", err)
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,9 +43,25 @@ func (l *listening) open(ctx context.Context) ([]*os.File, error) {
 	return l.files, nil
 }
 
+// move closes what listens elsewhere; open makes the new listeners.
+func (l *listening) move(addresses []string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Equal(l.socket.Listen, addresses) {
+		return false
+	}
+	l.shut()
+	l.socket.Listen = addresses
+	return true
+}
+
 func (l *listening) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.shut()
+}
+
+func (l *listening) shut() {
 	for _, f := range l.files {
 		f.Close()
 	}

@@ -24,7 +24,8 @@ import (
 //	                                 └────────► killing ◄────────┘
 //
 // When the process ends, in whatever state: to backoff if it is to be started
-// again, to failed if it ended badly and is not, else to stopped. A stop that
+// again, to failed if it ended badly and is not, else to stopped. A service that
+// is renewed goes by stopping and, at once, backoff. A stop that
 // is asked for leads to stopped from everywhere; failed is then only reached
 // by a process that outlives KILL.
 type State string
@@ -62,7 +63,8 @@ const (
 	extend  // EXTEND_TIMEOUT_USEC
 	exited
 	stop
-	tick // the deadline may have passed
+	renew // to be started anew, which is no failure of its own
+	tick  // the deadline may have passed
 )
 
 // event is what happens to a service.
@@ -95,6 +97,7 @@ type machine struct {
 	deadline time.Time
 
 	ending   bool      // stop was asked for, nothing is started again
+	renewing bool      // the next start was asked for
 	cause    string    // why init ends the present process; "" if it does not
 	readyAt  time.Time // of the present process; zero before
 	failures int       // ends in a row, for the delay
@@ -142,10 +145,27 @@ func (m machine) step(e event, now time.Time) (machine, action) {
 		case Backoff:
 			return m.to(Stopped, now, 0), none
 		}
+	case renew:
+		return m.renew(now)
 	case tick:
 		if !m.deadline.IsZero() && !now.Before(m.deadline) {
 			return m.expire(now)
 		}
+	}
+	return m, none
+}
+
+// renew has the next process come now. One that is being ended is followed by
+// it anyway.
+func (m machine) renew(now time.Time) (machine, action) {
+	switch {
+	case m.ending:
+	case m.state == Starting, m.state == Running:
+		m.renewing = true
+		return m.to(Stopping, now, m.unit.TimeoutStop), term
+	case m.state == Backoff, m.state == Failed, m.state == Stopped:
+		m.failures = 0
+		return m.begin(now)
 	}
 	return m, none
 }
@@ -177,7 +197,9 @@ func (m machine) expire(now time.Time) (machine, action) {
 		m.deadline = now.Add(killGrace)
 		return m, kill
 	case Backoff:
-		m.restarts++
+		if !m.renewing {
+			m.restarts++
+		}
 		return m.begin(now)
 	}
 	m.deadline = time.Time{}
@@ -185,7 +207,7 @@ func (m machine) expire(now time.Time) (machine, action) {
 }
 
 func (m machine) begin(now time.Time) (machine, action) {
-	m.cause, m.readyAt, m.kills = "", time.Time{}, 0
+	m.cause, m.readyAt, m.kills, m.renewing = "", time.Time{}, 0, false
 	return m.to(Starting, now, m.unit.TimeoutStart), spawn
 }
 
@@ -208,6 +230,10 @@ func (m machine) end(e event, now time.Time) machine {
 	switch {
 	case m.ending:
 		return m.to(Stopped, now, 0)
+	case m.renewing:
+		m = m.to(Backoff, now, 0)
+		m.deadline = now
+		return m
 	case again:
 		delay := backoff(m.unit.RestartDelay, m.unit.RestartMaxDelay, m.failures)
 		m.failures++

@@ -32,6 +32,7 @@ type service struct {
 	log    *slog.Logger
 	launch func(context.Context) (*process, error)
 	notes  <-chan note
+	renew  chan struct{} // holds one wish to be started anew
 
 	// The first start waits for these, the stop for those.
 	startAfter, stopAfter []<-chan struct{}
@@ -54,7 +55,8 @@ func newService(u *manifest.Unit, log *slog.Logger) *service {
 	return &service{
 		unit: u, log: log,
 		ready: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{}),
-		m: machine{unit: u, state: Stopped, since: time.Now()},
+		renew: make(chan struct{}, 1),
+		m:     machine{unit: u, state: Stopped, since: time.Now()},
 	}
 }
 
@@ -93,6 +95,8 @@ func (s *service) run(ctx context.Context) {
 			stopAfter = stopAfter[1:]
 		case n := <-s.notes:
 			s.note(work, n)
+		case <-when(started, s.renew): // before, the first start is still to come
+			s.apply(work, event{kind: renew})
 		case exit := <-s.exit():
 			s.collect(work, exit)
 		}
@@ -224,6 +228,10 @@ func (s *service) announce(m machine) {
 	message := "service " + s.unit.Name + ": " + string(m.state)
 	switch m.state {
 	case Backoff:
+		if m.renewing {
+			s.log.Info("service "+s.unit.Name+": is started anew", "last_exit", m.lastExit)
+			break
+		}
 		s.log.Warn(message, "last_exit", m.lastExit, "next_start_in", m.deadline.Sub(m.since).String())
 	case Failed:
 		s.log.Error(message, "last_exit", m.lastExit)

@@ -253,6 +253,37 @@ func TestSocketSurvivesRestart(t *testing.T) {
 	}
 }
 
+// A renewed service listens where its socket was moved to, and no longer where
+// it did.
+func TestRenewAndMove(t *testing.T) {
+	u := childUnit("echo", "echo")
+	u.Sockets = []string{"echo"}
+	b := newBench(t, "", []manifest.Socket{{Name: "echo", Listen: []string{"127.0.0.1:0"}, FDName: "echo", Service: "echo"}}, u)
+	b.untilReady()
+	before := b.Status()[0]
+	if b.Move("echo", []string{"127.0.0.1:0"}) || b.Move("other", nil) {
+		t.Error("a socket that stays where it is, or is not there, was moved")
+	}
+	if !b.Move("echo", []string{"127.0.0.2:0"}) {
+		t.Error("the socket was not moved")
+	}
+	b.Renew("other")
+	b.Renew("echo")
+	after := b.until("another process", func(s manifest.Service) bool { return s.Ready && s.PID != before.PID })
+	l, err := net.FileListener(b.sockets["echo"].files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	if got := ask(t, address, "one"); !strings.HasPrefix(address, "127.0.0.2:") || got != fmt.Sprintf("%d one\n", after.PID) {
+		t.Errorf("%s says %q, want 127.0.0.2 and process %d", address, got, after.PID)
+	}
+	if after.Restarts != 0 {
+		t.Errorf("got %d restarts counted, want none", after.Restarts)
+	}
+}
+
 func TestPanicIsGuarded(t *testing.T) {
 	caught := make(chan string, 1)
 	s, err := New(Config{Units: []manifest.Unit{childUnit("echo", "echo")}, Log: slog.New(slog.DiscardHandler), RunDir: t.TempDir(),

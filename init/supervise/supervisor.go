@@ -295,6 +295,27 @@ func (s *Supervisor) Heartbeat() time.Time {
 	return oldest
 }
 
+// Renew has a service be started anew, which counts as no restart of its own.
+// Those that are not there, or have not been started yet, are passed over.
+func (s *Supervisor) Renew(name string) {
+	for _, sv := range s.services {
+		if sv.unit.Name != name {
+			continue
+		}
+		select {
+		case sv.renew <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
+}
+
+// Move has the next process of a socket's service listen elsewhere; it says
+// whether that is a change.
+func (s *Supervisor) Move(socket string, listen []string) bool {
+	l := s.sockets[socket]
+	return l != nil && l.move(listen)
+}
+
 // Status returns all services in order of start.
 func (s *Supervisor) Status() []manifest.Service {
 	var out []manifest.Service

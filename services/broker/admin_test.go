@@ -563,7 +563,7 @@ func TestClusterOfOne(t *testing.T) {
 	b := start(t, vfs.NewCrashable(1))
 	adm, cl := admin(t, b)
 	ctx := within(t)
-	_, err := adm.CreateTopic(ctx, 2, 1, nil, "t")
+	_, err := adm.CreateTopics(ctx, 2, 1, nil, "t", "u")
 	must(t, err)
 	var parts kadm.TopicsSet
 	parts.Add("t", 0, 7)
@@ -583,6 +583,24 @@ func TestClusterOfOne(t *testing.T) {
 	if err != nil || len(moving) != 0 {
 		t.Errorf("reassignments %v (%v)", moving, err)
 	}
+	one, rates := "0:1", "1000"
+	throttled := []kadm.AlterConfig{ // what kafka-reassign-partitions --throttle sets first
+		{Op: kadm.SetConfig, Name: "leader.replication.throttled.replicas", Value: &one},
+		{Op: kadm.AppendConfig, Name: "follower.replication.throttled.replicas", Value: &one},
+	}
+	altered, err := adm.AlterTopicConfigs(ctx, throttled, "t")
+	must(t, err)
+	wantErr(t, "throttle replicas", altered[0].Err, nil)
+	configs, err := adm.DescribeTopicConfigs(ctx, "t")
+	must(t, err)
+	for _, c := range configs[0].Configs {
+		if strings.HasSuffix(c.Key, ".throttled.replicas") && c.MaybeValue() != one {
+			t.Errorf("%s is %q", c.Key, c.MaybeValue())
+		}
+	}
+	rate, err := adm.AlterBrokerConfigs(ctx, []kadm.AlterConfig{{Name: "leader.replication.throttled.rate", Value: &rates}}, 1)
+	must(t, err)
+	wantErr(t, "throttle the broker", rate[0].Err, nil)
 	produce(t, cl, &kgo.Record{Topic: "t", Value: make([]byte, 100)})
 	dirs, err := adm.DescribeAllLogDirs(ctx, nil)
 	must(t, err)
@@ -594,6 +612,14 @@ func TestClusterOfOne(t *testing.T) {
 			t.Errorf("directory %s: %d bytes, of which %d are usable", d.Dir, d.TotalBytes, d.UsableBytes)
 		}
 	}
+	var to kadm.AlterReplicaLogDirsReq
+	to.Add("topics", parts)
+	to.Add("elsewhere", kadm.TopicsSet{"u": {0: {}}})
+	placed, err := adm.AlterBrokerReplicaLogDirs(ctx, 1, to)
+	must(t, err)
+	wantErr(t, "the directory of all", placed["t"][0].Err, nil)
+	wantErr(t, "place no partition", placed["t"][7].Err, kerr.UnknownTopicOrPartition)
+	wantErr(t, "another directory", placed["u"][0].Err, kerr.LogDirNotFound)
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.EndpointType = 2
 	resp, err := req.RequestWith(ctx, cl)
@@ -604,6 +630,26 @@ func TestClusterOfOne(t *testing.T) {
 	must(t, err)
 	if len(resp.Brokers) != 1 || resp.ControllerID != 1 || resp.ClusterAuthorizedOperations <= 0 {
 		t.Errorf("cluster %+v", resp)
+	}
+}
+
+// TestQuorumOfOne: what tools ask of the controllers.
+func TestQuorumOfOne(t *testing.T) {
+	b := start(t, vfs.NewCrashable(1))
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	for _, name := range []string{"__cluster_metadata", "t"} {
+		req.Topics = append(req.Topics, kmsg.DescribeQuorumRequestTopic{Topic: name, Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}})
+	}
+	resp, err := req.RequestWith(within(t), client(t, b))
+	must(t, err)
+	wantErr(t, "the quorum", kerr.ErrorForCode(resp.ErrorCode), nil)
+	meta, other := resp.Topics[0].Partitions[0], resp.Topics[1].Partitions[0]
+	if meta.ErrorCode != 0 || meta.LeaderID != 1 || meta.LeaderEpoch < 1 || len(meta.CurrentVoters) != 1 || meta.CurrentVoters[0].ReplicaID != 1 {
+		t.Errorf("the metadata's quorum: %+v", meta)
+	}
+	wantErr(t, "another topic", kerr.ErrorForCode(other.ErrorCode), kerr.UnknownTopicOrPartition)
+	if len(resp.Nodes) != 1 || resp.Nodes[0].NodeID != 1 {
+		t.Errorf("nodes %+v", resp.Nodes)
 	}
 }
 

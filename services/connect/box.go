@@ -2,11 +2,11 @@ package connect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,6 +31,8 @@ type Box struct {
 	budget   *budget // of Post and Send
 	back     backend
 	queue    *queue
+	aside    aside
+	deadMost atomic.Int64 // bytes of an original that the topic of dead letters takes
 	reports  reporter
 	maxAge   time.Duration
 
@@ -95,7 +97,7 @@ func (b *Box) Spool(r Record) error {
 // waits: hold the device back. done is called exactly once, from another
 // goroutine, and must not block; its error is ctx's or says that the
 // connector ends. What the broker refuses for good is a dead letter and no
-// error.
+// error; a dead letter that it refuses is kept aside.
 func (b *Box) Post(ctx context.Context, r Record, done func(error)) {
 	rec := b.finish(r)
 	n := size(rec)
@@ -114,7 +116,14 @@ func (b *Box) Post(ctx context.Context, r Record, done func(error)) {
 	}
 	dead := func(why error) {
 		b.state.count(0, 0, 1)
-		b.back.produce(ctx, b.deadLetter(why.Error(), rec.Value, string(rec.Key)), finish)
+		letter := b.deadLetter(why.Error(), rec.Value, string(rec.Key))
+		b.bury(ctx, letter, func(err error) {
+			if permanent(err) {
+				b.aside.later(refusal{err, letter, finish})
+				return
+			}
+			finish(err)
+		})
 	}
 	if err := tooLarge(rec); err != nil {
 		dead(err)
@@ -168,44 +177,6 @@ func (b *Box) Send(ctx context.Context, rs ...Record) error {
 func (b *Box) Dead(reason string, original []byte, source string) {
 	b.state.count(0, 0, 1)
 	b.queue.put(b.deadLetter(reason, original, source))
-}
-
-// Commit makes records and the connector's new position final in one
-// transaction, or neither. After an error ask Position before going on: the
-// transaction may have been committed.
-func (b *Box) Commit(ctx context.Context, position []byte, rs ...Record) error {
-	all := make([]*kgo.Record, len(rs))
-	refused := 0
-	refuse := func(i int, why error) {
-		all[i] = b.deadLetter(why.Error(), all[i].Value, string(all[i].Key))
-		refused++
-	}
-	for i, r := range rs {
-		switch all[i] = b.finish(r); {
-		case r.dead != nil:
-			refused++
-		case tooLarge(all[i]) != nil:
-			refuse(i, errTooLarge)
-		}
-	}
-	for {
-		err := b.back.commit(ctx, position, all)
-		var no refusedError
-		if errors.As(err, &no) && all[no.i].Topic != b.records.DeadLetter {
-			refuse(no.i, no.err)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("commit records with their position: %w", err)
-		}
-		break
-	}
-	var bytes int64
-	for _, r := range all {
-		bytes += int64(len(r.Value))
-	}
-	b.state.count(int64(len(all)-refused), bytes, int64(refused))
-	return nil
 }
 
 // Position is what Commit was last given, nil before the first.

@@ -11,10 +11,10 @@ type budget struct {
 	mu    sync.Mutex
 	max   int64
 	used  int64
-	freed chan struct{} // closed and made anew when something is given back
+	freed chan struct{} // closed when something is given back; nil: nobody waits
 }
 
-func newBudget(max int64) *budget { return &budget{max: max, freed: make(chan struct{})} }
+func newBudget(max int64) *budget { return &budget{max: max} }
 
 func (b *budget) take(ctx context.Context, n int64) error {
 	n += recordCost
@@ -24,6 +24,9 @@ func (b *budget) take(ctx context.Context, n int64) error {
 			b.used += n
 			b.mu.Unlock()
 			return nil
+		}
+		if b.freed == nil {
+			b.freed = make(chan struct{})
 		}
 		freed := b.freed
 		b.mu.Unlock()
@@ -39,14 +42,20 @@ func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= n + recordCost
-	close(b.freed)
-	b.freed = make(chan struct{})
+	b.tell()
+}
+
+// tell has those look that wait; mu is held.
+func (b *budget) tell() {
+	if b.freed != nil {
+		close(b.freed)
+		b.freed = nil
+	}
 }
 
 func (b *budget) resize(max int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.max = max
-	close(b.freed)
-	b.freed = make(chan struct{})
+	b.tell()
 }

@@ -12,10 +12,14 @@ import (
 	"github.com/waysideos/wayside/services/kafka"
 )
 
-// What a sink holds of what it has fetched and not written yet.
+// What a sink holds of what it has fetched and not written yet: batches of so
+// many bytes as they lie in the log, which may be compressed, and one at least.
 const (
-	consumeBytes   = 1 << 20
+	consumeBytes   = 128 << 10
 	consumeRecords = 1000
+	// consumeBatch is the most that one may be when it is unpacked: producers
+	// of 1 MB of compressed data that is worth it come close.
+	consumeBatch = 16 << 20
 )
 
 // consumerGroup is where the box's broker keeps how far a sink has come.
@@ -41,7 +45,9 @@ func (b *Box) Consume(ctx context.Context, topics []string, take func(context.Co
 			return ctx.Err()
 		}
 		fetched.EachError(func(topic string, partition int32, err error) {
-			b.Trouble(fmt.Errorf("read %s, partition %d: %w", topic, partition, err))
+			if b.passOver(cl, err) == 0 {
+				b.Trouble(fmt.Errorf("read %s, partition %d: %w", topic, partition, err))
+			}
 		})
 		if rs := fetched.Records(); len(rs) > 0 {
 			if err := take(ctx, rs); err != nil {
@@ -79,4 +85,21 @@ func topicPatterns(topics []string) (patterns []string, any bool) {
 		patterns = append(patterns, p)
 	}
 	return patterns, any
+}
+
+// passOver goes on behind a batch that is too large to be unpacked: it is lost
+// to the sink, which a dead letter says. It returns the offset behind it, 0
+// where err is another.
+func (b *Box) passOver(cl *kgo.Client, err error) (next int64) {
+	var large *kgo.ErrDecompressTooLarge
+	if !errors.As(err, &large) {
+		return 0
+	}
+	n := large.NextOffset - large.Offset
+	b.log.Warn("a batch is too large to be read", "topic", large.Topic, "partition", large.Partition, "offset", large.Offset, "records", n)
+	b.state.lost(n)
+	b.Dead(fmt.Sprintf("the batch of %d records is larger than %d bytes when it is unpacked", n, consumeBatch), nil,
+		fmt.Sprintf("%s/%d/%d", large.Topic, large.Partition, large.Offset))
+	cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{large.Topic: {large.Partition: {Epoch: large.Epoch, Offset: large.NextOffset}}})
+	return large.NextOffset
 }

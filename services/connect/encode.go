@@ -170,8 +170,16 @@ func topicName(s string) string {
 	return string(out)
 }
 
-// maxDead is how much of the original a dead letter holds.
-const maxDead = 512 << 10
+// maxDead is how much of the original a dead letter holds at most, maxWords how
+// much of its reason and source.
+const (
+	maxDead  = 512 << 10
+	maxWords = 1024
+)
+
+func truncated(from int) kgo.RecordHeader {
+	return kgo.RecordHeader{Key: headerTruncated, Value: fmt.Append(nil, from)}
+}
 
 func (b *Box) deadLetter(reason string, original []byte, source string) *kgo.Record {
 	now := b.cfg.now()
@@ -179,15 +187,9 @@ func (b *Box) deadLetter(reason string, original []byte, source string) *kgo.Rec
 	add := func(key, value string) {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
 	}
-	if len(original) > maxDead {
-		r.Value = original[:maxDead]
-		add(headerTruncated, fmt.Sprint(len(original)))
-	}
-	if len(source) > 1024 {
-		source = source[:1024]
-	}
-	add(headerReason, reason)
-	add(headerSource, source)
+	r = cut(r, int(b.deadMost.Load()))
+	add(headerReason, reason[:min(len(reason), maxWords)])
+	add(headerSource, source[:min(len(source), maxWords)])
 	add(headerConnector, b.name)
 	add(headerBoxTime, now.UTC().Format(timeFormat))
 	return r

@@ -36,6 +36,7 @@ func (s *Service) register(reg prometheus.Registerer) error {
 	add("restarts_total", "Times that the device was lost.", counter, func(d State) int64 { return d.Restarts })
 	add("waiting_records", "Records that the broker does not have yet.", gauge, func(d State) int64 { return d.Waiting })
 	add("spooled_records", "Of these on disk.", gauge, func(d State) int64 { return d.OnDisk })
+	add("refused_dead_letters", "Dead letters that the broker refuses, kept on disk.", gauge, func(d State) int64 { return d.Aside })
 	return reg.Register(m)
 }
 

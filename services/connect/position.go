@@ -205,18 +205,21 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 		return err
 	}
 	all := append(rs[:len(rs):len(rs)], &kgo.Record{Topic: a.positionTopic(), Key: []byte(a.name), Value: value})
-	errs := make([]error, len(all))
+	errs := make([]error, len(all)) // written by promises, read after a Flush
 	for i, r := range all {
 		r.Context = nil // of an earlier try, which has ended
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) { errs[i] = err })
 		if alone {
-			if err = cl.Flush(ctx); errors.Join(err, errs[i]) != nil {
+			if err = cl.Flush(ctx); err != nil {
+				return err
+			}
+			if errs[i] != nil {
 				break
 			}
 		}
 	}
-	if err == nil {
-		err = cl.Flush(ctx)
+	if err := cl.Flush(ctx); err != nil {
+		return err
 	}
 	for i, e := range errs {
 		if permanent(e) && i < len(rs) {
@@ -226,7 +229,6 @@ func (a *account) transact(ctx context.Context, position []byte, rs []*kgo.Recor
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		_ = cl.AbortBufferedRecords(ctx)
 		_ = cl.EndTransaction(ctx, kgo.TryAbort)
 		return err
 	}

@@ -345,7 +345,11 @@ func (q *queue) attempt(ctx context.Context, b *Box, todo []*kgo.Record) (again 
 		case !permanent(err):
 			again, last = append(again, r), err
 		case r.Topic == b.records.DeadLetter:
-			b.log.Error("dead letter is lost: the broker refuses it", "error", err)
+			if less := b.less(r, err); less != nil {
+				again = append(again, less)
+			} else {
+				b.aside.keep(err, r)
+			}
 		default:
 			b.state.count(0, 0, 1)
 			again = append(again, b.deadLetter(err.Error(), r.Value, string(r.Key)))

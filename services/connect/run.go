@@ -27,6 +27,7 @@ func (b *Box) run(ctx context.Context, c Connector) {
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	draining.Go(func() { b.queue.run(drain, b) })
 	wg.Go(func() { b.reportHeld(ctx) })
+	draining.Go(func() { b.aside.run(drain, b) })
 	if b.commands != nil {
 		wg.Go(func() { b.receive(ctx) })
 	}
@@ -35,6 +36,7 @@ func (b *Box) run(ctx context.Context, c Connector) {
 	b.queue.settle(stopGrace)
 	stop()
 	draining.Wait()
+	b.aside.close()
 	b.state.mu.Lock()
 	b.state.set(Stopped, "", b.state.s.Error)
 	b.state.mu.Unlock()

@@ -117,14 +117,20 @@ func newBox(cfg *Config, i Instance, back backend, memory int64) (*Box, error) {
 		records: i.Records, commands: i.Commands, headers: slices.Sorted(maps.Keys(i.Records.Headers)),
 		budget: newBudget(memory), back: back, over: make(chan struct{}),
 	}
+	b.deadMost.Store(maxDead)
 	var err error
 	if b.spool, err = i.check(); err != nil {
 		return nil, err
 	}
 	b.state.s = State{Name: i.Name, Protocol: i.Protocol, State: Starting, Since: cfg.now()}
 	b.queue = newQueue(memory, &b.state, b.log)
+	b.aside.state, b.aside.log, b.aside.wake = &b.state, b.log, make(chan struct{}, 1)
 	if cfg.FS != nil {
-		if err := b.queue.open(cfg.FS, "spool/"+i.Name, b.spool); err != nil {
+		err := b.queue.open(cfg.FS, "spool/"+i.Name, b.spool)
+		if err == nil {
+			err = b.aside.open(cfg.FS, "aside/"+i.Name)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("connector %s: %w", i.Name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 func (s *Server) handler(policy string) http.Handler {
@@ -39,7 +40,21 @@ func (s *Server) handler(policy string) http.Handler {
 	for _, verb := range []string{"pause", "resume", "rewind"} {
 		page("POST /links/{name}/"+verb, "link-verb", s.links.verb)
 	}
-	return http.MaxBytesHandler(secured(mux, policy), 4<<10)
+	page("GET /site", "site", s.updates.profile)
+	page("POST /site", "site-verb", s.updates.applyProfile)
+	return limited(secured(mux, policy))
+}
+
+// limited bounds what a request may bring.
+func limited(next http.Handler) http.Handler {
+	const usual = 4 << 10 // bytes
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		most := int64(usual)
+		if r.Method == http.MethodPost && r.URL.Path == "/site" {
+			most = site.MaxSize + 1
+		}
+		http.MaxBytesHandler(next, most).ServeHTTP(w, r)
+	})
 }
 
 // secured sets on every answer what keeps a page with a box's inside off

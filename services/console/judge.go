@@ -87,6 +87,11 @@ func (s *Snapshot) judgeBox(add adder) {
 	if len(b.Profile.Errors) > 0 {
 		add(Attention, "The new site profile was rejected; the box runs on %s.", profileSource(b.Profile.Source))
 	}
+	for _, n := range b.Network {
+		if n.Problem != "" {
+			add(Attention, "%s: %s.", n.Name, n.Problem)
+		}
+	}
 	for _, d := range b.Disks {
 		if d.Total > 0 && float64(d.Free) < lowDisk*float64(d.Total) {
 			add(Attention, "The disk %s is nearly full: %s of %s free.", d.Mount, bytesText(d.Free), bytesText(d.Total))
@@ -134,7 +139,10 @@ func (s *Snapshot) judgeReports(add adder) {
 				add(Attention, "The device of connector %s is away (%s): %s.", d.Name, durationText(s.age(d.Since)), trimDot(d.Error))
 			}
 			if d.Dropped > 0 {
-				add(Attention, "Connector %s has lost %s records: its spool was full.", d.Name, countText(d.Dropped))
+				add(Attention, "Connector %s has lost %s records: its spool was full, or they could not be read; its log says which.", d.Name, countText(d.Dropped))
+			}
+			if d.Aside > 0 {
+				add(Attention, "The broker refuses %s dead letters of connector %s, which are kept on the box: look at its topic for them.", countText(d.Aside), d.Name)
 			}
 		}
 		for _, l := range a.Report.Links {

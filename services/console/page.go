@@ -169,6 +169,9 @@ func clockItem(c manifest.Clock) item {
 }
 
 func networkItem(n manifest.Interface) item {
+	if n.Problem != "" {
+		return item{n.Name, n.Problem, "warn"}
+	}
 	if !n.Up {
 		return item{n.Name, "no link", "warn"}
 	}

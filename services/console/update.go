@@ -122,6 +122,19 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
+// profile answers GET /site.
+func (u *updates) profile(w http.ResponseWriter, r *http.Request) { u.forward(w, r, "/site") }
+
+// applyProfile answers POST /site: another site profile for the box.
+func (u *updates) applyProfile(w http.ResponseWriter, r *http.Request) {
+	if !u.allowed(w, r) {
+		return
+	}
+	u.log.Info("site profile over the network", "file", r.URL.Query().Get("file"), "bytes", r.ContentLength, "from", r.RemoteAddr)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(5 * time.Minute))
+	u.forward(w, r, "/site")
+}
+
 // repo answers GET /update/repo/: another box may take hours.
 func (u *updates) repo(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(repoLimit))

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 const token = "0123456789abcdef0123"
@@ -93,6 +96,61 @@ func TestVerbs(t *testing.T) {
 		if got := asked(); len(got) != 1 || got[0] != want {
 			t.Errorf("GET %s: the updater was asked %q, want %q", path, got, want)
 		}
+	}
+}
+
+// TestSiteProfile: a profile, which is larger than all else that is asked,
+// reaches the updater from who has the token.
+func TestSiteProfile(t *testing.T) {
+	f := startBox(t, healthyBox(), healthyReports())
+	if err := os.MkdirAll(filepath.Join(f.runDir, updater), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 10)
+	serveUnix(t, filepath.Join(f.runDir, updater, manifest.UpdateSock), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		got <- fmt.Sprintf("%s %s %d bytes %v", r.Method, r.URL, len(body), err)
+		_, _ = io.WriteString(w, `{"site":"shop"}`)
+	}))
+	url := startConsoleWith(t, f, token)
+	for _, tt := range []struct {
+		token string
+		size  int
+		code  int
+		got   string
+	}{
+		{token, site.MaxSize, 200, fmt.Sprintf("POST /site?file=a.yaml %d bytes <nil>", site.MaxSize)},
+		{token, site.MaxSize + 2, 502, ""},
+		{token + "x", 10, 401, ""},
+		{"", 10, 401, ""},
+	} {
+		req, err := http.NewRequest(http.MethodPost, url+"/site?file=a.yaml", bytes.NewReader(make([]byte, tt.size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+tt.token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.code {
+			t.Errorf("%d bytes: got %s, want %d", tt.size, resp.Status, tt.code)
+		}
+		if tt.got == "" {
+			continue
+		}
+		if g := <-got; g != tt.got {
+			t.Errorf("%d bytes: the updater got %q, want %q", tt.size, g, tt.got)
+		}
+	}
+	for len(got) > 0 { // of what was too large, if anything, only a beginning
+		if g := <-got; strings.HasSuffix(g, "<nil>") {
+			t.Errorf("the updater got %q", g)
+		}
+	}
+	if code, body, _ := get(t, url+"/site"); code != 200 || !strings.Contains(body, "shop") {
+		t.Errorf("GET /site: got %d %q", code, body)
 	}
 }
 

@@ -5,7 +5,7 @@ import "time"
 // Paths of the running box that init and the services agree on.
 const (
 	RunDir      = "/run/wayside"
-	InitSocket  = "/run/wayside/init.sock"  // HTTP: GET /status (Box), GET /update (Slots), and what Slots says may be asked
+	InitSocket  = "/run/wayside/init.sock"  // HTTP: GET /status (Box), GET /update (Slots), and what Slots and ApplyProfile say may be asked
 	SiteFile    = "/run/wayside/site.yaml"  // the effective, validated profile
 	Advertised  = "/run/wayside/advertised" // host:port given by the hypervisor; absent elsewhere
 	StatusSock  = "status.sock"             // below a service's RuntimeDirectory: GET /status (Report), /metrics
@@ -50,8 +50,45 @@ type Box struct {
 // newer one, if any.
 type Profile struct {
 	Site   string   `json:"site"`
-	Source string   `json:"source"` // "boot partition", "last good", "built in"
+	Source string   `json:"source"` // "boot partition", "applied", "last good", "built in"
 	Errors []string `json:"errors,omitempty"`
+	// Change is the last one that was made, or tried, since the start.
+	Change *ProfileChange `json:"change,omitempty"`
+}
+
+// States of a ProfileChange.
+const (
+	ProfileTrial = "trial"      // in force, and not kept yet
+	ProfileKept  = "kept"       // in force, also after a restart
+	ProfileBack  = "taken back" // the one before is in force again
+)
+
+// ProfileChange is another profile for a box that runs.
+type ProfileChange struct {
+	Digest string    `json:"digest"` // SHA-256 of its text, hex
+	Site   string    `json:"site"`
+	State  string    `json:"state"`
+	Time   time.Time `json:"time"` // of the state
+	// Remaining is what is left of the trial, in seconds, after which init takes
+	// the profile back.
+	Remaining float64 `json:"remaining_s,omitempty"`
+	// Services were started anew for it. Device connectors follow by themselves.
+	Services []string `json:"services,omitempty"`
+	// NextStart names the parts that the box follows only from its next start on.
+	NextStart []string `json:"next_start,omitempty"`
+	Network   bool     `json:"network,omitempty"` // addresses and routes may be others
+	Reason    string   `json:"reason,omitempty"`  // why it was taken back
+}
+
+// ApplyProfile is the body of POST /site/apply on InitSocket: root or
+// UpdaterUser has the box run by another profile, on trial. POST /site/keep,
+// without a body, ends the trial well, /site/back (Fail) badly. Answers are as
+// for Slots.
+type ApplyProfile struct {
+	File string `json:"file"` // what messages call it
+	Text []byte `json:"text"`
+	// Back applies the text that was in force before the one that is kept now.
+	Back bool `json:"back,omitempty"`
 }
 
 // Service is one supervised unit.
@@ -73,8 +110,9 @@ type Interface struct {
 	Up        bool     `json:"up"`
 	Addresses []string `json:"addresses,omitempty"` // CIDR
 	Gateway   string   `json:"gateway,omitempty"`
-	Source    string   `json:"source,omitempty"` // "dhcp4", "static", …
-	Uplink    bool     `json:"uplink,omitempty"` // the default route goes by it
+	Source    string   `json:"source,omitempty"`  // "dhcp4", "static", …
+	Uplink    bool     `json:"uplink,omitempty"`  // the default route goes by it
+	Problem   string   `json:"problem,omitempty"` // why nothing comes of it, if the box knows
 }
 
 // Disk is one mounted writable file system.
@@ -121,11 +159,12 @@ type Device struct {
 	Records  int64     `json:"records"`         // in the broker, since the start
 	Bytes    int64     `json:"bytes"`           // of their values
 	Dead     int64     `json:"dead_letters"`
-	Waiting  int64     `json:"waiting"`  // records that the broker does not have yet
-	OnDisk   int64     `json:"on_disk"`  // of these in the spool
-	Dropped  int64     `json:"dropped"`  // records lost since the spool was full
-	Commands int64     `json:"commands"` // answered
-	Restarts int64     `json:"restarts"` // times that the device was lost
+	Aside    int64     `json:"refused_dead_letters"` // that the broker refuses, kept on the box
+	Waiting  int64     `json:"waiting"`              // records that the broker does not have yet
+	OnDisk   int64     `json:"on_disk"`              // of these in the spool
+	Dropped  int64     `json:"dropped"`              // records lost since the spool was full
+	Commands int64     `json:"commands"`             // answered
+	Restarts int64     `json:"restarts"`             // times that the device was lost
 }
 
 // Fact is one labelled value for the status page.

@@ -25,8 +25,9 @@ type ledger struct {
 	l     *link
 	exact bool
 
-	known   map[string]remembered // of the destination, by positionKey
-	read    int64                 // offset in the log of positions up to which known holds it
+	known   map[string]remembered // of the destination, by positionKey: as read at the start, and committed since
+	logged  map[string]remembered // as read; a commit that was answered may still come undone, see left.go
+	read    int64                 // offset in the log of positions up to which logged holds it
 	timeout time.Duration         // of a transaction
 	began   time.Time             // of the transaction under way
 	open    bool                  // a transaction is
@@ -68,7 +69,6 @@ func (d *ledger) start(ctx context.Context) error {
 		if err := l.decide(ctx, left, d.commits); err != nil {
 			return err
 		}
-		d.known = nil // what it holds of a transaction that was given up after all
 	}
 	return fmt.Errorf("the destination leaves transactions of %s undecided", l.txnID())
 }

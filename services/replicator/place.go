@@ -85,14 +85,21 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 	}
 	fresh := p.fresh
 	p.fresh = false
+	acked := unknown.dest
+	if at != nil {
+		acked = at.dest
+	}
+	if _, ok := l.ledger.known[l.positionKey(p)]; !ok {
+		acked = max(acked, p.saved.dest) // which the destination no longer knows
+	}
 	switch {
-	case at == nil:
-		p.position = position{next: log.start, epoch: -1, dest: -1}
-	case at.id != p.id && at.id != (kadm.TopicID{}):
+	case at != nil && at.id != p.id && at.id != (kadm.TopicID{}):
 		tell("the topic was made anew at the source; carried from its start")
 		p.position = position{next: log.start, epoch: -1, dest: -1}
-	case fresh && at.dest > destEnd:
-		tell("the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried from the start of what the source has", destEnd, at.dest)
+	case fresh && acked > destEnd:
+		tell("the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried from the start of what the source has", destEnd, acked)
+		p.position = position{next: log.start, epoch: -1, dest: -1}
+	case at == nil:
 		p.position = position{next: log.start, epoch: -1, dest: -1}
 	case log.epoch >= 0 && log.epoch < at.epoch:
 		// Where the logs part nobody can say: of the epochs since, only those

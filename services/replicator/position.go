@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -128,7 +129,7 @@ func (l *link) ensurePositionLog(ctx context.Context) error {
 	return nil
 }
 
-// readPositions brings d.known up to what the log holds. A log that is
+// readPositions makes d.known what the log holds. A log that is
 // shorter than before was made anew. What the producer has left undecided is
 // returned, and is not known.
 func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (left []*kgo.Record, err error) {
@@ -147,23 +148,19 @@ func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (le
 	}
 	end, _ := ends.Lookup(name, 0)
 	start, _ := starts.Lookup(name, 0)
-	if d.known == nil || end.Offset < d.read {
-		d.known, d.read = map[string]remembered{}, 0
-	}
-	from := max(d.read, start.Offset)
-	if from >= end.Offset {
-		return nil, nil
+	if d.logged == nil || end.Offset < d.read {
+		d.logged, d.read = map[string]remembered{}, 0
 	}
 	all := decided{open: map[int64][]*kgo.Record{}, do: func(r *kgo.Record) {
 		if p, ok := parsePosition(r.Value); ok {
-			d.known[string(r.Key)] = p
+			d.logged[string(r.Key)] = p
 		}
 	}}
-	err = readLog(ctx, l.to(), name, from, end.Offset, all.take)
+	err = readLog(ctx, l.to(), name, max(d.read, start.Offset), end.Offset, all.take)
 	if left = all.open[producer]; err != nil || len(left) > 0 {
 		return left, err // read again from there
 	}
-	d.read = end.Offset
+	d.known, d.read = maps.Clone(d.logged), end.Offset
 	return nil, nil
 }
 

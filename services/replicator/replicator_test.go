@@ -162,7 +162,7 @@ func check(t *testing.T, got map[int32][]int, partitions int32, n int) (again in
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(4 * farFetch) // a new topic of the centre waits for the fetch under way
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

@@ -13,35 +13,37 @@ import (
 // later. A test in cmd/waysided, which may import both, holds this table and
 // the broker's own together.
 var topicConfigs = map[string]rule{
-	"cleanup.policy":                  someOf("delete", "compact"),
-	"compression.gzip.level":          whole(-1, 9),
-	"compression.lz4.level":           whole(1, 17),
-	"compression.type":                oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
-	"compression.zstd.level":          whole(-131072, 22),
-	"delete.retention.ms":             whole(0, math.MaxInt64),
-	"file.delete.delay.ms":            whole(0, math.MaxInt64),
-	"flush.messages":                  whole(1, math.MaxInt64),
-	"flush.ms":                        whole(0, math.MaxInt64),
-	"index.interval.bytes":            whole(0, math.MaxInt32),
-	"max.compaction.lag.ms":           whole(1, math.MaxInt64),
-	"max.message.bytes":               whole(0, 16<<20),
-	"message.timestamp.after.max.ms":  whole(0, math.MaxInt64),
-	"message.timestamp.before.max.ms": whole(0, math.MaxInt64),
-	"message.timestamp.type":          oneOf("CreateTime", "LogAppendTime"),
-	"min.cleanable.dirty.ratio":       ratio,
-	"min.compaction.lag.ms":           whole(0, math.MaxInt64),
-	"min.insync.replicas":             whole(1, 3),
-	"preallocate":                     oneOf("true", "false"),
-	"retention.bytes":                 whole(-1, math.MaxInt64),
-	"retention.ms":                    whole(-1, math.MaxInt64),
-	"segment.bytes":                   whole(14, 1<<30),
-	"segment.index.bytes":             whole(4, math.MaxInt32),
-	"segment.jitter.ms":               whole(0, math.MaxInt64),
-	"segment.ms":                      whole(1, math.MaxInt64),
-	"unclean.leader.election.enable":  oneOf("true", "false"),
-	"wayside.durability":              oneOf("sync", "write"),
-	"wayside.full":                    oneOf("block", "drop-oldest", "drop-read"),
-	"wayside.full.group":              groupName,
+	"cleanup.policy":                          someOf("delete", "compact"),
+	"compression.gzip.level":                  whole(-1, 9),
+	"compression.lz4.level":                   whole(1, 17),
+	"compression.type":                        oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
+	"compression.zstd.level":                  whole(-131072, 22),
+	"delete.retention.ms":                     whole(0, math.MaxInt64),
+	"file.delete.delay.ms":                    whole(0, math.MaxInt64),
+	"flush.messages":                          whole(1, math.MaxInt64),
+	"flush.ms":                                whole(0, math.MaxInt64),
+	"follower.replication.throttled.replicas": replicaList,
+	"index.interval.bytes":                    whole(0, math.MaxInt32),
+	"leader.replication.throttled.replicas":   replicaList,
+	"max.compaction.lag.ms":                   whole(1, math.MaxInt64),
+	"max.message.bytes":                       whole(0, 16<<20),
+	"message.timestamp.after.max.ms":          whole(0, math.MaxInt64),
+	"message.timestamp.before.max.ms":         whole(0, math.MaxInt64),
+	"message.timestamp.type":                  oneOf("CreateTime", "LogAppendTime"),
+	"min.cleanable.dirty.ratio":               ratio,
+	"min.compaction.lag.ms":                   whole(0, math.MaxInt64),
+	"min.insync.replicas":                     whole(1, 3),
+	"preallocate":                             oneOf("true", "false"),
+	"retention.bytes":                         whole(-1, math.MaxInt64),
+	"retention.ms":                            whole(-1, math.MaxInt64),
+	"segment.bytes":                           whole(14, 1<<30),
+	"segment.index.bytes":                     whole(4, math.MaxInt32),
+	"segment.jitter.ms":                       whole(0, math.MaxInt64),
+	"segment.ms":                              whole(1, math.MaxInt64),
+	"unclean.leader.election.enable":          oneOf("true", "false"),
+	"wayside.durability":                      oneOf("sync", "write"),
+	"wayside.full":                            oneOf("block", "drop-oldest", "drop-read"),
+	"wayside.full.group":                      groupName,
 }
 
 // TopicConfigs are the names of the topic configurations a profile may hold,
@@ -96,6 +98,14 @@ func oneOf(words ...string) rule {
 		}
 		return fault{"want one of " + strings.Join(words, ", "), nearest(s, words)}
 	}
+}
+
+// replicaList is partition:broker,..., which the one broker does not look at.
+func replicaList(s string) fault {
+	if most := 8 * maxPartitions; len(s) > most {
+		return faultf("has %d characters, the most is %d", len(s), most)
+	}
+	return fault{}
 }
 
 // someOf is a comma-separated list of the words, each at most once.

@@ -63,16 +63,20 @@ func (u *Updater) handler() http.Handler {
 		u.answer(w, http.StatusAccepted)
 	})
 	mux.Handle("GET /repo/", http.StripPrefix("/repo", u.share()))
-	return http.MaxBytesHandler(mux, 4<<10)
+	mux.HandleFunc("GET /site", u.profile)
+	all := http.NewServeMux()
+	all.HandleFunc("POST /site", u.applyProfile) // a profile is larger than what else is asked
+	all.Handle("/", http.MaxBytesHandler(mux, 4<<10))
+	return all
 }
 
-// verb hands a job to the worker and answers when it is done or, for one that
-// takes long, when it has begun.
-func (u *Updater) verb(w http.ResponseWriter, r *http.Request, j job, wait bool) {
+// enqueue hands a job to the worker; who cannot wait for it is answered.
+func (u *Updater) enqueue(w http.ResponseWriter, r *http.Request, j job) bool {
 	patience := time.NewTimer(busyFor)
 	defer patience.Stop()
 	select {
 	case u.jobs <- j:
+		return true
 	case <-patience.C:
 		v := u.Update()
 		what := v.Step
@@ -80,8 +84,15 @@ func (u *Updater) verb(w http.ResponseWriter, r *http.Request, j job, wait bool)
 			what = "a version is on trial"
 		}
 		http.Error(w, fmt.Sprintf("the updater is busy: %s; ask again later", what), http.StatusServiceUnavailable)
-		return
 	case <-r.Context().Done():
+	}
+	return false
+}
+
+// verb hands a job to the worker and answers when it is done or, for one that
+// takes long, when it has begun.
+func (u *Updater) verb(w http.ResponseWriter, r *http.Request, j job, wait bool) {
+	if !u.enqueue(w, r, j) {
 		return
 	}
 	if !wait {

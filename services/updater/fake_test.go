@@ -32,6 +32,9 @@ type fakeInit struct {
 	box   manifest.Box
 	asked []string
 	err   error // of the next requests
+
+	apply   func(manifest.ApplyProfile) error // what comes of another profile
+	applied func()                            // may be nil: what happens then
 }
 
 func newInit() *fakeInit {
@@ -66,6 +69,13 @@ func (f *fakeInit) Ask(_ context.Context, path string, body any) error {
 	}
 	s := &f.slots
 	switch b := body.(type) {
+	case manifest.ApplyProfile:
+		if err := f.apply(b); err != nil {
+			return err
+		}
+		if f.applied != nil {
+			f.applied()
+		}
 	case manifest.Activate:
 		s.Pending = &b
 	case manifest.Commit:
@@ -160,7 +170,7 @@ func (b *box) restart() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	u.pace = pace{tick: time.Millisecond, look: 0, refresh: time.Hour, gate: 20 * time.Millisecond, blame: time.Minute, margin: 0,
+	u.pace = pace{tick: time.Millisecond, look: 0, refresh: time.Hour, gate: 20 * time.Millisecond, profile: time.Millisecond, blame: time.Minute, margin: 0,
 		quick:    source.Patience{Tries: 2, Low: time.Millisecond, High: time.Millisecond},
 		patience: source.Patience{Tries: 3, Low: time.Millisecond, High: time.Millisecond}}
 	u.now = func() time.Time { return b.clock }

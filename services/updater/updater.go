@@ -39,12 +39,14 @@ type Config struct {
 	Dev   vfs.FS // where the nodes of slots are: /dev
 	// Drivers knows the devices of the machine; nil where nobody does.
 	Drivers Drivers
-	Init    Init         // nil where there is none: a laptop
-	RunDir  string       // services answer at RunDir/SERVICE/status.sock
-	Media   string       // folder of removable disks: manifest.RemovableDir
-	Broker  []string     // the box's broker, host:port
-	API     net.Listener // of manifest.UpdateSock; closed by Run
-	TLS     *tls.Config  // for https sources; nil: the system's authorities
+	Init    Init // nil where there is none: a laptop
+	// SiteFile is the site profile in force, as services read it.
+	SiteFile string
+	RunDir   string       // services answer at RunDir/SERVICE/status.sock
+	Media    string       // folder of removable disks: manifest.RemovableDir
+	Broker   []string     // the box's broker, host:port
+	API      net.Listener // of manifest.UpdateSock; closed by Run
+	TLS      *tls.Config  // for https sources; nil: the system's authorities
 
 	Registerer prometheus.Registerer // nil keeps the metrics to itself
 	Log        *slog.Logger          // nil discards
@@ -63,6 +65,7 @@ type Updater struct {
 	ready   chan struct{}
 	serving atomic.Bool
 	turned  atomic.Int64 // when the worker last came round, Unix ns
+	reached atomic.Int64 // when somebody last asked for the profile, Unix ns
 	jobs    chan job
 
 	// Of the worker alone.
@@ -85,6 +88,7 @@ type pace struct {
 	look     time.Duration // between two questions to init while nothing happens
 	refresh  time.Duration // between two refreshes
 	gate     time.Duration // between two looks of the gate
+	profile  time.Duration // how long all has to be well with another site profile
 	blame    time.Duration // how long the world gets to show itself after a failed trial
 	margin   time.Duration // the gate decides so long before init would
 	quick    source.Patience

@@ -191,6 +191,12 @@ func (f *franz) raw(ctx context.Context, cl *kgo.Client) {
 	defer cancel()
 	kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, cl)
 	kmsg.NewPtrListConfigResourcesRequest().RequestWith(ctx, cl)
+	quorum := kmsg.NewPtrDescribeQuorumRequest()
+	quorum.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
+	quorum.RequestWith(ctx, cl)
+	dirs := kmsg.NewPtrAlterReplicaLogDirsRequest()
+	dirs.Dirs = []kmsg.AlterReplicaLogDirsRequestDir{{Dir: "topics", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: "t", Partitions: []int32{0, 9}}}}}
+	cl.Broker(1).Request(ctx, dirs)
 	topics := kmsg.NewPtrDescribeTopicPartitionsRequest()
 	topics.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "t"}}
 	topics.ResponsePartitionLimit = 10

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/time/rate"
 
+	"github.com/waysideos/wayside/services/connect/connecttest"
 	"github.com/waysideos/wayside/test/harness"
 )
 
@@ -113,7 +114,7 @@ func floodedBox(t *testing.T, kafka *process, data string, floods []*flood) (con
 	t.Helper()
 	addr := map[string]string{}
 	for _, f := range floods {
-		if f.addr = harness.FreeAddr(t); f.name == "syslog-udp" || f.name == "traps" {
+		if f.addr = connecttest.FreeAddress(t); f.name == "syslog-udp" || f.name == "traps" {
 			f.addr = freeDatagrams(t)
 		}
 		addr[f.name] = f.addr
@@ -283,7 +284,7 @@ func follow(t *testing.T, broker string, floods []*flood) (end func()) {
 	return end
 }
 
-// settle waits until all is in the broker that has to be.
+// settle waits until all is in the broker that has to be, as long as more comes.
 func (f *flood) settle(t *testing.T) {
 	t.Helper()
 	missing := func() (n int) {
@@ -296,9 +297,12 @@ func (f *flood) settle(t *testing.T) {
 		}
 		return n
 	}
-	for end := time.Now().Add(most / 2); missing() > 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-	}
 	lost := missing()
+	for end := time.Now().Add(most / 2); lost > 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if n := missing(); n < lost {
+			lost, end = n, time.Now().Add(most/2)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t.Logf("%-10s could store %5.0f/s, was offered %6.0f/s; of %6d sent %6d were acknowledged or held back, %6d are stored, of these %d lost (%v)",

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/test/harness"
@@ -221,6 +222,27 @@ func atLeast(n int) func([]*kgo.Record) bool {
 	return func(rs []*kgo.Record) bool { return len(rs) >= n }
 }
 
+// stored is how many records a topic has.
+func stored(t testing.TB, broker, topic string) (n int) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), most)
+	defer cancel()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { n += int(o.Offset) })
+	return n
+}
+
 // certificates makes a folder of an authority, a certificate for this machine
 // and one for each client: ca.pem, server.pem, NAME.pem, and keys as .key.
 func certificates(t testing.TB, clients ...string) (dir string) {
@@ -285,7 +307,8 @@ func python(t testing.TB, packages ...string) string {
 		return bin
 	}
 	output(t, tool(t, "python3"), "-m", "venv", "--clear", dir)
-	output(t, bin, append([]string{"-m", "pip", "install", "-q", "--only-binary", ":all:"}, packages...)...)
+	// pyftpdlib is to be had as source only, of Python alone.
+	output(t, bin, append([]string{"-m", "pip", "install", "-q", "--only-binary", ":all:", "--no-binary", "pyftpdlib"}, packages...)...)
 	write(t, filepath.Join(dir, "ready"), "")
 	return bin
 }

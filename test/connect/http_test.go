@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waysideos/wayside/test/harness"
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 // TestREST calls the REST interface with curl, as Confluent's documentation
@@ -20,7 +20,7 @@ func TestREST(t *testing.T) {
 	need(t)
 	curl := tool(t, "curl")
 	broker := edge(t)
-	addr := harness.FreeAddr(t)
+	addr := connecttest.FreeAddress(t)
 	site := profile(t, fmt.Sprintf("connect: {http: [{name: rest, listen: %q, topics: [jsontest], rate: 1000000, clients: [{name: till, password: word}]}]}\n", addr))
 	secrets, data := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(secrets, "word"), "till-pass-word\n")

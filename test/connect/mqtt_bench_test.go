@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waysideos/wayside/test/harness"
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 // mqttLoad is how a broker is loaded.
@@ -46,7 +46,7 @@ func TestBenchMQTT(t *testing.T) {
 	needBench(t)
 	kafka := edge(t)
 	ours := daemon(t, "mqtt", "--listen", "127.0.0.1:0", "--broker", kafka.addr)
-	addr := harness.FreeAddr(t)
+	addr := connecttest.FreeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
 	write(t, conf, "listener "+port+" 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n")

@@ -16,7 +16,6 @@ import (
 	"github.com/waysideos/wayside/services/connect/catalog"
 	"github.com/waysideos/wayside/services/connect/connecttest"
 	"github.com/waysideos/wayside/services/site"
-	"github.com/waysideos/wayside/test/harness"
 )
 
 // mosquitto's clients against our broker, by all ways in.
@@ -27,7 +26,7 @@ func TestMQTTMosquittoClients(t *testing.T) {
 	write(t, filepath.Join(secrets, "users"), "gateway:open sesame\n")
 	output(t, passwd, "-U", filepath.Join(secrets, "users")) // hashes what is there
 	kafka := edge(t)
-	secure := harness.FreeAddr(t)
+	secure := connecttest.FreeAddress(t)
 	m := daemon(t, "mqtt", "--listen", "127.0.0.1:0", "--broker", kafka.addr, "--secrets", secrets, "--site", profile(t, `
 connect:
   mqtt:
@@ -167,7 +166,7 @@ func TestMQTTKill(t *testing.T) {
 	const each, kills = 1500, 6
 	py := python(t, "paho-mqtt==2.1.0")
 	kafka := edge(t)
-	addr := harness.FreeAddr(t)
+	addr := connecttest.FreeAddress(t)
 	site := profile(t, "connect: {mqtt: {routes: [{filter: '#', topic: mqtt}]}}\n")
 	run := func() *process { return daemon(t, "mqtt", "--listen", addr, "--broker", kafka.addr, "--site", site) }
 	m := run()
@@ -248,7 +247,7 @@ func testMQTTClient(t *testing.T, version string) {
 	write(t, filepath.Join(secrets, "password"), "open sesame\n")
 	write(t, filepath.Join(secrets, "users"), "box:open sesame\n")
 	output(t, passwd, "-U", filepath.Join(secrets, "users"))
-	plain, secure := harness.FreeAddr(t), harness.FreeAddr(t)
+	plain, secure := connecttest.FreeAddress(t), connecttest.FreeAddress(t)
 	_, plainPort, _ := net.SplitHostPort(plain)
 	_, securePort, _ := net.SplitHostPort(secure)
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")

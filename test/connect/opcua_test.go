@@ -20,7 +20,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/connect/connecttest"
-	"github.com/waysideos/wayside/test/harness"
 )
 
 // asyncua is an OPC UA server by others.
@@ -96,7 +95,7 @@ const opcuaProfile = `connect:
       password: password
       interval: 200ms
       points:
-        - {name: temp, node: "nsu=urn:wayside:test;s=Machine.Temp", unit: C, sampling: 50ms}
+        - {name: temp, node: "nsu=urn:wayside:test;s=Machine.Temp", unit: C, sampling: 50ms, queue: 1000}
         - {name: list, node: "ns=2;s=Machine.List"}
         - {name: bad, node: "ns=2;s=Machine.Bad"}
         - {name: none, node: "ns=2;s=Machine.None"}
@@ -128,7 +127,7 @@ func TestOPCUA(t *testing.T) {
 	need(t)
 	dir := opcuaCertificates(t, "server", "client", "other")
 	write(t, filepath.Join(dir, "password"), "p4ss\n")
-	_, port, _ := net.SplitHostPort(harness.FreeAddr(t))
+	_, port, _ := net.SplitHostPort(connecttest.FreeAddress(t))
 	stop := asyncua(t, port, dir)
 	cable := connecttest.NewCable(t, "127.0.0.1:"+port)
 	cable.Plug()
@@ -156,10 +155,11 @@ func TestOPCUA(t *testing.T) {
 	}
 	opcuaCommands(t, broker.addr)
 
-	// The connection is lost for two seconds, the server queues.
+	// The connection is lost for two seconds, the server queues: for as long as
+	// the connector's pauses are, which may have grown to some seconds.
 	cable.Cut()
 	time.Sleep(2 * time.Second)
-	was := len(records(t, broker.addr, "line", atLeast(40)))
+	was := stored(t, broker.addr, "line")
 	cable.Plug()
 	temps := opcuaReadings(records(t, broker.addr, "line", atLeast(was+80)))["temp"]
 	for i, r := range temps[1:] {
@@ -172,7 +172,7 @@ func TestOPCUA(t *testing.T) {
 	}
 
 	stop()
-	before := len(records(t, broker.addr, "line", atLeast(40)))
+	before := stored(t, broker.addr, "line")
 	asyncua(t, port, dir)
 	records(t, broker.addr, "line", atLeast(before+40))
 }
@@ -218,7 +218,7 @@ func TestOPCUATrust(t *testing.T) {
 	need(t)
 	dir := opcuaCertificates(t, "server", "client", "other")
 	write(t, filepath.Join(dir, "password"), "p4ss\n")
-	_, port, _ := net.SplitHostPort(harness.FreeAddr(t))
+	_, port, _ := net.SplitHostPort(connecttest.FreeAddress(t))
 	asyncua(t, port, dir)
 	broker := edge(t)
 	c := connectors(t, "--site", profile(t, fmt.Sprintf(opcuaProfile, port, "other.pem")), "--broker", broker.addr, "--secrets", dir)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/waysideos/wayside/test/harness"
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 const sshdConfig = `Port %s
@@ -37,7 +37,7 @@ func sshd(t *testing.T) (port, dir string) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "authorized"), string(key))
-	_, port, _ = net.SplitHostPort(harness.FreeAddr(t))
+	_, port, _ = net.SplitHostPort(connecttest.FreeAddress(t))
 	write(t, filepath.Join(dir, "sshd_config"), fmt.Sprintf(sshdConfig, port, dir))
 	if os.Getuid() == 0 { // it insists on that folder
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
@@ -77,9 +77,46 @@ func TestSFTP(t *testing.T) {
 	until(t, "the host key to be refused", func() bool { return strings.Contains(refused.out.String(), "is not among the") })
 	refused.stop()
 
+	pulled(t, broker, folder, func() *process { return run("host.pub") })
+}
+
+// TestFTP pulls CSV files from pyftpdlib in the same way, in clear and with TLS.
+func TestFTP(t *testing.T) {
+	need(t)
+	py := python(t, "pyftpdlib==2.2.0", "pyopenssl==25.3.0")
+	secrets := certificates(t)
+	write(t, filepath.Join(secrets, "word"), "till-pass-word\n")
+	for _, scheme := range []string{"ftp", "ftps"} {
+		t.Run(scheme, func(t *testing.T) {
+			_, port, _ := net.SplitHostPort(connecttest.FreeAddress(t))
+			folder, broker := t.TempDir(), edge(t)
+			start(t, py, "testdata/python/ftp_server.py", scheme, port, folder, "till-pass-word", secrets)
+			text := fmt.Sprintf(`connect:
+  files:
+    - {name: sales, folder: "%s://till@127.0.0.1:%s/", password: word, ca: ca.pem, match: "*.csv", every: 100ms, settle: 300ms, format: csv, numbers: true, after: move, archive: done}
+`, scheme, port)
+			if scheme == "ftp" {
+				text = strings.Replace(text, "ca: ca.pem, ", "", 1)
+			}
+			var last *process
+			pulled(t, broker, folder, func() *process {
+				last = connectors(t, "--site", profile(t, text), "--broker", broker.addr, "--secrets", secrets)
+				return last
+			})
+			if strings.Contains(last.out.String(), "till-pass-word") {
+				t.Error("the password is in the log")
+			}
+		})
+	}
+}
+
+// pulled writes files of CSV into a folder whose files run's connector reads,
+// kills it in the middle, and wants each line once and all files moved.
+func pulled(t *testing.T, broker *process, folder string, run func() *process) {
+	t.Helper()
 	total := 0
 	for round := range 3 {
-		c := run("host.pub")
+		c := run()
 		for k := range 4 {
 			csv := "id,amount\n"
 			for range 500 {
@@ -91,7 +128,7 @@ func TestSFTP(t *testing.T) {
 		records(t, broker.addr, "sales", atLeast(total-1000)) // in the middle, most likely
 		c.kill()
 	}
-	run("host.pub")
+	run()
 	seen := map[string]int{}
 	for _, r := range records(t, broker.addr, "sales", func(rs []*kgo.Record) bool { return len(rs) >= total }) {
 		seen[string(r.Value)]++

@@ -10,17 +10,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 // freeDatagrams is an address where nobody takes datagrams.
 func freeDatagrams(t testing.TB) string {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		at := connecttest.FreeAddress(t)
+		pc, err := net.ListenPacket("udp", at)
+		if err == nil {
+			pc.Close()
+			return at
+		}
 	}
-	defer pc.Close()
-	return pc.LocalAddr().String()
 }
 
 // snmpBox is waysided connect with a profile and the secrets of these tests.

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/waysideos/wayside/test/harness"
+	"github.com/waysideos/wayside/services/connect/connecttest"
 )
 
 // TestSyslogRsyslog: rsyslog forwards what logger gives it, over UDP and TCP,
@@ -23,7 +23,7 @@ func TestSyslogRsyslog(t *testing.T) {
 	need(t)
 	logger, rsyslogd := tool(t, "logger"), tool(t, "rsyslogd")
 	dir := t.TempDir()
-	udp, tcp := harness.FreeAddr(t), harness.FreeAddr(t)
+	udp, tcp := connecttest.FreeAddress(t), connecttest.FreeAddress(t)
 	kafka := edge(t)
 	in := fmt.Sprintf(`
 connect:

@@ -38,7 +38,7 @@ type Def struct {
 	percent  bool     // a share such as 80%
 	duration bool     // String: also what ByDuration reads
 	words    []string // String: one of them; List: one or more
-	text     int      // String: any, of so many bytes at most
+	text     int      // String or List: any, of so many bytes at most
 }
 
 const (
@@ -46,6 +46,9 @@ const (
 	maxInt64 = 1<<63 - 1
 	maxLong  = "9223372036854775807"
 	maxGroup = 249 // bytes of a group's name, as of a topic's
+	// maxReplicas is for a list of every partition's one replica, as
+	// kafka-reassign-partitions makes it: "0:1,1:1,...".
+	maxReplicas = 8 * MaxPartitions
 	// noEffect ends the Doc of what is taken because clients set it.
 	noEffect = " Accepted, shown, and without effect here."
 )
@@ -70,7 +73,11 @@ var Defs = []Def{
 		Doc: "Records after which to sync. Satisfied by wayside.durability: acks=all is answered after the sync." + noEffect},
 	{Name: "flush.ms", Type: Long, Default: maxLong, max: maxInt64,
 		Doc: "Time after which to sync. Satisfied: everything is synced within milliseconds." + noEffect},
+	{Name: "follower.replication.throttled.replicas", Type: List, text: maxReplicas,
+		Doc: "Replicas that copy within follower.replication.throttled.rate; none copies." + noEffect},
 	{Name: "index.interval.bytes", Type: Int, Default: "4096", max: maxInt32, Doc: "Distance of index entries; 4096." + noEffect},
+	{Name: "leader.replication.throttled.replicas", Type: List, text: maxReplicas,
+		Doc: "Replicas that are copied within leader.replication.throttled.rate; none is." + noEffect},
 	{Name: "max.compaction.lag.ms", Type: Long, Default: maxLong, Broker: "log.cleaner.max.compaction.lag.ms", min: 1, max: maxInt64,
 		Doc: "Age at which a record is compacted at the latest."},
 	{Name: "max.message.bytes", Type: Int, Default: "1048588", Broker: "message.max.bytes", max: 16 << 20,
@@ -160,15 +167,25 @@ func (d Def) check(value string) error {
 			return fmt.Errorf("%q is not a number from 0 to 1", value)
 		}
 	case List:
-		return checkWords(SplitList(value), d.words)
+		if d.text == 0 {
+			return checkWords(SplitList(value), d.words)
+		}
+		return checkText(value, d.text)
 	default:
 		if _, ok := ByDuration(value); ok && d.duration {
 			return nil
 		}
-		if d.text > 0 && len(value) <= d.text && utf8.ValidString(value) {
-			return nil
+		if d.text > 0 {
+			return checkText(value, d.text)
 		}
 		return checkWords([]string{value}, d.words)
+	}
+	return nil
+}
+
+func checkText(value string, most int) error {
+	if len(value) > most || !utf8.ValidString(value) {
+		return fmt.Errorf("at most %d bytes of text are allowed", most)
 	}
 	return nil
 }

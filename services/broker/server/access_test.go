@@ -235,6 +235,10 @@ func accesses() map[kmsg.Key][]access {
 		kmsg.AlterConfigs:            configAccess(mayAlterConfigs),
 		kmsg.IncrementalAlterConfigs: configAccess(mayAlterConfigs),
 		kmsg.DescribeLogDirs:         cluster(mayDescribe, nil),
+		kmsg.DescribeQuorum:          cluster(mayDescribe, nil),
+		kmsg.AlterReplicaLogDirs: cluster(mayAlter, set(func(r *kmsg.AlterReplicaLogDirsRequest, _ *Server) {
+			r.Dirs = []kmsg.AlterReplicaLogDirsRequestDir{{Dir: logDir, Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: "t", Partitions: []int32{0}}}}}
+		})),
 		kmsg.CreatePartitions: topic(mayAlter, set(func(r *kmsg.CreatePartitionsRequest, _ *Server) {
 			r.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: "t", Count: 2}}
 		})),

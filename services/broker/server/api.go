@@ -33,12 +33,12 @@ func apis() []api {
 		initProducerIDAPI, offsetForLeaderEpochAPI,
 		addPartitionsToTxnAPI, addOffsetsToTxnAPI, endTxnAPI, writeTxnMarkersAPI, txnOffsetCommitAPI,
 		describeTransactionsAPI, listTransactionsAPI,
-		describeConfigsAPI, alterConfigsAPI, describeLogDirsAPI, createPartitionsAPI, deleteGroupsAPI,
+		describeConfigsAPI, alterConfigsAPI, alterReplicaLogDirsAPI, describeLogDirsAPI, createPartitionsAPI, deleteGroupsAPI,
 		offsetDeleteAPI, consumerGroupHeartbeatAPI, consumerGroupDescribeAPI,
 		electLeadersAPI, incrementalAlterConfigsAPI, alterPartitionAssignmentsAPI, listPartitionReassignmentsAPI,
 		shareGroupHeartbeatAPI, shareGroupDescribeAPI, shareFetchAPI, shareAcknowledgeAPI,
 		describeShareGroupOffsetsAPI, alterShareGroupOffsetsAPI, deleteShareGroupOffsetsAPI,
-		updateFeaturesAPI, describeClusterAPI, describeProducersAPI, listConfigResourcesAPI, describeTopicPartitionsAPI,
+		describeQuorumAPI, updateFeaturesAPI, describeClusterAPI, describeProducersAPI, listConfigResourcesAPI, describeTopicPartitionsAPI,
 	}
 }
 

@@ -182,7 +182,7 @@ func (c configurable) applyToList(config map[string]string, ch change) error {
 	if values := c.settings(c.defs[i]); !set && len(values) > 0 {
 		now = values[0].Value
 	}
-	words := catalog.SplitList(now)
+	words := slices.DeleteFunc(catalog.SplitList(now), func(w string) bool { return w == "" })
 	for _, w := range catalog.SplitList(*ch.value) {
 		at := slices.Index(words, w)
 		switch {

@@ -5,7 +5,9 @@ package connecttest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
@@ -40,15 +42,20 @@ func NewBroker(t testing.TB, topics ...site.Topic) *Broker {
 	return b
 }
 
-// FreeAddress is one on this machine where nobody listens.
+// FreeAddress is one on this machine where nobody listens, nor will by chance:
+// it is below the ports that outgoing connections get, one of which would
+// else be in the way of a server that comes back.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.N(20000)))
+		if err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Start has the broker serve again.

@@ -19,11 +19,11 @@ type room struct {
 	mu    sync.Mutex
 	used  int64
 	by    map[string]int64 // callers that have any
-	freed chan struct{}    // closed and made anew when something is given back
+	freed chan struct{}    // closed when something is given back; nil: nobody waits
 }
 
 func newRoom(all, each int64) *room {
-	return &room{all: all, each: each, by: map[string]int64{}, freed: make(chan struct{})}
+	return &room{all: all, each: each, by: map[string]int64{}}
 }
 
 // take waits for room, but not for long: false when there is none.
@@ -49,6 +49,9 @@ func (r *room) try(caller string, n int64) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.used+n > r.all || r.by[caller]+n > r.each {
+		if r.freed == nil {
+			r.freed = make(chan struct{})
+		}
 		return r.freed
 	}
 	r.used += n
@@ -63,8 +66,10 @@ func (r *room) give(caller string, n int64) {
 	if r.by[caller] -= n; r.by[caller] == 0 {
 		delete(r.by, caller)
 	}
-	close(r.freed)
-	r.freed = make(chan struct{})
+	if r.freed != nil {
+		close(r.freed)
+		r.freed = nil
+	}
 }
 
 // arriving is a body that takes room as it arrives: a client that promises

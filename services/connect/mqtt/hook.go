@@ -33,8 +33,9 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	if !ok {
 		return false
 	}
-	p.at.says(p)
+	p.raw.said.Store(true)
 	user, ok := h.c.login(p, pk)
+	p.raw.giveTurn()
 	if !ok {
 		h.c.metrics.denied.Inc()
 		time.Sleep(loginPause)

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -33,6 +32,7 @@ type listener struct {
 	turnedAway prometheus.Counter
 	failed     func(*peer) // a connection that was begun and never established
 	wg         sync.WaitGroup
+	turns      chan struct{} // see arrival
 
 	mu       sync.Mutex
 	conns    map[net.Conn]struct{}
@@ -46,16 +46,14 @@ var _ listeners.Listener = (*listener)(nil)
 // peer is a connection, and who its certificate says it is.
 type peer struct {
 	net.Conn          // encrypted, where the listener is
-	raw      net.Conn // as accepted
+	raw      *arrival // as accepted
 	at       *listener
 	user     string
 	conn     *connection // once there was a CONNECT
 
-	since time.Time // accepted
-	said  bool      // CONNECT has come; at.mu guards it
-	claim string    // client identifier, until it has a session
-	head  []byte    // the first bytes that came, until they say how long CONNECT is
-	sized bool      // they have
+	claim string // client identifier, until it has a session
+	head  []byte // the first bytes that came, until they say how long CONNECT is
+	sized bool   // they have
 }
 
 // errNoConnect ends a connection that begins with anything but a CONNECT of
@@ -141,7 +139,8 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(100 * time.Millisecond) // out of file descriptors, most likely
 			continue
 		}
-		p := &peer{Conn: conn, raw: conn, at: l, since: time.Now()}
+		a := &arrival{Conn: conn, turns: l.turns}
+		p := &peer{Conn: a, raw: a, at: l}
 		if !l.add(conn) {
 			l.turnedAway.Inc()
 			_ = conn.Close()
@@ -160,13 +159,11 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 }
 
 func (l *listener) serve(p *peer, establish listeners.EstablishFn) error {
-	conn := p.Conn
-	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout)) // replaced once it is connected
+	p.raw.takeTurn()
+	defer p.raw.giveTurn()
 	if l.tls != nil {
-		t := tls.Server(conn, l.tls.Get())
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-		defer cancel()
-		if err := t.HandshakeContext(ctx); err != nil {
+		t := tls.Server(p.raw, l.tls.Get())
+		if err := t.Handshake(); err != nil {
 			return fmt.Errorf("encrypt: %w", err)
 		}
 		if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
@@ -198,9 +195,9 @@ func (l *listener) add(conn net.Conn) bool {
 }
 
 // arrive waits until a connection may say who it is. While too many do, the
-// next is not accepted, until one is done or has taken its time; who has not
-// said anything for longest makes room. Whose CONNECT has come waits for us:
-// to check a password may take longer than there is patience.
+// next is not accepted, and waits in the kernel, until one is done or was waited for
+// too long; who has said nothing for longest makes room. Whose CONNECT has come
+// waits for us: to check a password may take longer than there is patience.
 func (l *listener) arrive(p *peer) {
 	for {
 		l.mu.Lock()
@@ -210,17 +207,16 @@ func (l *listener) arrive(p *peer) {
 			return
 		}
 		var patience <-chan time.Time // nil: for ever
-		if i := slices.IndexFunc(l.arrivals, func(p *peer) bool { return !p.said }); i >= 0 {
-			silent := l.arrivals[i]
-			left := time.Until(silent.since.Add(connectLeast))
-			if left <= 0 {
+		if i, quiet := l.quietest(); i >= 0 {
+			if quiet >= connectLeast {
+				silent := l.arrivals[i]
 				l.arrivals = slices.Delete(l.arrivals, i, i+1)
 				l.mu.Unlock()
 				l.turnedAway.Inc()
 				_ = silent.raw.Close()
 				continue
 			}
-			patience = time.After(left)
+			patience = time.After(connectLeast - quiet)
 		}
 		l.mu.Unlock()
 		select {
@@ -232,11 +228,15 @@ func (l *listener) arrive(p *peer) {
 	}
 }
 
-// says marks a connection whose CONNECT has come.
-func (l *listener) says(p *peer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p.said = true
+// quietest is who was waited for longest, -1 if nobody is. mu is held.
+func (l *listener) quietest() (i int, quiet time.Duration) {
+	i = -1
+	for n, p := range l.arrivals {
+		if q := p.raw.quiet(); !p.raw.said.Load() && (i < 0 || q > quiet) {
+			i, quiet = n, q
+		}
+	}
+	return i, quiet
 }
 
 // known takes a connection from those that have not said who they are.

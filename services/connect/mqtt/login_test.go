@@ -2,9 +2,17 @@ package mqtt
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -173,28 +181,29 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 // that takes; who is silent is.
 func TestWhoWaitsForUsMakesNoRoom(t *testing.T) {
 	l := &listener{left: make(chan struct{}, 1), closed: make(chan struct{}), turnedAway: prometheus.NewCounter(prometheus.CounterOpts{Name: "turned_away"})}
-	long := time.Now().Add(-time.Minute)
 	near, far := net.Pipe()
+	comes := func(conn net.Conn, quiet time.Duration) *peer {
+		p := &peer{raw: &arrival{Conn: conn, silent: quiet}, at: l}
+		l.arrive(p)
+		return p
+	}
 	defer far.Close()
 	for range maxHandshakes - 1 {
-		p := &peer{raw: near, at: l, since: long}
-		l.arrive(p)
-		l.says(p)
+		comes(near, time.Minute).raw.said.Store(true)
 	}
 	silentNear, silentFar := net.Pipe()
 	defer silentFar.Close()
-	l.arrive(&peer{raw: silentNear, at: l, since: long})
-	next := &peer{raw: near, at: l, since: time.Now()}
-	l.arrive(next) // in the place of the silent one
+	comes(silentNear, time.Minute)
+	next := comes(near, 0) // in the place of the silent one
 	_ = silentFar.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := silentFar.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the silent one: read = %v, want EOF", err)
 	}
-	l.says(next)
+	next.raw.said.Store(true)
 	arrived := make(chan struct{})
 	go func() {
 		defer close(arrived)
-		l.arrive(&peer{raw: near, at: l, since: time.Now()})
+		comes(near, 0)
 	}()
 	l.known(l.first())
 	<-arrived
@@ -208,4 +217,67 @@ func (l *listener) first() *peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.arrivals[0]
+}
+
+// Clients that come back all at once to a box whose core takes its time for
+// each handshake wait for each other, and none is turned away.
+func TestCrowdWithSlowHandshakes(t *testing.T) {
+	const crowd = maxHandshakes + 36
+	dir := t.TempDir()
+	serverCertificate(t, dir)
+	kafka := cluster(t)
+	c, _, _ := start(t, kafka.ListenAddrs(), func(c *Config) {
+		c.Secrets = dir
+		c.Listeners = []site.MQTTListener{{Name: "secure", Listen: "127.0.0.1:0", TLS: &site.ServerTLS{Cert: "server.pem", Key: "server.key"}}}
+	})
+	var core sync.Mutex
+	c.lns[1].tls.Get().GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		core.Lock()
+		defer core.Unlock()
+		time.Sleep(15 * time.Millisecond) // the others of the first lot take twice connectLeast together
+		return nil, nil
+	}
+	refused := make(chan error, crowd)
+	for i := range crowd {
+		go func() {
+			conn, err := tls.Dial("tcp", c.lns[1].Address(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				refused <- err
+				return
+			}
+			defer conn.Close()
+			d := &device{t: t, conn: conn, r: bufio.NewReader(conn)}
+			d.send(connectType, append(append(text("MQTT"), 4, 2, 0, 60), text(fmt.Sprint("c", i))...))
+			typ, ack, err := d.next(time.Minute)
+			if err == nil && (typ != connackType || ack[1] != 0) {
+				err = fmt.Errorf("got packet %#x % x, want CONNACK", typ, ack)
+			}
+			refused <- err
+		}()
+	}
+	for range crowd {
+		if err := <-refused; err != nil {
+			t.Fatalf("one was turned away: %v", err)
+		}
+	}
+}
+
+// serverCertificate makes server.pem and server.key.
+func serverCertificate(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err1 := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	raw, err2 := x509.MarshalPKCS8PrivateKey(key)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"server.pem": {Type: "CERTIFICATE", Bytes: der}, "server.key": {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

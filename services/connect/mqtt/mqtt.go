@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,6 +189,7 @@ func (c *Connector) openListeners() error {
 	}
 	for _, l := range c.lns {
 		l.log, l.open, l.turnedAway, l.failed = c.log, c.loaded, c.metrics.turnedAway, c.failed
+		l.turns = make(chan struct{}, runtime.GOMAXPROCS(0))
 		l.conns, l.closed, l.left = map[net.Conn]struct{}{}, make(chan struct{}), make(chan struct{}, 1)
 		if err := c.server.AddListener(l); err != nil {
 			return fmt.Errorf("set up mqtt listener %s: %w", l.name, err)

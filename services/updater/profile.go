@@ -1,0 +1,155 @@
+package updater
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/updater/gate"
+)
+
+// profile answers GET /site: which site profile is in force. Who gets here over
+// the network has reached the box, which a changed network waits for.
+func (u *Updater) profile(w http.ResponseWriter, r *http.Request) {
+	if u.cfg.Init == nil {
+		refuse(w, errNoInit)
+		return
+	}
+	u.reached.Store(time.Now().UnixNano())
+	u.answerProfile(w, r, http.StatusOK)
+}
+
+func (u *Updater) answerProfile(w http.ResponseWriter, r *http.Request, code int) {
+	box, err := u.cfg.Init.Box(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(box.Profile)
+}
+
+// applyProfile answers POST /site?file=NAME, whose body is a site profile, and
+// POST /site?back=true: the one that was in force before. What is wrong with a
+// profile is a list of site.FieldError, with status 422. The answer comes when
+// the profile is on trial.
+func (u *Updater) applyProfile(w http.ResponseWriter, r *http.Request) {
+	if u.cfg.Init == nil {
+		refuse(w, errNoInit)
+		return
+	}
+	want := manifest.ApplyProfile{File: r.URL.Query().Get("file"), Back: r.URL.Query().Get("back") == "true"}
+	if !want.Back {
+		var err error
+		if want.Text, err = io.ReadAll(http.MaxBytesReader(w, r.Body, site.MaxSize+1)); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		var bad site.Errors
+		if _, err := site.Parse(want.File, want.Text); errors.As(err, &bad) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_ = json.NewEncoder(w).Encode(bad)
+			return
+		}
+	}
+	begun := make(chan error, 1)
+	if !u.enqueue(w, r, job{"site profile", func(ctx context.Context) error { return u.tryProfile(ctx, want, begun) }, make(chan error, 1)}) {
+		return
+	}
+	select {
+	case err := <-begun:
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		u.answerProfile(w, r, http.StatusAccepted)
+	case <-r.Context().Done():
+	}
+}
+
+// tryProfile has the box run by another profile and judges that as it judges a
+// new version. What comes of it is init's to tell; the error is only that of ctx.
+func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, begun chan<- error) error {
+	base, err := gate.Take(ctx, u.probe())
+	if err == nil {
+		err = u.cfg.Init.Ask(ctx, "/site/apply", want)
+	}
+	var box manifest.Box
+	if err == nil {
+		box, err = u.cfg.Init.Box(ctx)
+	}
+	if err == nil && box.Profile.Change == nil {
+		err = errors.New("init says nothing of the change")
+	}
+	begun <- err
+	if err != nil {
+		return nil
+	}
+	change := box.Profile.Change
+	u.expect(&base, change)
+	g := &gate.Gate{
+		Probe: u.probe(), Baseline: base, Settle: u.pace.profile, Every: u.pace.gate, Log: u.log,
+		Limit: max(time.Duration(change.Remaining*float64(time.Second))-u.pace.margin, 0),
+		Seen:  func([]manifest.Check) { u.turned.Store(u.now().UnixNano()) },
+	}
+	end := time.Now().Add(g.Limit)
+	v, err := g.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if v.Good && change.Network && !u.waitReached(ctx, change.Time, end) {
+		v = gate.Verdict{Check: "network", Reason: "nobody has asked the status page for /site since the network changed"}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if v.Good {
+		return u.insist(ctx, "/site/keep", nil)
+	}
+	return u.insist(ctx, "/site/back", manifest.Fail{Check: v.Check, Reason: v.Reason, Detail: v.Detail})
+}
+
+// expect leaves out of what has to be as before what the profile changes: what
+// was started anew for it has to run, and links that it no longer has are not
+// missed.
+func (u *Updater) expect(base *gate.Baseline, change *manifest.ProfileChange) {
+	base.Services = slices.DeleteFunc(base.Services, func(name string) bool { return slices.Contains(change.Services, name) })
+	text, err := os.ReadFile(u.cfg.SiteFile)
+	if err != nil {
+		return
+	}
+	p, err := site.Parse(u.cfg.SiteFile, text)
+	if err != nil {
+		return
+	}
+	base.Links = slices.DeleteFunc(base.Links, func(name string) bool {
+		return !slices.ContainsFunc(p.Links, func(l site.Link) bool { return l.Name == name })
+	})
+}
+
+// waitReached waits until somebody has asked for the profile since it changed.
+func (u *Updater) waitReached(ctx context.Context, since, end time.Time) bool {
+	tick := time.NewTicker(u.pace.gate)
+	defer tick.Stop()
+	for u.reached.Load() < since.UnixNano() {
+		u.turned.Store(u.now().UnixNano())
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
