@@ -76,16 +76,12 @@ func (m *Machine) enforce(was, r *profile.Result) (renewed, later []string, err 
 	if err := writeSite(r); err != nil {
 		return nil, nil, err
 	}
-	for _, reader := range profile.Readers {
-		if files := reader.Pick(r.Profile, m.secrets); !reflect.DeepEqual(files, reader.Pick(was.Profile, m.secrets)) {
-			if err := giveSecrets(reader, files); err != nil {
-				return nil, nil, err
-			}
-		}
-	}
 	if !reflect.DeepEqual(was.Profile.Network, r.Profile.Network) {
 		n := m.testNetwork(r.Profile.Network)
 		m.network.Reconfigure(n, n.Hostname)
+	}
+	if err := m.giveSecrets(profile.Renewed(was.Profile, r.Profile), r.Profile); err != nil {
+		return nil, nil, err
 	}
 	m.wantRemovable(r.Profile)
 	units, sockets, err := manifest.ReadDir(os.DirFS("/"), layout.RootUnits[1:])
