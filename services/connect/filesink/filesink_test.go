@@ -141,6 +141,33 @@ columns: [{name: speed, from: motor.speed, type: float64}, {name: at, type: time
 	}
 }
 
+// On FAT the renamed file says that it is empty until it is synced itself.
+func TestTheRenamedFileIsSynced(t *testing.T) {
+	s := newSink(t, "topics: [a]\nrotate: {every: 300ms}\n")
+	var mu sync.Mutex
+	var ops []string
+	s.disk.SetHook(func(op vfs.Op, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ops = append(ops, string(op)+" "+name)
+		return nil
+	})
+	s.start()
+	s.write("a", `{"x":1}`)
+	const name, part = "a-0-000000000000.csv", ".wayside/out/1.part"
+	connecttest.Until(t, "the renamed file is synced after its old entry", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		renamed := slices.Index(ops, "rename "+part+" -> "+name)
+		if renamed < 0 {
+			return false
+		}
+		since := ops[renamed:]
+		gone, synced := slices.Index(since, "syncdir .wayside/out"), slices.Index(since, "sync "+name)
+		return gone > 0 && synced > gone && slices.Contains(since[synced:], "syncdir .")
+	})
+}
+
 // A number that JSON does not have holds up no file.
 func TestNotANumber(t *testing.T) {
 	s := newSink(t, "topics: [a]\nformat: json\nrotate: {every: 300ms}\ncolumns: [{name: v, type: float64}]\n")

@@ -119,12 +119,21 @@ func (w *writer) makeFolder(dir string) error {
 	return nil
 }
 
-// rename is durable on return.
+// rename is durable on return. On FAT a renamed file has a new entry, which says
+// that it is empty until the file itself is synced; the old entry goes first, or
+// two of them would have the same content.
 func (w *writer) rename(e *ending) error {
 	if err := w.fs.Rename(e.Part, e.Name); err != nil {
 		return err
 	}
-	return errors.Join(w.fs.SyncDir(path.Dir(e.Name)), w.fs.SyncDir(path.Dir(e.Part)))
+	if err := w.fs.SyncDir(path.Dir(e.Part)); err != nil {
+		return err
+	}
+	f, err := w.fs.Open(e.Name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), w.fs.SyncDir(path.Dir(e.Name)))
 }
 
 // record writes one to the file of its partition.
