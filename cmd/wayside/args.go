@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/waysideos/wayside/boards"
 )
 
 // flagsOnly refuses arguments. cobra.NoArgs calls a forgotten "--site" before
@@ -25,6 +27,28 @@ func want(what string, rule cobra.PositionalArgs) cobra.PositionalArgs {
 // usageError tells where to read more.
 func usageError(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+}
+
+// complete has the shell offer words for a flag.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+// completeBoards has the shell offer the boards for --board.
+func completeBoards(cmd *cobra.Command) {
+	err := cmd.RegisterFlagCompletionFunc("board", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var slugs []string
+		all, _ := boards.All()
+		for _, b := range all {
+			slugs = append(slugs, b.Slug)
+		}
+		return slugs, cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 // group makes a command of its subcommands: alone it shows its help, and a

@@ -45,13 +45,15 @@ func TestMistakes(t *testing.T) {
 		{"build --site " + dir + "/nope.yaml -o " + dir, "read site profile: open"},
 		{"build --version ../x -o " + dir, `release version "../x"`},
 		{"build --epoch -1 -o " + dir, "release epoch -1"},
+		{"build --enroll-keys=nope -o " + dir, `--enroll-keys=nope: it is one of ["manual" "if-safe" "force"]`},
 		{"build --lock nope.json -o " + dir, "read package lock: open nope.json"},
 		{"build -o " + file, "give -o DIR"},
 		{"run --port-base 99999", "--port-base 99999: it is 0 for any free ports, or 1 to 65533"},
 		{"run --port-base -5", "--port-base -5:"},
 		{"run --timeout 0s", "--timeout 0s:"},
 		{"run --memory -1", "--memory -1:"},
-		{"inspect", "want one IMAGE, got []; see wayside inspect --help"},
+		{"inspect", "want one IMAGE or more, got []; see wayside inspect --help"},
+		{"inspect " + file + " gone.img", "open gone.img"},
 		{"inspect " + dir, "it is a folder"},
 		{"inspect " + file, "disk of 8 bytes is too small"},
 		{"inspect --cert nope.crt " + file, "read the signer's certificate: open nope.crt"},
@@ -72,6 +74,22 @@ func TestAGroupAloneShowsItsHelp(t *testing.T) {
 		out, err := runCommand(t, name)
 		if err != nil || !strings.Contains(out, "Available Commands:") {
 			t.Errorf("wayside %s: got %q, %v, want its help", name, out, err)
+		}
+	}
+}
+
+// TestCompletion asks as the scripts of wayside completion do.
+func TestCompletion(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"build --board ", "raspberry-pi\n"},
+		{"publish --board ", "raspberry-pi\n"},
+		{"build --encryption ", "tpm\n"},
+		{"build --enroll-keys=", "if-safe\n"},
+		{"host check --for ", "test\n"},
+		{"keys rotate ", "timestamp\n"},
+	} {
+		if out, err := runCommand(t, append([]string{"__complete"}, strings.Split(tt.args, " ")...)...); err != nil || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: got %q, %v, want %q among it", tt.args, out, err, tt.want)
 		}
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/waysideos/wayside/image/rootfs"
 	"github.com/waysideos/wayside/overlays"
 	"github.com/waysideos/wayside/qemu"
-	"github.com/waysideos/wayside/services/site"
 )
 
 // defaultVersion is the release version of an image that names no other.
@@ -44,20 +43,22 @@ type buildOptions struct {
 
 func (o *buildOptions) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&o.board, "board", "qemu-x86_64", "`board` to build for")
+	fl.StringVar(&o.board, "board", "qemu-x86_64", "`BOARD` to build for")
 	fl.StringVar(&o.site, "site", "", "site profile `FILE` put on the boot partition (default: none, the box has built-in defaults)")
-	fl.StringVar(&o.source, "source", "", "Wayside's source `folder` (default: the module of this folder)")
-	fl.StringVar(&o.version, "version", defaultVersion, "release `version`")
-	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `seconds`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
-	fl.StringVar(&o.sourceURI, "source-uri", "https://github.com/waysideos/wayside", "repository of the source, as the provenance shall name it")
-	fl.StringVar(&o.sourceCommit, "source-commit", "", "git `commit` of the source, for the provenance (default: it names none)")
-	fl.Uint64Var(&o.counter, "counter", 0, "release `counter`: what makes one release newer than another to a box (default: the build epoch)")
-	fl.StringSliceVar(&o.modules, "module", nil, "kernel `module`, folder or modalias to put into the root beside the board's")
-	fl.StringSliceVar(&o.overlays, "overlay", nil, "`folder` with rootfs/ and overlay.yaml to lay over the root, as those in overlays/")
+	fl.StringVar(&o.source, "source", "", "Wayside's source folder `DIR` (default: the module of this folder)")
+	fl.StringVar(&o.version, "version", defaultVersion, "release `VERSION`")
+	fl.Int64Var(&o.epoch, "epoch", 0, "build epoch in Unix `SECONDS`: every time stamp in the image, and the earliest time the box trusts (default: the date of the locked archive)")
+	fl.StringVar(&o.sourceURI, "source-uri", "https://github.com/waysideos/wayside", "`URI` of the source's repository, as the provenance shall name it")
+	fl.StringVar(&o.sourceCommit, "source-commit", "", "git `COMMIT` of the source, for the provenance (default: it names none)")
+	fl.Uint64Var(&o.counter, "counter", 0, "release counter `N`: what makes one release newer than another to a box (default: the build epoch)")
+	fl.StringSliceVar(&o.modules, "module", nil, "kernel `MODULE`, folder or modalias to put into the root beside the board's")
+	fl.StringSliceVar(&o.overlays, "overlay", nil, "folder `DIR` with rootfs/ and overlay.yaml to lay over the root, as those in overlays/")
 	o.keys.add(cmd)
 	o.archive.add(cmd)
 	o.enrol.add(cmd)
-	fl.StringVar(&o.encryption, "encryption", "off", "how boxes keep state and data: off, or `tpm` (made encrypted at the first boot, with Secure Boot on and the key sealed to the TPM)")
+	fl.StringVar(&o.encryption, "encryption", "off", "`HOW` boxes keep state and data: off, or tpm (made encrypted at the first boot, with Secure Boot on and the key sealed to the TPM)")
+	complete(cmd, "encryption", "off", "tpm")
+	completeBoards(cmd)
 }
 
 func newBuildCmd() *cobra.Command {
@@ -94,7 +95,7 @@ ordinary user. Equal inputs give equal bytes.`,
 		},
 	}
 	o.add(cmd)
-	cmd.Flags().StringVarP(&o.out, "out", "o", "out", "`folder` the image is written to")
+	cmd.Flags().StringVarP(&o.out, "out", "o", "out", "folder `DIR` the image is written to")
 	cmd.Flags().BoolVar(&all, "all", false, "build the images of all boards")
 	cmd.Flags().BoolVar(&o.compress, "compress", false, "also write the image compressed, with block map, checksums and their signature (docs/flashing.md)")
 	cmd.Flags().BoolVar(&explain, "explain", false, "print what would be built, and build nothing")
@@ -230,11 +231,11 @@ func (o *buildOptions) input() (image.Input, error) {
 	if err := r.Validate(); err != nil {
 		return in, err
 	}
+	if err := o.enrol.check(); err != nil {
+		return in, err
+	}
 	if o.site != "" {
-		if in.Site, err = os.ReadFile(o.site); err != nil {
-			return in, fmt.Errorf("read site profile: %w", err)
-		}
-		if _, err := site.Parse(o.site, in.Site); err != nil {
+		if _, in.Site, err = loadSite(o.site); err != nil {
 			return in, err
 		}
 	}

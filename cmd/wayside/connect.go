@@ -19,7 +19,6 @@ import (
 
 	"github.com/waysideos/wayside/services/connect"
 	"github.com/waysideos/wayside/services/connect/catalog"
-	"github.com/waysideos/wayside/services/site"
 )
 
 // newConnectCmd is `wayside connect`: connectors from the engineer's laptop.
@@ -44,8 +43,8 @@ type connectFlags struct {
 
 func (f *connectFlags) bind(cmd *cobra.Command) {
 	cmd.Args = want("one NAME", cobra.ExactArgs(1))
-	cmd.Flags().StringVar(&f.profile, "profile", "", "site profile")
-	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder of the files that the profile names (default: secrets beside the profile)")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "site profile `FILE`")
+	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder `DIR` of the files that the profile names (default: secrets beside the profile)")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the device")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "show what the connector logs")
 	_ = cmd.MarkFlagRequired("profile")
@@ -89,13 +88,9 @@ func newConnectBrowseCmd() *cobra.Command {
 
 // run finds the connector and calls do with it.
 func (f *connectFlags) run(cmd *cobra.Command, name string, do func(context.Context, connect.Config, connect.Instance) error) error {
-	data, err := os.ReadFile(f.profile)
+	p, _, err := loadSite(f.profile)
 	if err != nil {
-		return fmt.Errorf("read site profile: %w", err)
-	}
-	p, err := site.Parse(f.profile, data)
-	if err != nil {
-		return fmt.Errorf("site profile is not valid:\n%w", err)
+		return err
 	}
 	all, err := catalog.Instances(p, name)
 	if err != nil {

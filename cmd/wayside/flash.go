@@ -56,7 +56,7 @@ in use, is refused; the refusal says the words that --force wants.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&o.site, "site", "", "put this site profile `FILE` on the boot partition")
-	fl.StringVar(&o.secrets, "secrets", "", "put the files of this `folder`, those that the profile names, on the boot partition")
+	fl.StringVar(&o.secrets, "secrets", "", "put the files of this folder `DIR`, those that the profile names, on the boot partition")
 	fl.StringVar(&o.install, "install", "", "make an installer: `FILE` says which disk of the box it goes to (docs/flashing.md)")
 	fl.StringVar(&o.cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
 	fl.BoolVar(&o.unverified, "unverified", false, "write an image whose signatures nobody has checked")

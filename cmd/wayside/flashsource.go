@@ -230,11 +230,8 @@ const (
 func (o *flashOptions) bootFiles() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	if o.site != "" {
-		text, err := os.ReadFile(o.site)
+		_, text, err := loadSite(o.site)
 		if err != nil {
-			return nil, fmt.Errorf("read site profile: %w", err)
-		}
-		if _, err := site.Parse(o.site, text); err != nil {
 			return nil, err
 		}
 		files[layout.ESPSite] = text

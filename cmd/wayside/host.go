@@ -35,7 +35,9 @@ func newHostCmd() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Say which tools are here; fails when one is missing or too old",
-		Args:  flagsOnly,
+		Example: `  wayside host check
+  wayside host check --for test --json`,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.check(cmd.Context(), cmd.OutOrStdout())
 		},
@@ -46,13 +48,16 @@ func newHostCmd() *cobra.Command {
 		Long: `Installs what is missing or too old with apt-get, as root or by sudo. Where
 neither is to be had, it prints the one line to type on standard output (with
 --json, on standard error). When everything is there it does nothing.`,
+		Example: `  wayside host setup
+  wayside host setup --for test --dry-run`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.setup(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	for _, c := range []*cobra.Command{check, setup} {
-		c.Flags().StringVar(&o.purpose, "for", "run", "what the tools are for: `run or test`")
+		c.Flags().StringVar(&o.purpose, "for", "run", "what the tools are for: `run|test`")
+		complete(c, "for", "run", "test")
 		c.Flags().BoolVar(&o.json, "json", false, "print the tools as JSON, one object a line")
 	}
 	setup.Flags().BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")

@@ -15,67 +15,90 @@ import (
 
 	"github.com/waysideos/wayside/image"
 	"github.com/waysideos/wayside/image/attest"
+	"github.com/waysideos/wayside/image/disk"
 	"github.com/waysideos/wayside/image/keys"
 )
 
+type inspectOptions struct {
+	verify, asJSON, sbom, provenance bool
+	cert, keys                       string
+}
+
 func newInspectCmd() *cobra.Command {
-	var verify, asJSON, sbom, provenance bool
-	var cert, dir string
+	var o inspectOptions
 	cmd := &cobra.Command{
-		Use:   "inspect IMAGE",
+		Use:   "inspect IMAGE...",
 		Short: "Show what an image holds, from the image alone",
-		Long: `Prints partitions, versions, hashes, signatures and packages of any image. With
+		Long: `Prints partitions, versions, hashes, signatures and packages of any image, or of
+a card or disk that one was written to and that no box has started from yet. With
 --verify it also reads every byte that is signed or hashed and refuses an image
 of which boot loader, kernel image or root was altered.`,
 		Example: `  wayside inspect out/wayside-qemu-x86_64-0.1.0-dev.img
   wayside inspect --verify --cert db.crt out/*.img
+  wayside inspect --verify /dev/sdb
   wayside inspect --json out/*.img | jq .partitions
   wayside inspect --sbom --json IMAGE > image.spdx.json
   wayside inspect --provenance IMAGE`,
-		Args: want("one IMAGE", cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			certs, err := trusted(cert, dir, verify)
+		Args: want("one IMAGE or more", cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, images []string) error {
+			certs, err := trusted(o.cert, o.keys, o.verify)
 			if err != nil {
 				return err
 			}
-			f, err := os.Open(args[0])
-			if err != nil {
-				return err
+			var errs []error
+			for _, name := range images {
+				if len(images) > 1 && !o.asJSON {
+					fmt.Fprintf(cmd.OutOrStdout(), "image        %s\n", name)
+				}
+				errs = append(errs, o.inspect(cmd, name, certs))
 			}
-			defer f.Close()
-			size, err := imageSize(f)
-			if err != nil {
-				return fmt.Errorf("inspect %s: %v", args[0], err)
-			}
-			report, err := image.Inspect(f, size, certs...)
-			if err != nil {
-				return fmt.Errorf("inspect %s: %w", args[0], err)
-			}
-			if sbom || provenance {
-				err = printAttested(cmd.OutOrStdout(), report, sbom, asJSON)
-			} else if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
-			} else {
-				err = report.Print(cmd.OutOrStdout())
-			}
-			if err != nil || !verify {
-				return err
-			}
-			if err := image.Verify(f, size, certs...); err != nil {
-				return fmt.Errorf("%s is refused: %w", args[0], err)
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: verified\n", args[0])
-			return nil
+			return errors.Join(errs...)
 		},
 	}
-	cmd.Flags().BoolVar(&verify, "verify", false, "refuse an image that was altered or is signed by another key")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().BoolVar(&sbom, "sbom", false, "print what the image is made of; with --json the SPDX document itself")
-	cmd.Flags().BoolVar(&provenance, "provenance", false, "print how it was made, an in-toto statement; with --json the signed envelope itself")
+	cmd.Flags().BoolVar(&o.verify, "verify", false, "refuse an image that was altered or is signed by another key")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the report as JSON, one object a line")
+	cmd.Flags().BoolVar(&o.sbom, "sbom", false, "print what the image is made of; with --json the SPDX document itself")
+	cmd.Flags().BoolVar(&o.provenance, "provenance", false, "print how it was made, an in-toto statement; with --json the signed envelope itself")
 	cmd.MarkFlagsMutuallyExclusive("sbom", "provenance")
-	cmd.Flags().StringVar(&cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
-	addKeysFlag(cmd, &dir)
+	cmd.Flags().StringVar(&o.cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
+	addKeysFlag(cmd, &o.keys)
 	return cmd
+}
+
+// inspect prints what one image holds, and verifies it if that is asked for.
+func (o inspectOptions) inspect(cmd *cobra.Command, name string, certs []*x509.Certificate) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	defer f.Close()
+	size, err := imageSize(f)
+	if err != nil {
+		return fmt.Errorf("inspect %s: %v", name, err)
+	}
+	if st, err := f.Stat(); err == nil && st.Mode()&fs.ModeDevice != 0 {
+		size = disk.MadeFor(f, size)
+	}
+	report, err := image.Inspect(f, size, certs...)
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", name, err)
+	}
+	switch {
+	case o.sbom || o.provenance:
+		err = printAttested(cmd.OutOrStdout(), report, o.sbom, o.asJSON)
+	case o.asJSON:
+		err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
+	default:
+		err = report.Print(cmd.OutOrStdout())
+	}
+	if err != nil || !o.verify {
+		return err
+	}
+	if err := image.Verify(f, size, certs...); err != nil {
+		return fmt.Errorf("%s is refused: %w", name, err)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: verified\n", name)
+	return nil
 }
 
 // printAttested prints the SBOM or the provenance in an image's root.

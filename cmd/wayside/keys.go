@@ -17,7 +17,7 @@ import (
 
 // addKeysFlag adds --keys: the folder of the signing keys.
 func addKeysFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "keys", "", "folder of the signing `keys` (default: wayside/keys in the user's configuration folder)")
+	cmd.Flags().StringVar(dir, "keys", "", "folder `DIR` of the signing keys (default: wayside/keys in the user's configuration folder)")
 }
 
 // keysDir is the folder given, or the user's own. Keys never lie in a build
@@ -34,7 +34,13 @@ func keysDir(flag string) (string, error) {
 }
 
 func newKeysCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "Make, show and change the signing keys"}
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Make, show and change the signing keys",
+		Example: `  wayside keys init
+  wayside keys list
+  wayside keys rotate targets`,
+	}
 	return group(cmd, newKeysInitCmd(), newKeysListCmd(), newKeysShowCmd(), newKeysRotateCmd(), newKeysRenewCmd())
 }
 
@@ -67,6 +73,9 @@ and keep the root keys apart: docs/updates.md, docs/security.md.`,
 			if err != nil {
 				return err
 			}
+			if err := asAsked(cmd, k, o); err != nil {
+				return err
+			}
 			out := cmd.OutOrStdout()
 			if len(made) == 0 {
 				fmt.Fprintf(out, "found keys in %s\n", dir)
@@ -83,6 +92,32 @@ and keep the root keys apart: docs/updates.md, docs/security.md.`,
 	fl.IntVar(&o.RootThreshold, "root-threshold", 1, "how many root keys must sign a root")
 	fl.StringVar(&o.Name, "name", "", "whose keys these are, for the certificates")
 	return cmd
+}
+
+// asAsked tells whether the root keys are as many as was asked for: a set that
+// was there already is kept as it is.
+func asAsked(cmd *cobra.Command, k keyFlags, o keys.Options) error {
+	if !cmd.Flags().Changed("root-keys") && !cmd.Flags().Changed("root-threshold") {
+		return nil
+	}
+	f, err := k.open()
+	if err != nil {
+		return err
+	}
+	l, err := f.List()
+	if err != nil {
+		return err
+	}
+	have := 0
+	for _, key := range l.Keys {
+		if key.Role == keys.RoleRoot && key.Current {
+			have++
+		}
+	}
+	if threshold := l.Thresholds[keys.RoleRoot]; have != o.RootKeys || threshold != o.RootThreshold {
+		return fmt.Errorf("%s holds keys already, with %d of %d root keys to sign, and keeps them; make another set in another folder", f.Dir(), threshold, have)
+	}
+	return nil
 }
 
 func printFingerprint(out io.Writer, dir string) error {
@@ -184,7 +219,8 @@ key stays in the folder with a number, and firmware must be told of the new one.
 		Example: `  wayside keys rotate targets
   wayside keys rotate root --key root-2
   wayside keys rotate db`,
-		Args: want("one ROLE: root, targets, snapshot, timestamp, PK, KEK or db", cobra.ExactArgs(1)),
+		ValidArgs: []string{"root", "targets", "snapshot", "timestamp", "PK", "KEK", "db"},
+		Args:      want("one ROLE: root, targets, snapshot, timestamp, PK, KEK or db", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := k.encryptAs(args[0]); err != nil {
 				return err
@@ -203,13 +239,15 @@ key stays in the folder with a number, and firmware must be told of the new one.
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is new, %s is retired\n", r.New, r.Retired)
 			if r.Root > 0 {
 				fmt.Fprintf(cmd.OutOrStdout(), "update root %d is signed; next: wayside publish --refresh --repo DIR, and build images from now on with it\n", r.Root)
+			} else {
+				fmt.Fprintf(cmd.OutOrStdout(), "next: firmware that has %s enrolled must be told of the new one (docs/security.md)\n", args[0])
 			}
 			return nil
 		},
 	}
 	k.add(cmd)
 	cmd.Flags().BoolVar(&k.encrypt, "encrypt", false, "ask for a passphrase and encrypt the new key's file (default: as the old one's)")
-	cmd.Flags().StringVar(&which, "key", "", "`name` of the key to replace (default: the role's oldest)")
+	cmd.Flags().StringVar(&which, "key", "", "`NAME` of the key to replace (default: the role's oldest)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -78,7 +78,8 @@ func TestKeysCommands(t *testing.T) {
 	}
 	with := []string{"--keys", dir, "--passphrase-file", secret}
 	run(append([]string{"init", "--root-keys", "3", "--root-threshold", "2", "--name", "Acme"}, with...)...)
-	text := run("list", "--keys", dir) // needs no passphrase
+	run(append([]string{"init", "--root-keys", "3", "--root-threshold", "2"}, with...)...) // again: they are as asked
+	text := run("list", "--keys", dir)                                                     // needs no passphrase
 	for _, want := range []string{"root-3", "encrypted file", "update root 1: 2 root keys sign"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("list does not say %q:\n%s", want, text)
@@ -101,6 +102,7 @@ func TestKeysCommands(t *testing.T) {
 		{"keys", "show", "nobody", "--keys", dir},
 		{"keys", "rotate", "targets", "--keys", dir, "--passphrase-file", filepath.Join(dir, "gone")},
 		{"keys", "init", "--keys", dir + "2", "--root-keys", "2", "--root-threshold", "3"},
+		{"keys", "init", "--keys", dir, "--root-keys", "5", "--root-threshold", "2"}, // it has 3
 	} {
 		if bad[len(bad)-1] == "db" {
 			bad = append(bad, "--keys", t.TempDir())

@@ -48,7 +48,7 @@ type linkAPI struct {
 
 func (a *linkAPI) bind(cmd *cobra.Command) {
 	a.boxFlags.bind(cmd)
-	cmd.Flags().StringVar(&a.runDir, "run-dir", manifest.RunDir, "without --box: folder of the services' sockets, as given to waysided")
+	cmd.Flags().StringVar(&a.runDir, "run-dir", manifest.RunDir, "without --box: folder `DIR` of the services' sockets, as given to waysided")
 	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print what the replicator answers, as JSON")
 }
 
@@ -175,9 +175,9 @@ it is for. The new position is kept like any other.`,
 		},
 	}
 	api.bind(cmd)
-	cmd.Flags().StringVar(&topic, "topic", "", "topic at the source")
+	cmd.Flags().StringVar(&topic, "topic", "", "`TOPIC` at the source")
 	cmd.Flags().IntVar(&partition, "partition", -1, "partition; default: all")
-	cmd.Flags().StringVar(&to, "to", "", "an offset, earliest or latest")
+	cmd.Flags().StringVar(&to, "to", "", "an `OFFSET`, earliest or latest")
 	_ = cmd.MarkFlagRequired("topic")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd

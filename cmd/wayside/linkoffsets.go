@@ -48,7 +48,7 @@ goes on from there misses nothing; where it says "about", it sees some records a
 		},
 	}
 	api.bind(cmd)
-	cmd.Flags().StringVar(&topic, "topic", "", "topic at the source")
+	cmd.Flags().StringVar(&topic, "topic", "", "`TOPIC` at the source")
 	cmd.Flags().Int32Var(&partition, "partition", 0, "its partition")
 	cmd.Flags().Int64Var(&offset, "offset", 0, "offset at the source")
 	return cmd

@@ -21,6 +21,10 @@ func main() {
 	if errors.As(err, &code) {
 		os.Exit(int(code))
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "wayside: interrupted")
+		os.Exit(128 + int(syscall.SIGINT)) // as a shell has it
+	}
 	fmt.Fprintln(os.Stderr, "wayside:", err)
 	os.Exit(1)
 }

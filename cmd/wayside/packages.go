@@ -24,8 +24,8 @@ type archiveFlags struct {
 func (f *archiveFlags) add(cmd *cobra.Command) {
 	f.mirror.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.cache, "cache", "", "`folder` of fetched packages (default: wayside in the user's cache folder)")
-	fl.StringVar(&f.lock, "lock", "", "package lock `file` (default: the one this program was built with)")
+	fl.StringVar(&f.cache, "cache", "", "folder `DIR` of fetched packages (default: wayside in the user's cache folder)")
+	fl.StringVar(&f.lock, "lock", "", "package lock `FILE` (default: the one this program was built with)")
 }
 
 // readLock reads the lock file given, or the one built in.

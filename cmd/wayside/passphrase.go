@@ -59,6 +59,9 @@ func (k *keyFlags) passphrase() (keys.Passphrase, error) {
 		return func(string, bool) ([]byte, error) { return known, nil }, nil
 	}
 	p := prompt{encrypt: k.encrypt, typed: map[string][]byte{}, read: readHidden, out: os.Stderr}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		p.out = io.Discard // nobody is asked: read says so
+	}
 	return p.passphrase, nil
 }
 

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,10 +41,10 @@ no position moves.`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPreview(cmd, f) },
 	}
-	cmd.Flags().StringVar(&f.profile, "profile", "", "site profile")
-	cmd.Flags().StringVar(&f.topic, "topic", "", "topic at the source")
-	cmd.Flags().StringVar(&f.link, "link", "", "only this link; default: all")
-	cmd.Flags().StringVar(&f.broker, "broker", "", "host:port of the source (default: on this machine, the profile's port)")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "site profile `FILE`")
+	cmd.Flags().StringVar(&f.topic, "topic", "", "`TOPIC` at the source")
+	cmd.Flags().StringVar(&f.link, "link", "", "only this `LINK`; default: all")
+	cmd.Flags().StringVar(&f.broker, "broker", "", "`HOST:PORT` of the source (default: on this machine, the profile's port)")
 	cmd.Flags().IntVar(&f.records, "records", 20, "how many of the newest records of each partition")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print a JSON list of {link, rule, topic, to, in, out, records}")
 	_ = cmd.MarkFlagRequired("profile")
@@ -53,16 +53,16 @@ no position moves.`,
 }
 
 func runPreview(cmd *cobra.Command, f previewFlags) error {
-	data, err := os.ReadFile(f.profile)
+	p, _, err := loadSite(f.profile)
 	if err != nil {
-		return fmt.Errorf("read site profile: %w", err)
-	}
-	p, err := site.Parse(f.profile, data)
-	if err != nil {
-		return fmt.Errorf("site profile is not valid:\n%w", err)
+		return err
 	}
 	if f.link != "" && !slices.ContainsFunc(p.Links, func(l site.Link) bool { return l.Name == f.link }) {
-		return fmt.Errorf("the profile has no link %q", f.link)
+		var names []string
+		for _, l := range p.Links {
+			names = append(names, l.Name)
+		}
+		return fmt.Errorf("%s has no link %q; there are: %s", f.profile, f.link, strings.Join(names, ", "))
 	}
 	broker := f.broker
 	if broker == "" {

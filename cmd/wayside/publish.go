@@ -62,11 +62,11 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&o.repo, "repo", "", "`folder` of the repository")
-	fl.StringVar(&o.board, "board", "", "refuse images for another `board`; with --remove, that board's release only")
-	fl.StringVar(&o.notes, "notes", "", "`text` that tells the owner of a box what changed")
+	fl.StringVar(&o.repo, "repo", "", "folder `DIR` of the repository")
+	fl.StringVar(&o.board, "board", "", "refuse images for another `BOARD`; with --remove, that board's release only")
+	fl.StringVar(&o.notes, "notes", "", "`TEXT` that tells the owner of a box what changed")
 	fl.StringVar(&o.notesFile, "notes-file", "", "`FILE` with that text")
-	fl.Uint64Var(&o.minCounter, "min-counter", 0, "`counter` of the oldest release that this may be installed from")
+	fl.Uint64Var(&o.minCounter, "min-counter", 0, "counter `N` of the oldest release that this may be installed from")
 	fl.IntVar(&o.patches, "patches", 10, "make patches from so many releases before, which spare boxes most of a download; 0 for none")
 	fl.IntVar(&o.keep, "keep", 30, "offer so many releases of a board, the newest, and those that boxes far behind need on their way; 0 for all")
 	fl.BoolVar(&o.bootLoader, "boot-loader", false, "have boxes that keep this release install its boot loader as well")
@@ -74,12 +74,13 @@ says otherwise, and --refresh must be run in time, from a timer.`,
 	fl.BoolVar(&o.downgrade, "downgrade", false, "permit boxes to go back to this release from one with a higher counter")
 	fl.BoolVar(&o.list, "list", false, "list what is published, and until when it is good")
 	fl.BoolVar(&o.refresh, "refresh", false, "sign again what is about to expire, and publish new update roots")
-	fl.StringVar(&o.remove, "remove", "", "take the release of this `version` back")
+	fl.StringVar(&o.remove, "remove", "", "take the release of this `VERSION` back")
 	fl.StringVar(&o.imager, "imager", "", "write a list of compressed images for Raspberry Pi Imager to `FILE`; needs no --repo")
-	fl.StringVar(&o.url, "url", "", "with --imager: `address` of the folder that the images will be in")
-	fl.StringVar(&o.icon, "icon", "", "with --imager: `address` of a picture")
+	fl.StringVar(&o.url, "url", "", "with --imager: `URL` of the folder that the images will be in")
+	fl.StringVar(&o.icon, "icon", "", "with --imager: `URL` of a picture")
 	fl.BoolVar(&o.asJSON, "json", false, "print the result as JSON")
 	o.keys.add(cmd)
+	completeBoards(cmd)
 	return cmd
 }
 
@@ -105,6 +106,16 @@ func (o *publishOptions) check(cmd *cobra.Command, images []string) error {
 	if things != 1 {
 		return usageError(cmd, errors.New("want either IMAGEs, --list, --refresh or --remove VERSION"))
 	}
+	if len(images) == 0 { // a mistyped folder is no new repository
+		if _, err := os.Stat(o.repo); err != nil {
+			return fmt.Errorf("open repository: %w", err)
+		}
+	}
+	for _, img := range images {
+		if _, err := os.Stat(img); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
 	if o.notesFile != "" {
 		text, err := os.ReadFile(o.notesFile)
 		if err != nil {
@@ -126,11 +137,6 @@ type published struct {
 }
 
 func (o *publishOptions) run(ctx context.Context, images []string, out, log io.Writer) error {
-	if o.list {
-		if _, err := os.Stat(o.repo); err != nil {
-			return fmt.Errorf("list releases: %w", err)
-		}
-	}
 	folder, err := o.keys.open()
 	if err != nil {
 		return err

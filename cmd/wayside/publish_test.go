@@ -118,7 +118,7 @@ func TestPublishCommandRefuses(t *testing.T) {
 	if _, _, err := keys.LoadOrCreate(other, nil); err != nil {
 		t.Fatal(err)
 	}
-	repo := filepath.Join(t.TempDir(), "repo")
+	repo := t.TempDir()
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -131,6 +131,7 @@ func TestPublishCommandRefuses(t *testing.T) {
 		"no keys":               {[]string{"--repo", repo, "--keys", t.TempDir(), img}, "keys init"},
 		"no such image":         {[]string{"--repo", repo, "--keys", keyDir, "gone.img"}, "gone.img"},
 		"list of no repository": {[]string{"--repo", filepath.Join(repo, "gone"), "--keys", keyDir, "--list"}, "gone"},
+		"refresh of none":       {[]string{"--repo", filepath.Join(repo, "gone"), "--keys", keyDir, "--refresh"}, "gone"},
 		"fewer patches than 0":  {[]string{"--repo", repo, "--keys", keyDir, "--patches=-1", img}, "--patches"},
 		"nothing to remove":     {[]string{"--repo", repo, "--keys", keyDir, "--remove", "3.0"}, "no such release"},
 	} {

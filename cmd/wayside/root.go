@@ -1,6 +1,11 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
 
 func newRootCmd() *cobra.Command {
 	root := &cobra.Command{
@@ -12,6 +17,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
   wayside build --board x86-64-uefi --site shop.yaml -o out/
   wayside inspect --verify out/wayside-x86-64-uefi-0.1.0-dev.img
   wayside site check shop.yaml`,
+		Version:       fmt.Sprintf("%s (%s %s/%s)", defaultVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +31,16 @@ func (f *enrolFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.mode, "enroll-keys", "", "have the boot loader enrol PK, KEK and db of --keys in a firmware in setup mode: `WHEN` is manual (a person picks it in the boot menu), if-safe (in virtual machines) or force (by itself, on any machine)")
 	fl.Lookup("enroll-keys").NoOptDefVal = string(image.EnrolManual)
+	complete(cmd, "enroll-keys", string(image.EnrolManual), string(image.EnrolIfSafe), string(image.EnrolForce))
 	fl.StringSliceVar(&f.vendors, "keep-vendor", []string{vendorMicrosoft}, "certificates that stay in db beside ours, for the option ROMs of cards: microsoft, none, or a `FILE` in PEM or DER; may be given again")
+}
+
+// check names a mistake before anything is fetched or compiled.
+func (f *enrolFlags) check() error {
+	if modes := image.EnrolModes; f.mode != "" && !slices.Contains(modes, image.EnrolMode(f.mode)) {
+		return fmt.Errorf("--enroll-keys=%s: it is one of %q", f.mode, modes)
+	}
+	return nil
 }
 
 // enrolment is what the flags ask for; nil if they do not. vendorVars is a

@@ -90,6 +90,20 @@ func readSite(file string) (*site.Profile, site.Errors) {
 	return p, nil
 }
 
+// loadSite reads a profile for a command that cannot go on without it, and
+// returns its text as well.
+func loadSite(file string) (*site.Profile, []byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read site profile: %w", err)
+	}
+	p, err := site.Parse(file, data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("site profile is not valid:\n%w", err)
+	}
+	return p, data, nil
+}
+
 func newSiteShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:     "show FILE",

@@ -23,6 +23,9 @@ const (
 // errPermanent marks answers that asking again does not change.
 var errPermanent = errors.New("refused")
 
+// errKeep marks that what came cannot be written.
+var errKeep = errors.New("keep what came")
+
 // NewClient returns the HTTP client downloads use unless they are given one. It
 // honours the usual proxy variables and has deadlines for everything but the
 // body, which download watches itself.
@@ -89,7 +92,7 @@ func (f fetcher) download(ctx context.Context, link string, dst sink, size, limi
 			return lenErr
 		case ctx.Err() != nil:
 			return fmt.Errorf("fetch %s: %w", redacted(link), context.Cause(ctx))
-		case errors.Is(err, errNotFound) || errors.Is(err, errPermanent):
+		case errors.Is(err, errNotFound) || errors.Is(err, errPermanent) || errors.Is(err, errKeep):
 			return fmt.Errorf("fetch %s: %w", redacted(link), err)
 		case err == nil:
 			err = fmt.Errorf("%d of %d bytes came", after, size)
@@ -98,7 +101,7 @@ func (f fetcher) download(ctx context.Context, link string, dst sink, size, limi
 			attempt = 0
 		}
 		if attempt++; attempt >= attempts {
-			return fmt.Errorf("fetch %s: gave up after %d attempts: %v", redacted(link), attempts, err)
+			return fmt.Errorf("fetch %s: gave up after %d attempts: %v; is there a network, and is this the mirror that is meant (--mirror)?", redacted(link), attempts, err)
 		}
 		if err := sleep(ctx, f.wait(attempt)); err != nil {
 			return fmt.Errorf("fetch %s: %w", redacted(link), err)
@@ -181,7 +184,7 @@ func copyBody(dst io.Writer, body io.Reader, done, limit int64, stop func(), pro
 			return fmt.Errorf("%w: more than the expected %d bytes came", errPermanent, limit)
 		}
 		if _, werr := dst.Write(buf[:n]); werr != nil {
-			return fmt.Errorf("%w: %w", errPermanent, werr)
+			return fmt.Errorf("%w: %w", errKeep, werr)
 		}
 		if progress != nil && n > 0 {
 			progress(done)

@@ -56,6 +56,25 @@ func TestGPTReadsBackAsWritten(t *testing.T) {
 	}
 }
 
+// An image keeps its partition table on a larger disk.
+func TestGPTMadeFor(t *testing.T) {
+	larger := append(writeGPT(t), make([]byte, mib)...)
+	for _, tt := range []struct {
+		disk []byte
+		want int64
+	}{
+		{larger, diskSize},
+		{larger[:diskSize], diskSize},
+		{larger[:diskSize-mib], diskSize - mib}, // cut short: nothing smaller is claimed
+		{make([]byte, mib), mib},
+		{nil, 0},
+	} {
+		if got := disk.MadeFor(bytes.NewReader(tt.disk), int64(len(tt.disk))); got != tt.want {
+			t.Errorf("disk of %d bytes: got %d, want %d", len(tt.disk), got, tt.want)
+		}
+	}
+}
+
 func TestGPTForeignCheck(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(file, writeGPT(t), 0o644); err != nil {

@@ -67,6 +67,20 @@ func ReadGPT(r io.ReaderAt, size int64) (Table, error) {
 	return t, nil
 }
 
+// MadeFor is the size of the disk that a partition table was made for: an
+// image on a larger one keeps its own until the first boot. It is size if there
+// is no table, or none of a smaller disk.
+func MadeFor(r io.ReaderAt, size int64) int64 {
+	h := make([]byte, gptHeaderSize)
+	if n, _ := r.ReadAt(h, Sector); n < len(h) || string(h[:8]) != "EFI PART" {
+		return size
+	}
+	if last := le.Uint64(h[gptOtherLBA:]); last < uint64(size/Sector) {
+		return int64(last+1) * Sector
+	}
+	return size
+}
+
 func readMBR(r io.ReaderAt) ([]byte, error) {
 	mbr := make([]byte, Sector)
 	if n, err := r.ReadAt(mbr, 0); n < len(mbr) {

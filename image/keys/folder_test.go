@@ -236,6 +236,23 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// A rotation that nobody could sign leaves no key behind.
+func TestRotationThatFailsLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	before, _ := list(t, initKeys(t, dir, keys.Options{}, secret("right")))
+	if _, err := open(t, dir, secret("wrong")).Rotate("targets", "", now); err == nil {
+		t.Fatal("signed without the passphrase of the root key")
+	}
+	f := open(t, dir, secret("right"))
+	current, retired := list(t, f)
+	if diff := cmp.Diff(before, current); diff != "" || len(retired) > 0 {
+		t.Errorf("keys (-want +got):\n%s; retired: %v", diff, retired)
+	}
+	if r, err := f.Rotate("targets", "", now); err != nil || r.New != "targets-2" {
+		t.Errorf("again: got %+v, %v", r, err)
+	}
+}
+
 // A root that somebody altered, or put there, is not shipped.
 func TestRootsAreChecked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")

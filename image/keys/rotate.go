@@ -43,7 +43,21 @@ func (f *Folder) Rotate(role, which string, now time.Time) (Rotated, error) {
 	if err != nil {
 		return Rotated{}, err
 	}
-	fresh, err := f.makeTUFKey(numbered(role, next))
+	name := numbered(role, next)
+	given := exists(f.keyFile(name))
+	r, err := f.replace(old, retired, name, now)
+	if err != nil && !given && !exists(rootFile(f.dir, old.Signed.Version+1)) {
+		// No root names the key, and its passphrase may be a typing error.
+		delete(f.loaded, name)
+		_ = errors.Join(os.Remove(f.keyFile(name)), os.Remove(f.publicFile(name)))
+	}
+	return r, err
+}
+
+// replace has a new key of that name do what the retired one did, in a root
+// that comes after old.
+func (f *Folder) replace(old *Root, retired tufKey, name string, now time.Time) (Rotated, error) {
+	fresh, err := f.makeTUFKey(name)
 	if err != nil {
 		return Rotated{}, err
 	}
@@ -51,11 +65,11 @@ func (f *Folder) Rotate(role, which string, now time.Time) (Rotated, error) {
 	if err != nil {
 		return Rotated{}, err
 	}
-	if err := root.Signed.AddKey(fresh.meta, role); err != nil {
-		return Rotated{}, fmt.Errorf("rotate %s: %v", role, err)
+	if err := root.Signed.AddKey(fresh.meta, fresh.role); err != nil {
+		return Rotated{}, fmt.Errorf("rotate %s: %v", fresh.role, err)
 	}
-	if err := root.Signed.RevokeKey(retired.id, role); err != nil {
-		return Rotated{}, fmt.Errorf("rotate %s: %v", role, err)
+	if err := root.Signed.RevokeKey(retired.id, fresh.role); err != nil {
+		return Rotated{}, fmt.Errorf("rotate %s: %v", fresh.role, err)
 	}
 	return Rotated{Retired: retired.name, New: fresh.name, Root: root.Signed.Version}, f.signRoot(old, root)
 }

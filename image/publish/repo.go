@@ -137,7 +137,7 @@ func (r *Repo) live() []*keys.Root { return r.roots[max(r.published, 1)-1:] }
 
 func (r *Repo) readMetadata(timestamp []byte) error {
 	if _, err := r.timestamp.FromBytes(timestamp); err != nil {
-		return fmt.Errorf("%s: %v", timestampFile, err)
+		return fmt.Errorf("%s is damaged: %v; bring it back from a copy, or publish the images into a new folder", timestampFile, err)
 	}
 	if err := verified(r, keys.RoleTimestamp, r.timestamp); err != nil {
 		return err

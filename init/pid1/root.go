@@ -158,7 +158,8 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	if !ok {
 		return errors.New("the boot partition is not known")
 	}
-	if err := m.need("vfat"); err != nil {
+	// The kernel would ask for the code pages itself, by another process.
+	if err := errors.Join(m.need("nls_cp437"), m.need("nls_ascii"), m.need("vfat")); err != nil {
 		return err
 	}
 	return mount.WithESP(node, read)
@@ -334,7 +335,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: serviceEnv, FirstEnv: first, EachEnv: each,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each, Ready: m.serviceReady,
 	})
 	if err != nil {
 		return err
