@@ -102,9 +102,10 @@ func (m *Machine) followRemovable(name, action string) {
 	defer r.Unlock()
 	dir := filepath.Join(manifest.RemovableDir, name)
 	old, in := r.mounted[name]
-	// A disk tells of changes that leave it as it is. Another medium in the same
-	// reader is another disk.
-	if in && action != "remove" && old.seq == diskseq(name) {
+	// A disk tells of changes that leave it as it is, and of an end that was
+	// another's, if it came in its place. Another medium in the same reader is
+	// another disk.
+	if in && old.seq == diskseq(name) {
 		if now := r.use(dir); now.repo == old.repo && now.write == old.write {
 			return
 		}
