@@ -23,7 +23,7 @@ import (
 
 // What a request for a topic can be told.
 var (
-	ErrExists     = errors.New("topic exists")
+	ErrExists     = errors.New("topic already exists")
 	ErrUnknown    = errors.New("topic does not exist")
 	ErrName       = errors.New("invalid topic name")
 	ErrPartitions = errors.New("invalid number of partitions")
