@@ -62,7 +62,7 @@ vm-short: ## the same, one life of a box of another board: BOARD=qemu-arm64
 
 test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board: BOARD=qemu-arm64
 	@$(WAYSIDE) host setup --for test
-	@WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 120m -v $(VM_PACKAGES)
+	@WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 240m -v $(VM_PACKAGES)
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)
@@ -87,7 +87,7 @@ soak: ## wear the broker for an hour, or SOAK=10m: kills, restarts, disk full, f
 soak-links: ## wear links for an hour, or SOAK=10m: faults of the uplink, kills at both ends, every record compared
 	@$(GO) test ./test/replication -run 'TestNothingLostNothingTwice$$' -count 1 -timeout 0 -v -soak-link $(SOAK)
 
-test-pi4: ## the Raspberry Pi's image in QEMU's model of a 4 B: minutes, on a machine that does nothing else
+test-pi4: ## the Raspberry Pi's image in QEMU's model of a 4 B: some minutes
 	@WAYSIDE_VM=1 $(GO) test ./test/update -run 'TestRaspberryPi4$$' -count 1 -timeout 20m -v -pi4
 
 test-updates: ## every fault of the matrix in virtual machines, sticks, the format barrier, all power cuts of a recorded update: an hour

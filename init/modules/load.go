@@ -34,6 +34,7 @@ type Loader struct {
 	tried   map[string]*attempt      // by module
 	asked   map[string]chan struct{} // by modalias; closed when its modules were tried
 	missing map[string]bool          // see Missing
+	took    []Took
 }
 
 // attempt is the one attempt to load a module.
@@ -149,7 +150,7 @@ func (l *Loader) try(module string) (first bool, err error) {
 		return false, a.err
 	}
 	defer close(a.over)
-	a.err = insert(filepath.Join(l.dir, l.deps.paths[module]))
+	a.err = l.timed(insert, filepath.Join(l.dir, l.deps.paths[module]))
 	if unfit(a.err) {
 		l.mu.Lock()
 		l.missing[module] = true
@@ -187,9 +188,9 @@ func (l *Loader) loadAlias(modalias string) (fresh int, over chan struct{}) {
 	return fresh, over
 }
 
-// LoadList loads the modules that a file names, one a line, # for comments. A
-// file that is not there names none.
-func (l *Loader) LoadList(file string) error {
+// LoadList loads the modules that a file names, one a line, # for comments, and
+// leaves out some. A file that is not there names none.
+func (l *Loader) LoadList(file string, but ...string) error {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -202,7 +203,7 @@ func (l *Loader) LoadList(file string) error {
 	s := bufio.NewScanner(f)
 	for s.Scan() {
 		name, _, _ := strings.Cut(s.Text(), "#")
-		if name = strings.TrimSpace(name); name == "" {
+		if name = strings.TrimSpace(name); name == "" || slices.Contains(but, name) {
 			continue
 		}
 		if err := l.Load(name); err != nil {
@@ -314,6 +315,9 @@ func (l *Loader) Count() int {
 // finit loads one file; the kernel itself unpacks a compressed one.
 func finit(path string) error {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(path) // the initramfs went while it was looked for there; the root has it
+	}
 	if err != nil {
 		return err
 	}

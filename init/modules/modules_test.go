@@ -298,10 +298,16 @@ func TestLoadList(t *testing.T) {
 	if err := os.WriteFile(list, []byte("# early\ndm_mod\n\n virtio_blk # disk\nnonesuch\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.LoadList(list, "dm_mod", "nonesuch"); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"virtio_blk.ko.xz"}; !cmp.Equal(got, want) {
+		t.Errorf("got %v, want %v: the others have time", got, want)
+	}
 	if err := l.LoadList(list); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "nonesuch") {
 		t.Errorf("got %v, want the unknown module named", err)
 	}
-	if want := []string{"dm-mod.ko", "virtio_blk.ko.xz"}; !cmp.Equal(got, want) {
+	if want := []string{"virtio_blk.ko.xz", "dm-mod.ko"}; !cmp.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if err := l.LoadList(list + ".gone"); err != nil {
@@ -341,5 +347,26 @@ func BenchmarkMatch(b *testing.B) {
 	a := aliases(b, text.String())
 	for b.Loop() {
 		a.Match("pci:v000001F3d00002EDFsv00001AF4sd00001100bc01sc00i00")
+	}
+}
+
+func TestTook(t *testing.T) {
+	l, _ := testLoader(t, func(string) error {
+		for end := threadTime() + time.Millisecond; threadTime() < end; {
+		}
+		return nil
+	})
+	if err := l.Load("dm-verity"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range l.Took() {
+		if m.Processor < time.Millisecond {
+			t.Errorf("%s took %s, less than its insertion used", m.Module, m.Processor)
+		}
+		got = append(got, m.Module)
+	}
+	if diff := cmp.Diff([]string{"dm_mod", "dm_bufio", "dm_verity"}, got); diff != "" {
+		t.Errorf("modules that took time (-want +got):\n%s", diff)
 	}
 }

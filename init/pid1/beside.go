@@ -44,8 +44,12 @@ type beside struct {
 // read by calls into the firmware, which take long.
 var earlyBeside = []beside{
 	{"firmware variables", mountFirmware, func(m *Machine) gate { return m.firmware }, 30 * time.Second},
-	{"modules of file systems", loadListed, func(m *Machine) gate { return m.listed }, 60 * time.Second},
+	{"modules of the root", loadListed, func(m *Machine) gate { return m.listed }, 60 * time.Second},
+	{"modules of file systems", loadFileSystems, func(m *Machine) gate { return m.mountable }, 60 * time.Second},
 }
+
+// notForRoot are the listed modules that the root is opened without.
+var notForRoot = []string{"vfat", "nls_ascii", "nls_cp437", "ext4"}
 
 // rootBeside needs the root.
 var rootBeside = []beside{
@@ -65,7 +69,9 @@ func besideRoot(_ context.Context, m *Machine) error {
 func (m *Machine) besides(steps []beside) error {
 	m.Go(steps[0].Name, func(ctx context.Context) error {
 		for _, s := range steps {
+			begin := time.Now()
 			err := bounded(ctx, s.Deadline, func(ctx context.Context) error { return s.Do(ctx, m) })
+			m.spent.step("beside: "+s.Name, time.Since(begin))
 			if s.Opens != nil {
 				close(s.Opens(m))
 			}
@@ -111,18 +117,27 @@ func loadEarly(_ context.Context, m *Machine) error {
 	return err
 }
 
-// loadListed loads what the board lists and no device asks for.
+// loadListed loads what the board lists and no device asks for, but for file
+// systems that have time: the root is opened while these come.
 func loadListed(_ context.Context, m *Machine) error {
 	l := m.modules.Load()
 	if l == nil {
 		return nil // was said
+	}
+	return l.LoadList(layout.RootModulesLoad, notForRoot...)
+}
+
+func loadFileSystems(_ context.Context, m *Machine) error {
+	l := m.modules.Load()
+	if l == nil {
+		return nil
 	}
 	return l.LoadList(layout.RootModulesLoad)
 }
 
 // loadDevices loads the root's modules.
 func loadDevices(ctx context.Context, m *Machine) error {
-	if err := m.listed.wait(ctx); err != nil { // the next loader knows nothing of the one before
+	if err := m.mountable.wait(ctx); err != nil { // the next loader knows nothing of the one before
 		return err
 	}
 	l, err := modules.Open(m.Log())
@@ -133,7 +148,7 @@ func loadDevices(ctx context.Context, m *Machine) error {
 	if name := m.forVersion(item); name != "" {
 		l.Without(name)
 	}
-	m.modules.Store(l)
+	m.spent.loaded(m.modules.Swap(l))
 	err = errors.Join(l.LoadList(layout.RootModulesLoad), itemErr, l.Coldplug(ctx, "/sys", modules.Devices))
 	m.Log().Info("kernel modules loaded", "count", l.Count())
 	if lost := l.Missing(); len(lost) > 0 {

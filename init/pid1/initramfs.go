@@ -75,8 +75,7 @@ func findSlot(ctx context.Context, m *Machine) error {
 func refused(err error) error { return fmt.Errorf("root verification failed: %w", err) }
 
 // waitListed waits for what the board lists, the fast hash above all: dm-verity
-// keeps the one that it finds for as long as the box runs. And no module is
-// being looked up in the initramfs when that goes.
+// keeps the one that it finds for as long as the box runs.
 func waitListed(ctx context.Context, m *Machine) error { return m.listed.wait(ctx) }
 
 func openRoot(_ context.Context, m *Machine) error {

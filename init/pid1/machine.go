@@ -39,6 +39,7 @@ type Machine struct {
 	Feeder *watchdog.Feeder
 	resort *lastResort
 	booted time.Time
+	spent  *spent
 
 	// background ends at shutdown, after the services; owned waits for what
 	// runs under it.
@@ -46,19 +47,20 @@ type Machine struct {
 	stop       context.CancelFunc
 	owned      sync.WaitGroup
 
-	cmd      cmdline
-	hang     string // phase that shall hang: see fwcfg.go
-	phase    string
-	modules  atomic.Pointer[modules.Loader]
-	firmware gate // the firmware's variables can be read, or never will be
-	listed   gate // what the board lists is loaded
-	devices  gate // all devices that were there have their drivers
-	armed    gate // the hardware watchdog is armed, if there is one
-	ready    gate // all services have been ready
-	listener *uevent.Listener
-	buttons  atomic.Pointer[buttons]
-	reaper   *reap.Reaper
-	requests chan request
+	cmd       cmdline
+	hang      string // phase that shall hang: see fwcfg.go
+	phase     string
+	modules   atomic.Pointer[modules.Loader]
+	firmware  gate // the firmware's variables can be read, or never will be
+	listed    gate // what the board lists for the root is loaded
+	mountable gate // so is what it lists for other file systems
+	devices   gate // all devices that were there have their drivers
+	armed     gate // the hardware watchdog is armed, if there is one
+	ready     gate // all services have been ready
+	listener  *uevent.Listener
+	buttons   atomic.Pointer[buttons]
+	reaper    *reap.Reaper
+	requests  chan request
 
 	slot    *slots.Slot // the booted one
 	disk    string
@@ -77,8 +79,9 @@ type Machine struct {
 	vault      *vault.Vault
 	encryption string // see vault.How
 
-	profile  *profile.Result  // at the start of the box
-	changer  *profile.Changer // knows what it is now; nil without a profile
+	profile  *profile.Result   // at the start of the box
+	secrets  map[string][]byte // files by name; never changed once set
+	changer  *profile.Changer  // knows what it is now; nil without a profile
 	network  *network.Network
 	clock    *clock.Clock
 	services *supervise.Supervisor
@@ -95,8 +98,8 @@ type Machine struct {
 
 // newMachine starts what lives as long as the process: the feeder.
 func newMachine(phase string) *Machine {
-	m := &Machine{phase: phase, booted: time.Now(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
-		firmware: make(gate), listed: make(gate), devices: make(gate), armed: make(gate), ready: make(gate)}
+	m := &Machine{phase: phase, booted: time.Now(), spent: newSpent(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
+		firmware: make(gate), listed: make(gate), mountable: make(gate), devices: make(gate), armed: make(gate), ready: make(gate)}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())
 	m.serving, m.endServe = context.WithCancel(context.Background())

@@ -100,6 +100,7 @@ func (m *Machine) serve(signals <-chan os.Signal) {
 			close(m.ready)
 			m.Log().Info("ready", "uptime", fmt.Sprintf("%.1fs", uptime().Seconds()))
 			m.Go("trial", m.servicesReady)
+			m.tellSpent()
 		case r := <-m.requests:
 			m.end(r)
 		case s := <-signals:

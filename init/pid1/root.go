@@ -158,7 +158,8 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	if !ok {
 		return errors.New("the boot partition is not known")
 	}
-	if err := m.need("vfat"); err != nil {
+	// The kernel would ask for the code pages itself, by another process.
+	if err := errors.Join(m.need("nls_cp437"), m.need("nls_ascii"), m.need("vfat")); err != nil {
 		return err
 	}
 	return mount.WithESP(node, read)
@@ -170,17 +171,23 @@ func loadSecrets(_ context.Context, m *Machine) error {
 	for _, p := range problems {
 		m.problem(p)
 	}
-	if len(files) == 0 {
-		return nil
-	}
+	m.secrets = files
 	effective := &site.Profile{}
 	if m.profile != nil {
 		effective = m.profile.Profile
 	}
-	for _, r := range profile.Readers {
+	return m.giveSecrets(profile.Readers, effective)
+}
+
+// giveSecrets has readers find what they need under a profile.
+func (m *Machine) giveSecrets(readers []profile.Reader, p *site.Profile) error {
+	if len(m.secrets) == 0 {
+		return nil
+	}
+	for _, r := range readers {
 		uid, gid, err := r.Owner()
 		if err == nil {
-			err = profile.Expose(r.Dir, uid, gid, r.Pick(effective, files))
+			err = profile.Expose(r.Dir, uid, gid, r.Pick(p, m.secrets))
 		}
 		if err != nil {
 			return fmt.Errorf("give secrets to %s%s: %v", r.Group, r.User, err)
@@ -328,7 +335,7 @@ func startServices(_ context.Context, m *Machine) error {
 	}
 	m.services, err = supervise.New(supervise.Config{
 		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: serviceEnv, FirstEnv: first, EachEnv: each,
+		Env: serviceEnv, FirstEnv: first, EachEnv: each, Ready: m.serviceReady,
 	})
 	if err != nil {
 		return err

@@ -39,7 +39,9 @@ func run(ctx context.Context, m *Machine, steps []Step) error {
 		m.hangIf(s.Name)
 		begin := time.Now()
 		err := bounded(ctx, s.Deadline, func(ctx context.Context) error { return s.Do(ctx, m) })
-		if took := time.Since(begin); took > 3*time.Second {
+		took := time.Since(begin)
+		m.spent.step(s.Name, took)
+		if took > 3*time.Second {
 			m.Log().Info("step took long", "step", s.Name, "seconds", fmt.Sprintf("%.1f", took.Seconds()))
 		}
 		switch {

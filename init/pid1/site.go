@@ -80,6 +80,9 @@ func (m *Machine) enforce(was, r *profile.Result) (renewed, later []string, err 
 		n := m.testNetwork(r.Profile.Network)
 		m.network.Reconfigure(n, n.Hostname)
 	}
+	if err := m.giveSecrets(profile.Renewed(was.Profile, r.Profile), r.Profile); err != nil {
+		return nil, nil, err
+	}
 	m.wantRemovable(r.Profile)
 	units, sockets, err := manifest.ReadDir(os.DirFS("/"), layout.RootUnits[1:])
 	if err != nil {

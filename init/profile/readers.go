@@ -2,6 +2,7 @@ package profile
 
 import (
 	"os/user"
+	"slices"
 	"strconv"
 
 	"github.com/waysideos/wayside/services/manifest"
@@ -34,6 +35,18 @@ var Readers = []Reader{
 
 func only(name string) func(*site.Profile) []string {
 	return func(*site.Profile) []string { return []string{name} }
+}
+
+// Renewed are the readers who need other files under one profile than under
+// another. The folders of the rest stay as they are: they are being read.
+func Renewed(was, now *site.Profile) []Reader {
+	var out []Reader
+	for _, r := range Readers {
+		if r.names != nil && !slices.Equal(r.names(was), r.names(now)) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Pick is what of files the reader gets under a profile. A name that is no file

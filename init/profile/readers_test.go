@@ -40,6 +40,13 @@ func TestReadersGetWhatTheyNeed(t *testing.T) {
 			t.Error("the wifi service gets secrets under a profile without networks")
 		}
 	}
+	var renewed []string
+	for _, r := range Renewed(&site.Profile{}, p) {
+		renewed = append(renewed, r.Group+r.User)
+	}
+	if !slices.Equal(renewed, []string{"wifi"}) || len(Renewed(p, p)) != 0 {
+		t.Errorf("another profile renews %q, the same one %v; want wifi, and nothing", renewed, Renewed(p, p))
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("who gets what (-want +got):\n%s", diff)
 	}

@@ -32,7 +32,9 @@ type service struct {
 	log    *slog.Logger
 	launch func(context.Context) (*process, error)
 	notes  <-chan note
-	renew  chan struct{} // holds one wish to be started anew
+	// onReady is Config.Ready until it was called.
+	onReady func(service string, pid int)
+	renew   chan struct{} // holds one wish to be started anew
 
 	// The first start waits for these, the stop for those.
 	startAfter, stopAfter []<-chan struct{}
@@ -248,6 +250,10 @@ func (s *service) announce(m machine) {
 	}
 	switch m.state {
 	case Running:
+		if s.onReady != nil && s.proc != nil {
+			s.onReady(s.unit.Name, s.proc.pid)
+			s.onReady = nil
+		}
 		open(s.ready)
 		open(s.settled)
 	case Backoff, Failed, Stopped:

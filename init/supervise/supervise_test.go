@@ -118,9 +118,10 @@ func show() {
 // bench runs one supervisor over real processes.
 type bench struct {
 	*Supervisor
-	t    *testing.T
-	log  *logged
-	stop func()
+	t     *testing.T
+	log   *logged
+	first chan int // pids of what was ready for the first time
+	stop  func()
 }
 
 // logged keeps what was logged, as lines.
@@ -162,7 +163,9 @@ func newBench(t *testing.T, cgroups string, sockets []manifest.Socket, units ...
 	out := &logged{}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(out, t.Output()), nil))
 	reaper := reap.New(log)
-	s, err := New(Config{Units: units, Sockets: sockets, Reaper: reaper, CgroupRoot: cgroups, Log: log,
+	first := make(chan int, 16)
+	s, err := New(Config{Ready: func(_ string, pid int) { first <- pid },
+		Units: units, Sockets: sockets, Reaper: reaper, CgroupRoot: cgroups, Log: log,
 		Env: []string{"PATH=/bin"}, RunDir: dir + "/run/wayside", StateRoot: dir + "/state", RuntimeRoot: dir + "/run"})
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +179,7 @@ func newBench(t *testing.T, cgroups string, sockets []manifest.Socket, units ...
 			t.Errorf("run: %v", err)
 		}
 	})
-	b := &bench{Supervisor: s, t: t, log: out, stop: func() { cancel(); ran.Wait() }}
+	b := &bench{Supervisor: s, t: t, log: out, first: first, stop: func() { cancel(); ran.Wait() }}
 	t.Cleanup(func() { b.stop(); stopReaping(); reaped.Wait() })
 	return b
 }
@@ -241,6 +244,9 @@ func TestSocketSurvivesRestart(t *testing.T) {
 	after := b.until("restart", func(s manifest.Service) bool { return s.Ready && s.Restarts == 1 })
 	if want := fmt.Sprintf("%d two\n", after.PID); second != want || after.LastExit != "exit status 3" {
 		t.Errorf("got %q, last exit %q; want %q, exit status 3", second, after.LastExit, want)
+	}
+	if pid := <-b.first; pid != before.PID || len(b.first) != 0 {
+		t.Errorf("told of process %d and %d others as ready for the first time, want %d alone", pid, len(b.first), before.PID)
 	}
 	b.stop()
 	if s := b.Status()[0]; s.State != "stopped" || s.PID != 0 {

@@ -35,6 +35,10 @@ type Config struct {
 	FirstEnv map[string][]string
 	EachEnv  map[string][]string // likewise, what every start gets
 
+	// Ready is called when a service is ready for the first time, before those
+	// that wait for it start. It must not block; nil is not called.
+	Ready func(service string, pid int)
+
 	// Guard is deferred in every goroutine, with its purpose: it recovers from
 	// a panic, which would end the process. nil lets panics pass.
 	Guard func(what string)
@@ -81,7 +85,7 @@ func New(cfg Config) (*Supervisor, error) {
 			return nil, err
 		}
 		sv := newService(u, cfg.Log)
-		sv.launch = l.launch
+		sv.launch, sv.onReady = l.launch, cfg.Ready
 		if err := wire(sv, byName); err != nil {
 			return nil, err
 		}

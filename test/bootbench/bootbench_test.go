@@ -45,9 +45,12 @@ type row struct {
 	playable                 bool
 }
 
-// boot is one boot by its phases, each as the time of its end since the
-// kernel's start.
-type boot map[string]float64
+// boot is one boot.
+type boot struct {
+	at    map[string]float64 // ends of phases, as time since the kernel's start
+	spent spent
+	lists map[string]string // of steps and modules
+}
 
 // phases in order; each is the first line of the console that matches.
 var phases = []struct{ name, line string }{
@@ -68,8 +71,8 @@ var beside = []struct{ name, line string }{
 var stamp = regexp.MustCompile(`\[ *(\d+\.\d+)\] wayside: `)
 
 // read takes the phases out of what one boot printed.
-func read(console string) (boot, error) {
-	b := boot{}
+func read(console string) (map[string]float64, error) {
+	b := map[string]float64{}
 	for _, p := range slices.Concat(phases, beside) {
 		at := regexp.MustCompile(p.line).FindStringIndex(console)
 		if at == nil {
@@ -135,7 +138,7 @@ func measure(t *testing.T, b boards.Board) row {
 	}
 	box := harness.Boot(t, img)
 	box.WaitReady()
-	box.Expect(harness.BootTime, "wayside: ready")
+	box.Expect(harness.BootTime, "spent on modules")
 	r.first = phasesOf(t, box.Console().Text())
 	s, err := box.Status(t.Context())
 	if err != nil {
@@ -146,7 +149,7 @@ func measure(t *testing.T, b boards.Board) row {
 	before := len(box.Console().Text())
 	box.PowerOn()
 	box.WaitReady()
-	box.Expect(harness.BootTime, "wayside: ready")
+	box.Expect(harness.BootTime, "spent on modules")
 	r.again = phasesOf(t, box.Console().Text()[before:])
 	box.PowerOff()
 
@@ -162,8 +165,12 @@ func measure(t *testing.T, b boards.Board) row {
 
 func phasesOf(t *testing.T, console string) boot {
 	t.Helper()
-	b, err := read(console)
-	if err != nil {
+	var b boot
+	var err error
+	if b.at, err = read(console); err != nil {
+		t.Fatal(err)
+	}
+	if b.spent, b.lists, err = readSpent(console); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -224,6 +231,7 @@ func writePage(t *testing.T, rows []row) {
 	fmt.Fprintf(&w, "\nMeasured with %s.\n", qemuVersion())
 	sizes(&w, rows)
 	times(&w, rows)
+	split(&w, rows)
 	if err := os.WriteFile(*page, []byte(w.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -264,18 +272,18 @@ func times(w *strings.Builder, rows []row) {
 			name string
 			boot
 		}{{"first", r.first}, {"second", r.again}} {
-			if b.boot == nil {
+			if b.at == nil {
 				continue
 			}
 			fmt.Fprintf(w, "| %s | %s |", r.board, b.name)
 			was := 0.0
 			for _, p := range phases {
-				fmt.Fprintf(w, " %.2f |", b.boot[p.name]-was)
-				was = b.boot[p.name]
+				fmt.Fprintf(w, " %.2f |", b.at[p.name]-was)
+				was = b.at[p.name]
 			}
-			fmt.Fprintf(w, " **%.2f** |", b.boot["broker answers"]-b.boot["kernel"])
+			fmt.Fprintf(w, " **%.2f** |", b.at["broker answers"]-b.at["kernel"])
 			for _, p := range beside {
-				fmt.Fprintf(w, " %.2f |", b.boot[p.name]-b.boot["kernel"])
+				fmt.Fprintf(w, " %.2f |", b.at[p.name]-b.at["kernel"])
 			}
 			w.WriteString("\n")
 		}

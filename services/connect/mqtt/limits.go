@@ -12,7 +12,7 @@ import (
 // service's MemoryMax stands behind it.
 const (
 	maxClients    = 2000
-	maxHandshakes = 64        // connections of a listener that have not yet said who they are
+	maxHandshakes = 128       // connections of a listener that have not yet said who they are
 	maxConnect    = 128 << 10 // bytes of CONNECT: a will of 64 KiB and what stands around it
 	maxPacket     = 1000000   // bytes; with its headers it fits maxBatch
 	maxBatch      = 1048588   // Kafka's default message.max.bytes
@@ -39,10 +39,10 @@ const (
 
 	maxBuffered    = 16 << 20 // bytes waiting for Kafka, all devices
 	maxFireForget  = maxBuffered / 2
-	maxStateBytes  = 8 << 20                // changes of the state, waiting for Kafka
-	connectTimeout = 10 * time.Second       // from accept to a whole CONNECT, TLS included
-	connectLeast   = 500 * time.Millisecond // the time it has for that while others wait
-	writeTimeout   = 10 * time.Second       // of one write to a device
+	maxStateBytes  = 8 << 20          // changes of the state, waiting for Kafka
+	connectTimeout = 10 * time.Second // that it is waited for until a whole CONNECT, TLS included
+	connectLeast   = time.Second      // the time it may be silent for while others wait
+	writeTimeout   = 10 * time.Second // of one write to a device
 	loginPause     = 100 * time.Millisecond
 	positionEvery  = 5 * time.Second  // positions of QoS 1 are written; a power cut repeats what was acknowledged since
 	willGrace      = 30 * time.Second // after a restart, for clients to come back before their wills are sent

@@ -234,7 +234,7 @@ func TestCrowdWithSlowHandshakes(t *testing.T) {
 	c.lns[1].tls.Get().GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		core.Lock()
 		defer core.Unlock()
-		time.Sleep(15 * time.Millisecond) // the others of the first lot take twice connectLeast together
+		time.Sleep(15 * time.Millisecond) // those of the first lot together take twice connectLeast
 		return nil, nil
 	}
 	refused := make(chan error, crowd)
