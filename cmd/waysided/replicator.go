@@ -33,12 +33,12 @@ and a central Kafka: in order, exactly once, however often the uplink fails.`,
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's links name: certificates, keys, passwords")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that the profile's links name: certificates, keys, passwords")
 	return cmd
 }
 
 func bindBroker(cmd *cobra.Command, broker *[]string) {
-	cmd.Flags().StringSliceVar(broker, "broker", nil, "host:port of the box's broker (default: on this machine, the profile's port)")
+	cmd.Flags().StringSliceVar(broker, "broker", nil, "`HOST:PORT` of the box's broker (default: on this machine, the profile's port)")
 }
 
 // boxBroker is where the box's broker is: as given, or where the profile has

@@ -98,6 +98,8 @@ type Catalog struct {
 	loaders sync.WaitGroup
 	stop    context.CancelFunc // of loaders
 
+	strays []string // see Strays
+
 	change sync.Mutex // held while a topic is made, grown or deleted
 
 	mu     sync.RWMutex
