@@ -96,7 +96,7 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	tick: 5 * time.Second, look: time.Minute, refresh: time.Hour, gate: 3 * time.Second,
+	tick: 5 * time.Second, look: time.Minute, refresh: time.Hour, gate: 3 * time.Second, profile: 15 * time.Second,
 	blame: 3 * time.Minute, margin: 30 * time.Second,
 	quick:    source.Patience{Tries: 3, Low: time.Second, High: 5 * time.Second},
 	patience: source.DefaultPatience,
