@@ -115,7 +115,7 @@ func (c *Changer) Apply(want manifest.ApplyProfile) error {
 	defer cancel()
 	reached := c.cfg.Reaches(ctx)
 	was := c.now
-	change := &manifest.ProfileChange{Digest: digest(r.given), Site: r.Profile.Site, State: manifest.ProfileTrial, Time: time.Now().UTC(),
+	change := &manifest.ProfileChange{Digest: digest(r.given), Site: r.Profile.Site, State: manifest.ProfileTrial,
 		Network: !same(was.Profile.Network, r.Profile.Network)}
 	change.Services, change.NextStart, err = c.cfg.Enforce(was, r)
 	if err != nil {
@@ -124,6 +124,8 @@ func (c *Changer) Apply(want manifest.ApplyProfile) error {
 	}
 	c.cfg.Log.Info("site profile: on trial", "site", r.Profile.Site, "sha256", change.Digest,
 		"started anew", strings.Join(change.Services, " "), "at the next start", strings.Join(change.NextStart, " "))
+	// Who has reached the box by then has reached it as it was.
+	change.Time = time.Now().UTC()
 	c.mu.Lock()
 	c.now, c.was, c.change, c.reached, c.deadline = r, was, change, reached, time.Now().Add(Window)
 	c.mu.Unlock()
