@@ -59,13 +59,6 @@ func NewChanger(cfg ChangerConfig) *Changer {
 	return &Changer{cfg: cfg, begun: make(chan struct{}, 1), now: cfg.Boot}
 }
 
-// Profile is what is in force.
-func (c *Changer) Profile() *site.Profile {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now.Profile
-}
-
 // Report is what the status page shows.
 func (c *Changer) Report() manifest.Profile {
 	c.mu.Lock()
