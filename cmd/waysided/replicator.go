@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -47,11 +46,7 @@ func boxBroker(given []string, profile *site.Profile) []string {
 	if len(given) > 0 {
 		return given
 	}
-	host, port, err := net.SplitHostPort(profile.Broker.Listen)
-	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return []string{net.JoinHostPort(host, port)}
+	return []string{profile.Broker.Address()}
 }
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {
