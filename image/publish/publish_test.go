@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -616,8 +617,6 @@ func TestPatches(t *testing.T) {
 	}
 }
 
-// TestMoreThanBoxesRead: a list of targets that no box would read is not
-// published, and boxes go on with the one before.
 // TestTidy: of many releases the newest stay, and the steps that a box far
 // behind takes to them; only the newest keep patches.
 func TestTidy(t *testing.T) {
@@ -688,6 +687,31 @@ func TestTidy(t *testing.T) {
 	}
 }
 
+// TestOnTheWay gives each release as counter and lowest counter, newest first.
+func TestOnTheWay(t *testing.T) {
+	for _, tt := range []struct {
+		releases [][2]uint64
+		want     string
+	}{
+		{[][2]uint64{{30, 0}, {20, 0}, {10, 0}}, "30"},
+		{[][2]uint64{{30, 20}, {20, 5}, {10, 0}}, "10 20 30"},
+		{[][2]uint64{{40, 30}, {30, 10}, {20, 10}, {15, 10}}, "30 40"}, // boxes were flashed with 10
+		{[][2]uint64{{40, 30}, {30, 25}, {20, 0}}, "20 30 40"},         // or with 25
+		{[][2]uint64{{10, 10}}, ""},
+		{nil, ""},
+	} {
+		var all []Entry
+		for _, r := range tt.releases {
+			all = append(all, Entry{Target: release.Target{Version: fmt.Sprint(r[0]), Counter: r[0], MinCounter: r[1]}})
+		}
+		if got := strings.Join(slices.Sorted(maps.Keys(onTheWay(all))), " "); got != tt.want {
+			t.Errorf("%v: got %q, want %q", tt.releases, got, tt.want)
+		}
+	}
+}
+
+// TestMoreThanBoxesRead: a list of targets that no box would read is not
+// published, and boxes go on with the one before.
 func TestMoreThanBoxesRead(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.sample("1.0", 1))

@@ -47,15 +47,27 @@ func (r *Repo) drop(e Entry, which func(file string) bool) {
 
 // onTheWay are the versions, of one board and newest first, that a box takes
 // which begins below all of them: each time the newest that may be installed
-// from where it is. A box that begins further up takes the same ones from there:
-// what may be installed from a lower counter may be from a higher.
+// from where it is. A box that begins further up finds its way by the same ones:
+// what may be installed from a lower counter may be from a higher. Where nothing
+// may be, boxes can only have begun with an image further up, which is where the
+// way goes on.
 func onTheWay(releases []Entry) map[string]bool {
 	way, at := map[string]bool{}, uint64(0)
 	for {
-		i := slices.IndexFunc(releases, func(e Entry) bool { return e.MinCounter <= at && e.Counter > at })
-		if i < 0 {
+		next := uint64(0)
+		i := slices.IndexFunc(releases, func(e Entry) bool {
+			if e.MinCounter > at && (next == 0 || e.MinCounter < next) {
+				next = e.MinCounter
+			}
+			return e.MinCounter <= at && e.Counter > at
+		})
+		switch {
+		case i >= 0:
+			way[releases[i].Version], at = true, releases[i].Counter
+		case next > 0:
+			at = next
+		default:
 			return way
 		}
-		way[releases[i].Version], at = true, releases[i].Counter
 	}
 }
