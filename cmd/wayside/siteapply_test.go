@@ -94,6 +94,7 @@ func TestSiteApply(t *testing.T) {
 		{"gone", page{}, []string{"apply", filepath.Join(dir, "gone.yaml")}, "no such file", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each waits for seconds
 			s := httptest.NewServer(&tt.page)
 			defer s.Close()
 			var stdout, stderr bytes.Buffer
