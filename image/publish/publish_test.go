@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -687,25 +686,31 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// TestOnTheWay gives each release as counter and lowest counter, newest first.
+// TestOnTheWay: no box is left without a next step by what expires.
 func TestOnTheWay(t *testing.T) {
-	for _, tt := range []struct {
-		releases [][2]uint64
-		want     string
+	type step struct{ counter, min uint64 }
+	for _, c := range []struct {
+		name     string
+		releases []step // newest first
+		want     []uint64
 	}{
-		{[][2]uint64{{30, 0}, {20, 0}, {10, 0}}, "30"},
-		{[][2]uint64{{30, 20}, {20, 5}, {10, 0}}, "10 20 30"},
-		{[][2]uint64{{40, 30}, {30, 10}, {20, 10}, {15, 10}}, "30 40"}, // boxes were flashed with 10
-		{[][2]uint64{{40, 30}, {30, 25}, {20, 0}}, "20 30 40"},         // or with 25
-		{[][2]uint64{{10, 10}}, ""},
-		{nil, ""},
+		{"nothing", nil, nil},
+		{"straight", []step{{3, 0}, {2, 0}}, []uint64{3}},
+		{"by steps", []step{{9, 8}, {8, 5}, {7, 5}, {6, 0}}, []uint64{6, 8, 9}},
+		{"the first is for boxes that came with what was never published", []step{{30, 20}, {20, 10}, {10, 5}}, []uint64{10, 20, 30}},
+		{"a step was taken back", []step{{30, 20}, {25, 20}, {10, 0}}, []uint64{10, 30}},
+		{"one that nobody gets", []step{{5, 9}}, nil},
 	} {
 		var all []Entry
-		for _, r := range tt.releases {
-			all = append(all, Entry{Target: release.Target{Version: fmt.Sprint(r[0]), Counter: r[0], MinCounter: r[1]}})
+		for _, s := range c.releases {
+			all = append(all, Entry{Target: release.Target{Version: fmt.Sprint(s.counter), Counter: s.counter, MinCounter: s.min}})
 		}
-		if got := strings.Join(slices.Sorted(maps.Keys(onTheWay(all))), " "); got != tt.want {
-			t.Errorf("%v: got %q, want %q", tt.releases, got, tt.want)
+		want := map[string]bool{}
+		for _, n := range c.want {
+			want[fmt.Sprint(n)] = true
+		}
+		if diff := cmp.Diff(want, onTheWay(all)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
 }
