@@ -31,7 +31,7 @@ func (f *siteFlags) bind(cmd *cobra.Command, waits bool) {
 	f.boxFlags.bind(cmd)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print what the box says of its profile, or what is wrong with this one, as JSON")
 	if waits {
-		cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "return as soon as the profile is on trial")
+		cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "return as soon as the profile is on trial; one that changes the network is kept only if wayside site status asks for it then")
 	}
 }
 
