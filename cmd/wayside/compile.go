@@ -54,7 +54,7 @@ func compileAll(ctx context.Context, source, goarch, dir string) (init, services
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags="+linkFlags, "-o", dir+string(filepath.Separator), "./cmd/init", "./cmd/waysided")
 	cmd.Dir = source
-	// To collect its garbage this seldom saves an eighth of the compiler's time
+	// To collect its garbage this seldom saves a tenth of the compiler's time
 	// after a change. The largest package then takes some 590 MB instead of 390,
 	// which the link takes anyway.
 	cmd.Env = append(keptEnv(), "GOGC="+cmp.Or(os.Getenv("GOGC"), "400"), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch,
