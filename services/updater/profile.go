@@ -22,7 +22,8 @@ func (u *Updater) profile(w http.ResponseWriter, r *http.Request) {
 		refuse(w, errNoInit)
 		return
 	}
-	u.reached.Store(time.Now().UnixNano())
+	now := time.Now()
+	u.reached.Store(&now)
 	u.answerProfile(w, r, http.StatusOK)
 }
 
@@ -91,6 +92,7 @@ func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, be
 	if err == nil && box.Profile.Change == nil {
 		err = errors.New("init says nothing of the change")
 	}
+	since := time.Now() // not by the change, whose time is not monotonic: the clock may be set meanwhile
 	begun <- err
 	if err != nil {
 		return nil
@@ -107,7 +109,7 @@ func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, be
 	if err != nil {
 		return err
 	}
-	if v.Good && change.Network && !u.waitReached(ctx, change.Time, end) {
+	if v.Good && change.Network && !u.waitReached(ctx, since, end) {
 		v = gate.Verdict{Check: "network", Reason: "nobody has asked the status page for /site since the network changed"}
 	}
 	if ctx.Err() != nil {
@@ -165,7 +167,7 @@ func (u *Updater) site() *site.Profile {
 func (u *Updater) waitReached(ctx context.Context, since, end time.Time) bool {
 	tick := time.NewTicker(u.pace.gate)
 	defer tick.Stop()
-	for u.reached.Load() < since.UnixNano() {
+	for at := u.reached.Load(); at == nil || at.Before(since); at = u.reached.Load() {
 		u.turned.Store(u.now().UnixNano())
 		select {
 		case <-ctx.Done():

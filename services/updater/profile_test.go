@@ -148,6 +148,25 @@ func TestProfileWaitsToBeReached(t *testing.T) {
 	b.init.waitAsked(t, "/site/keep")
 }
 
+// Who asked before the change has not reached its network, also if the clock was
+// set back in between.
+func TestProfileWasReachedBefore(t *testing.T) {
+	b, url := startProfile(t, manifest.ProfileChange{Network: true, Remaining: 0.5})
+	try := b.init.apply
+	b.init.apply = func(want manifest.ApplyProfile) error {
+		err := try(want)
+		b.init.box.Profile.Change.Time = time.Unix(0, 0)
+		return err
+	}
+	resp, err := http.Get(url + "/site")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	postProfile(t, url, other)
+	b.init.waitAsked(t, "/site/back")
+}
+
 func TestBadProfile(t *testing.T) {
 	b, url := startProfile(t, manifest.ProfileChange{})
 	code, body := postProfile(t, url, "version: 1\nsite: shop\nbrokr: {}\n")
