@@ -191,9 +191,9 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	if err != nil {
 		return nil, nil, cleanup, err
 	}
-	dir, err := os.MkdirTemp("", "wayside-build-")
+	dir, remove, err := newBuildDir()
 	if err != nil {
-		return nil, nil, cleanup, fmt.Errorf("make a folder for the compiled programs: %w", err)
+		return nil, nil, cleanup, err
 	}
 	// The compiler works while packages are looked up and the image is planned.
 	arch := in.Board.Arch
@@ -208,7 +208,7 @@ func prepare(ctx context.Context, o buildOptions, p *progress) (b *image.Builder
 	cleanup = func() {
 		stop()
 		<-c.over
-		os.RemoveAll(dir)
+		remove()
 	}
 	b = &image.Builder{Compile: c.wait}
 	if fw, err = o.addPackages(ctx, &in, lock, p); err != nil {

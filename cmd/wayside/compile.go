@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,7 +54,10 @@ func compileAll(ctx context.Context, source, goarch, dir string) (init, services
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags="+linkFlags, "-o", dir+string(filepath.Separator), "./cmd/init", "./cmd/waysided")
 	cmd.Dir = source
-	cmd.Env = append(keptEnv(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch,
+	// To collect its garbage this seldom saves a tenth of the compiler's time
+	// after a change. The largest package then takes some 590 MB instead of 390,
+	// which the link takes anyway.
+	cmd.Env = append(keptEnv(), "GOGC="+cmp.Or(os.Getenv("GOGC"), "400"), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch,
 		"GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,6 +34,21 @@ func TestConnectTest(t *testing.T) {
 	}
 	if _, err := run("browse", "gate"); err == nil || !strings.Contains(err.Error(), "nothing to browse") {
 		t.Errorf("browse: %v", err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	press := "    modbus: [{name: press, address: \"" + silent.Addr().String() + "\", timeout: 1m, points: [{name: x, address: \"holding:1\"}]}]\n"
+	if err := os.WriteFile(file, []byte("version: 1\nsite: plant\nconnect:\n"+press), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run("test", "press", "--timeout", "100ms"); err == nil || !strings.Contains(err.Error(), "press: the device did not answer within 100ms") {
+		t.Errorf("a device that says nothing: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	stop := make(chan struct{})
 	go func() {

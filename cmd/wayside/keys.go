@@ -200,7 +200,11 @@ func listKeys(out io.Writer, k keyFlags, asJSON bool, only string) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", key.Name, key.Algorithm, key.Kept, state, key.Fingerprint)
 	}
 	if l.Root > 0 {
-		fmt.Fprintf(w, "update root %d: %d root keys sign, expires %s\n", l.Root, l.Thresholds[keys.RoleRoot], l.Expires.Format(time.DateOnly))
+		signers := "1 root key signs"
+		if n := l.Thresholds[keys.RoleRoot]; n != 1 {
+			signers = fmt.Sprint(n, " root keys sign")
+		}
+		fmt.Fprintf(w, "update root %d: %s, expires %s\n", l.Root, signers, l.Expires.Format(time.DateOnly))
 	}
 	return w.Flush()
 }

@@ -85,6 +85,10 @@ func TestKeysCommands(t *testing.T) {
 			t.Errorf("list does not say %q:\n%s", want, text)
 		}
 	}
+	run("init", "--keys", dir+"1")
+	if text := run("list", "--keys", dir+"1"); !strings.Contains(text, "update root 1: 1 root key signs") {
+		t.Errorf("list of a set with one root key:\n%s", text)
+	}
 	run(append([]string{"rotate", "snapshot"}, with...)...)
 	run(append([]string{"renew"}, with...)...)
 	text = run("show", "snapshot", "--keys", dir, "--json")

@@ -276,7 +276,7 @@ func (r *lockReport) changed(c debian.Change) {
 		l.Arch, l.Request, l.Old = c.Old.Arch, c.Old.Request, c.Old.Version
 		before = l.Old
 	}
-	r.print(l, fmt.Sprintf("%-6s %-21s %s -> %s", l.Arch, l.Request, before, after))
+	r.print(l, fmt.Sprintf("%-6s %-20s %s -> %s", l.Arch, l.Request, before, after))
 }
 
 func (r *lockReport) checked(p debian.LockedPackage, err error) {
@@ -289,7 +289,7 @@ func (r *lockReport) checked(p debian.LockedPackage, err error) {
 		state = "mismatch"
 	}
 	r.print(lockLine{State: state, Arch: p.Arch, Request: p.Request, Package: p.Name, Old: p.Version},
-		fmt.Sprintf("%-8s %-6s %-21s %s %s", state, p.Arch, p.Request, p.Name, p.Version))
+		fmt.Sprintf("%-8s %-6s %-20s %s %s", state, p.Arch, p.Request, p.Name, p.Version))
 }
 
 func (r *lockReport) summary(state, text string) { r.print(lockLine{State: state, Text: text}, text) }

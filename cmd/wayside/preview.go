@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -138,13 +138,13 @@ func newest(ctx context.Context, broker, topic string, n int64) ([]*kgo.Record, 
 	adm := kadm.NewClient(cl)
 	ends, err1 := adm.ListCommittedOffsets(ctx, topic)
 	starts, err2 := adm.ListStartOffsets(ctx, topic)
-	if err := errors.Join(err1, err2); err != nil {
+	if err := cmp.Or(err1, err2); err != nil { // they say the same
 		return nil, fmt.Errorf("ask %s for topic %s: %w", broker, topic, err)
 	}
 	from, left := map[int32]kgo.Offset{}, map[int32]int64{}
 	for num, end := range ends[topic] {
 		start := starts[topic][num]
-		if err := errors.Join(end.Err, start.Err); err != nil {
+		if err := cmp.Or(end.Err, start.Err); err != nil {
 			return nil, fmt.Errorf("ask %s for topic %s: %w", broker, topic, err)
 		}
 		if at := max(start.Offset, end.Offset-n); at < end.Offset {

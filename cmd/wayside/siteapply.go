@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -30,7 +31,7 @@ func (f *siteFlags) bind(cmd *cobra.Command, waits bool) {
 	f.boxFlags.bind(cmd)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print what the box says of its profile, or what is wrong with this one, as JSON")
 	if waits {
-		cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "return as soon as the profile is on trial")
+		cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "return as soon as the profile is on trial; one that changes the network is kept only if wayside site status asks for it then")
 	}
 }
 
@@ -114,7 +115,9 @@ func (f *siteFlags) change(cmd *cobra.Command, query url.Values, text []byte) er
 	}
 	ctx := cmd.Context()
 	var p manifest.Profile
-	err = b.send(ctx, http.MethodPost, "/site?"+query.Encode(), text, &p)
+	err = patiently(cmd.ErrOrStderr(), b, func() error {
+		return b.send(ctx, http.MethodPost, "/site?"+query.Encode(), text, &p)
+	})
 	var wrong site.Errors
 	if errors.As(err, &wrong) {
 		if f.asJSON {
@@ -129,12 +132,8 @@ func (f *siteFlags) change(cmd *cobra.Command, query url.Values, text []byte) er
 		sum := sha256.Sum256(text)
 		digest = hex.EncodeToString(sum[:])
 	}
-	// The page itself may be started anew, and take the answer with it.
-	if errors.Is(err, errAsk) && digest != "" {
-		err = b.get(ctx, "/site", &p)
-		if err == nil && (p.Change == nil || p.Change.Digest != digest) {
-			err = errors.New("the box did not answer, and does not go by this profile: try again")
-		}
+	if errors.Is(err, errAsk) && digest != "" && !neverSent(err) {
+		err = lostAnswer(ctx, b, digest, &p)
 	}
 	if err == nil && !f.noWait {
 		err = watchSite(ctx, b, cmd.ErrOrStderr(), &p)
@@ -149,6 +148,64 @@ func (f *siteFlags) change(cmd *cobra.Command, query url.Values, text []byte) er
 		return exitCode(1)
 	}
 	return nil
+}
+
+// patiently says so when the answer to do takes long. It may never come: the
+// profile may have given the box another address.
+func patiently(progress io.Writer, b *boxClient, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(siteAsk):
+		sayOtherAddress(progress, b)
+		return <-done
+	}
+}
+
+func sayOtherAddress(progress io.Writer, b *boxClient) {
+	fmt.Fprintf(progress, "the box does not answer at %s; if its address is another now: wayside site status --box NEW\n", b.base)
+}
+
+// neverSent says that no connection was made.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// lostAnswer finds out what has become of a profile whose answer did not come:
+// the page itself may be started anew, and take the answer with it.
+func lostAnswer(ctx context.Context, b *boxClient, digest string, p *manifest.Profile) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); ; {
+		err := askSite(ctx, b, p)
+		switch {
+		case err == nil && (p.Change == nil || p.Change.Digest != digest):
+			return errors.New("the box did not answer, and does not go by this profile: try again")
+		case err == nil:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("what has become of the profile is not known: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// siteAsk is how long an answer may take until the box is said to be silent.
+const siteAsk = 10 * time.Second
+
+// askSite asks once. A connection to an address that is gone would only hang.
+func askSite(ctx context.Context, b *boxClient, p *manifest.Profile) error {
+	ctx, cancel := context.WithTimeout(ctx, siteAsk)
+	defer cancel()
+	*p = manifest.Profile{}
+	return b.get(ctx, "/site", p)
 }
 
 // watchSite asks until the trial is over. That the box is silent for a while is
@@ -170,13 +227,13 @@ func watchSite(ctx context.Context, b *boxClient, progress io.Writer, p *manifes
 		case <-tick.C:
 		}
 		var now manifest.Profile
-		err := b.get(ctx, "/site", &now)
+		err := askSite(ctx, b, &now)
 		switch {
 		case err != nil && time.Now().After(end):
 			return fmt.Errorf("what has become of the profile is not known: %w", err)
 		case err != nil:
 			if !silent {
-				fmt.Fprintf(progress, "the box does not answer at %s; if its address is another now: wayside site status --box NEW\n", b.base)
+				sayOtherAddress(progress, b)
 			}
 			silent = true
 		case now.Change == nil:

@@ -22,6 +22,7 @@ import (
 type page struct {
 	outcome string // ProfileKept or ProfileBack
 	drop    bool   // the answer to a profile gets lost
+	away    int    // how often then nobody answers
 	restart bool   // the box is restarted during the trial
 
 	change *manifest.ProfileChange
@@ -50,6 +51,9 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	} else if p.change != nil {
+		if p.away--; p.away >= 0 {
+			panic(http.ErrAbortHandler)
+		}
 		if p.looks++; p.looks >= 2 {
 			p.change.State, p.change.Reason = p.outcome, "x"
 		}
@@ -81,6 +85,7 @@ func TestSiteApply(t *testing.T) {
 		{"taken back", page{outcome: manifest.ProfileBack}, []string{"apply", good}, "1", "reason     x", ""},
 		{"not waited for", page{outcome: manifest.ProfileBack}, []string{"apply", good, "--no-wait"}, "", "change     trial", ""},
 		{"the answer is lost", page{outcome: manifest.ProfileKept, drop: true}, []string{"apply", good}, "", "change     kept", ""},
+		{"the answer is lost, and the page away", page{outcome: manifest.ProfileKept, drop: true, away: 1}, []string{"apply", good}, "", "change     kept", ""},
 		{"restarted", page{outcome: manifest.ProfileKept, restart: true}, []string{"apply", good}, "restarted meanwhile", "", ""},
 		{"bad", page{}, []string{"apply", bad}, "1", "", line},
 		{"bad, as JSON", page{}, []string{"apply", bad, "--json"}, "1", `"hint": "broker"`, ""},
@@ -89,6 +94,7 @@ func TestSiteApply(t *testing.T) {
 		{"gone", page{}, []string{"apply", filepath.Join(dir, "gone.yaml")}, "no such file", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each waits for seconds
 			s := httptest.NewServer(&tt.page)
 			defer s.Close()
 			var stdout, stderr bytes.Buffer

@@ -34,11 +34,11 @@ that was acknowledged with acks=all survives the plug being pulled.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBroker(cmd, env, f) },
 	}
 	f.bind(cmd, "")
-	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder for the records (needed unless STATE_DIRECTORY is set)")
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's listeners name: certificates, keys, users")
-	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for clients (default: the profile's)")
-	cmd.Flags().StringVar(&f.formatLevel, "format-level", "", "file with the newest format level that may be written, which the box's init keeps (default: the newest there is)")
-	cmd.Flags().StringVar(&f.advertised, "advertised", "", "host:port that clients are told (default: the profile's, else the address they dialled)")
+	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder `DIR` for the records (needed unless STATE_DIRECTORY is set)")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that the profile's listeners name: certificates, keys, users")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "`HOST:PORT` for clients (default: the profile's)")
+	cmd.Flags().StringVar(&f.formatLevel, "format-level", "", "`FILE` with the newest format level that may be written, which the box's init keeps (default: the newest there is)")
+	cmd.Flags().StringVar(&f.advertised, "advertised", "", "`HOST:PORT` that clients are told (default: the profile's, else the address they dialled)")
 	return cmd
 }
 

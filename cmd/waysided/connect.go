@@ -37,8 +37,8 @@ refused as a whole, and all go on as they were.`,
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder of what waits for the broker; without one it waits in memory")
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile names: certificates, keys, passwords")
+	cmd.Flags().StringVar(&f.data, "data", env.stateDir, "folder `DIR` of what waits for the broker; without one it waits in memory")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that the profile names: certificates, keys, passwords")
 	return cmd
 }
 

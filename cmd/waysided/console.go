@@ -42,9 +42,9 @@ it writes what it learns to a topic of the broker as well.`,
 	}
 	f.bind(cmd, manifest.StatusEntry)
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for browsers (default: the profile's)")
-	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket of the box's init; none on a laptop")
-	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder with "+tokenFile+", which update verbs over the network need; without one they are off")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "`HOST:PORT` for browsers (default: the profile's)")
+	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket `FILE` of the box's init; none on a laptop")
+	cmd.Flags().StringVar(&f.secrets, "secrets", "", "folder `DIR` with "+tokenFile+", which update verbs over the network need; without one they are off")
 	return cmd
 }
 

@@ -32,8 +32,8 @@ message goes to the topic "` + site.DefaultMQTTTopic + `".`,
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile names: certificates, keys, users")
-	cmd.Flags().StringVar(&f.listen, "listen", "", "host:port for devices (default: the profile's)")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that the profile names: certificates, keys, users")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "`HOST:PORT` for devices (default: the profile's)")
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -33,12 +32,12 @@ and a central Kafka: in order, exactly once, however often the uplink fails.`,
 	}
 	f.bind(cmd, "")
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that the profile's links name: certificates, keys, passwords")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that the profile's links name: certificates, keys, passwords")
 	return cmd
 }
 
 func bindBroker(cmd *cobra.Command, broker *[]string) {
-	cmd.Flags().StringSliceVar(broker, "broker", nil, "host:port of the box's broker (default: on this machine, the profile's port)")
+	cmd.Flags().StringSliceVar(broker, "broker", nil, "`HOST:PORT` of the box's broker (default: on this machine, the profile's port)")
 }
 
 // boxBroker is where the box's broker is: as given, or where the profile has
@@ -47,11 +46,7 @@ func boxBroker(given []string, profile *site.Profile) []string {
 	if len(given) > 0 {
 		return given
 	}
-	host, port, err := net.SplitHostPort(profile.Broker.Listen)
-	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return []string{net.JoinHostPort(host, port)}
+	return []string{profile.Broker.Address()}
 }
 
 func runReplicator(cmd *cobra.Command, env environment, f replicatorFlags) error {

@@ -55,8 +55,8 @@ type common struct {
 
 func (c *common) bind(cmd *cobra.Command, runDir string) {
 	cmd.Args = cobra.NoArgs
-	cmd.Flags().StringVar(&c.site, "site", "", "site profile; without one, the built-in defaults")
-	cmd.Flags().StringVar(&c.runDir, "run-dir", runDir, "folder of the services' status sockets, DIR/SERVICE/status.sock")
+	cmd.Flags().StringVar(&c.site, "site", "", "site profile `FILE`; without one, the built-in defaults")
+	cmd.Flags().StringVar(&c.runDir, "run-dir", runDir, "folder `DIR` of the services' status sockets, DIR/SERVICE/status.sock")
 }
 
 // profile reads the site profile. Without one a service keeps to this

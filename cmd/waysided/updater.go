@@ -43,12 +43,12 @@ sources offer.`,
 	}
 	f.bind(cmd, manifest.StatusEntry)
 	bindBroker(cmd, &f.broker)
-	cmd.Flags().StringVar(&f.state, "state", env.stateDir, "folder of what is remembered (default: the supervisor's StateDirectory)")
-	cmd.Flags().StringVar(&f.root, "root", updater.RootFile, "TUF root to trust at first")
-	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket of the box's init; none on a laptop")
-	cmd.Flags().StringVar(&f.dev, "dev", "/dev", "folder of the slots' device nodes")
-	cmd.Flags().StringVar(&f.media, "media", manifest.RemovableDir, "folder where removable disks are mounted")
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder with update-ca.pem, authorities of https sources besides the public ones")
+	cmd.Flags().StringVar(&f.state, "state", env.stateDir, "folder `DIR` of what is remembered (default: the supervisor's StateDirectory)")
+	cmd.Flags().StringVar(&f.root, "root", updater.RootFile, "TUF root `FILE` to trust at first")
+	cmd.Flags().StringVar(&f.initSocket, "init-socket", initSocket, "unix socket `FILE` of the box's init; none on a laptop")
+	cmd.Flags().StringVar(&f.dev, "dev", "/dev", "folder `DIR` of the slots' device nodes")
+	cmd.Flags().StringVar(&f.media, "media", manifest.RemovableDir, "folder `DIR` where removable disks are mounted")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` with update-ca.pem, authorities of https sources besides the public ones")
 	return cmd
 }
 

@@ -25,9 +25,9 @@ tells what the radio is doing. On the box it runs if the profile says so.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runWifi(cmd, env, f) },
 	}
 	f.bind(cmd, "")
-	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder of the files that network.wifi names: passphrases, certificates, keys")
-	cmd.Flags().StringVar(&f.dir, "dir", env.runtimeDir, "folder for the supplicant's configuration and socket")
-	cmd.Flags().StringVar(&f.program, "supplicant", wifi.Program, "the `program`")
+	cmd.Flags().StringVar(&f.secrets, "secrets", env.credentialsDir, "folder `DIR` of the files that network.wifi names: passphrases, certificates, keys")
+	cmd.Flags().StringVar(&f.dir, "dir", env.runtimeDir, "folder `DIR` for the supplicant's configuration and socket")
+	cmd.Flags().StringVar(&f.program, "supplicant", wifi.Program, "the `PROGRAM`")
 	return cmd
 }
 

@@ -616,8 +616,6 @@ func TestPatches(t *testing.T) {
 	}
 }
 
-// TestMoreThanBoxesRead: a list of targets that no box would read is not
-// published, and boxes go on with the one before.
 // TestTidy: of many releases the newest stay, and the steps that a box far
 // behind takes to them; only the newest keep patches.
 func TestTidy(t *testing.T) {
@@ -688,6 +686,37 @@ func TestTidy(t *testing.T) {
 	}
 }
 
+// TestOnTheWay: no box is left without a next step by what expires.
+func TestOnTheWay(t *testing.T) {
+	type step struct{ counter, min uint64 }
+	for _, c := range []struct {
+		name     string
+		releases []step // newest first
+		want     []uint64
+	}{
+		{"nothing", nil, nil},
+		{"straight", []step{{3, 0}, {2, 0}}, []uint64{3}},
+		{"by steps", []step{{9, 8}, {8, 5}, {7, 5}, {6, 0}}, []uint64{6, 8, 9}},
+		{"the first is for boxes that came with what was never published", []step{{30, 20}, {20, 10}, {10, 5}}, []uint64{10, 20, 30}},
+		{"a step was taken back", []step{{30, 20}, {25, 20}, {10, 0}}, []uint64{10, 30}},
+		{"one that nobody gets", []step{{5, 9}}, nil},
+	} {
+		var all []Entry
+		for _, s := range c.releases {
+			all = append(all, Entry{Target: release.Target{Version: fmt.Sprint(s.counter), Counter: s.counter, MinCounter: s.min}})
+		}
+		want := map[string]bool{}
+		for _, n := range c.want {
+			want[fmt.Sprint(n)] = true
+		}
+		if diff := cmp.Diff(want, onTheWay(all)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+// TestMoreThanBoxesRead: a list of targets that no box would read is not
+// published, and boxes go on with the one before.
 func TestMoreThanBoxesRead(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.sample("1.0", 1))

@@ -48,14 +48,29 @@ func (r *Repo) drop(e Entry, which func(file string) bool) {
 // onTheWay are the versions, of one board and newest first, that a box takes
 // which begins below all of them: each time the newest that may be installed
 // from where it is. A box that begins further up takes the same ones from there:
-// what may be installed from a lower counter may be from a higher.
+// what may be installed from a lower counter may be from a higher. Where nothing
+// may be installed, the way goes on from the lowest counter from which something
+// may: there are boxes there that were never offered what they run.
 func onTheWay(releases []Entry) map[string]bool {
 	way, at := map[string]bool{}, uint64(0)
 	for {
-		i := slices.IndexFunc(releases, func(e Entry) bool { return e.MinCounter <= at && e.Counter > at })
-		if i < 0 {
+		next, stuck := uint64(0), true // the lowest counter that leads on
+		i := slices.IndexFunc(releases, func(e Entry) bool {
+			if e.Counter <= at {
+				return false
+			}
+			if stuck || e.MinCounter < next {
+				next, stuck = e.MinCounter, false
+			}
+			return e.MinCounter <= at
+		})
+		switch {
+		case i >= 0:
+			way[releases[i].Version], at = true, releases[i].Counter
+		case stuck:
 			return way
+		default:
+			at = next
 		}
-		way[releases[i].Version], at = true, releases[i].Counter
 	}
 }

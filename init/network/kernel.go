@@ -205,10 +205,15 @@ func (rtnl) lease(p LinkPlan, old, new *Lease) error {
 		return fmt.Errorf("find interface %s: %v", p.Name, err)
 	}
 	if old != nil && (new == nil || new.Address != old.Address) {
-		// Its routes go with it. It may have expired in the kernel already.
+		// It may have expired in the kernel already.
 		err := netlink.AddrDel(link, &netlink.Addr{IPNet: ipnet(old.Address)})
 		if err != nil && err != unix.EADDRNOTAVAIL {
 			return fmt.Errorf("%s: remove address %v: %v", p.Name, old.Address, err)
+		}
+	}
+	if old != nil {
+		if err := dropRoutes(p, old, new); err != nil {
+			return err
 		}
 	}
 	if new == nil {
@@ -223,6 +228,20 @@ func (rtnl) lease(p LinkPlan, old, new *Lease) error {
 	for _, r := range new.Routes {
 		if err := netlink.RouteReplace(route(p, r, dhcpMetric, unix.RTPROT_DHCP)); err != nil {
 			return fmt.Errorf("%s: add route to %v: %v", p.Name, r.To, err)
+		}
+	}
+	return nil
+}
+
+// dropRoutes removes what the new lease, which may be nil, does not give again.
+// Routes go with an address only if it was the last one of its interface.
+func dropRoutes(p LinkPlan, old, new *Lease) error {
+	for _, r := range old.Routes {
+		if new != nil && slices.Contains(new.Routes, r) {
+			continue
+		}
+		if err := netlink.RouteDel(route(p, r, dhcpMetric, unix.RTPROT_DHCP)); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("%s: remove route to %v: %v", p.Name, r.To, err)
 		}
 	}
 	return nil

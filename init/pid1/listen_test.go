@@ -40,3 +40,26 @@ func TestListenAt(t *testing.T) {
 	p.Connect.HTTP = []site.HTTP{{Listen: ":8083"}, {Listen: "10.0.0.1:80"}}
 	check("10.0.0.1:9192", "2883", "8080", "/run/other", "8083", "10.0.0.1:80")
 }
+
+// A service that would have nothing to do ends badly if it is started anew.
+func TestFollowers(t *testing.T) {
+	affected := []string{"broker", "mqtt", "updater", "wifi"}
+	units := []manifest.Unit{{Name: "broker"}, {Name: "updater"}, {Name: "wifi"}} // mqtt is not of this release
+	radio := &site.Profile{Network: site.Network{Wifi: &site.Wifi{}}}
+	for _, c := range []struct {
+		name           string
+		runs           []string
+		p              *site.Profile
+		renewed, later []string
+	}{
+		{"another radio", []string{"broker", "updater", "wifi"}, radio, []string{"broker", "wifi"}, nil},
+		{"the first radio", []string{"broker", "updater"}, radio, []string{"broker"}, []string{"the service wifi"}},
+		{"no radio any more", []string{"broker", "updater", "wifi"}, &site.Profile{}, []string{"broker"}, []string{"the service wifi"}},
+		{"never a radio", []string{"broker", "updater"}, &site.Profile{}, []string{"broker"}, nil},
+	} {
+		renewed, later := followers(affected, func(name string) bool { return slices.Contains(c.runs, name) }, units, c.p)
+		if !slices.Equal(renewed, c.renewed) || !slices.Equal(later, c.later) {
+			t.Errorf("%s: got %q started anew and %q later, want %q and %q", c.name, renewed, later, c.renewed, c.later)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -25,10 +26,15 @@ const removableRepo = "wayside-repo"
 
 // removable is what is wanted of removable disks, and what there is of them.
 type removable struct {
-	sync.Mutex          // held while one is mounted: one after the other
-	repos      bool     // those with a repository count
-	sticks     []string // folders that connectors write to
+	wish       atomic.Pointer[wish]
+	sync.Mutex // held while one is mounted, one after the other: a bad one may take for ever
 	mounted    map[string]stick
+}
+
+// wish is what a profile has removable disks for.
+type wish struct {
+	repos  bool     // those with a repository count
+	sticks []string // folders that connectors write to
 }
 
 // stick is a removable disk in use, by its name.
@@ -49,25 +55,28 @@ func watchRemovable(_ context.Context, m *Machine) error {
 // mounted: a file system that anybody may have made is read by the kernel
 // itself.
 func (m *Machine) wantRemovable(p *site.Profile) {
-	repos := slices.Contains(p.Update.Sources, site.SourceUSB)
-	var sticks []string
-	for _, s := range p.Connect.FileSink {
-		if s.Stick != "" {
-			sticks = append(sticks, s.Stick)
-		}
-	}
-	r := &m.removable
-	r.Lock()
-	changed := repos != r.repos || !slices.Equal(sticks, r.sticks)
-	r.repos, r.sticks = repos, sticks
-	r.Unlock()
-	if !changed {
+	if !m.removable.want(p) {
 		return
 	}
 	there, _ := filepath.Glob("/sys/class/block/*")
 	for _, dev := range there {
 		m.onBlock(uevent.Event{Action: "wanted", DevName: filepath.Base(dev)})
 	}
+}
+
+// want says whether something else is wanted from now on. It waits for no disk.
+func (r *removable) want(p *site.Profile) (changed bool) {
+	next := &wish{repos: slices.Contains(p.Update.Sources, site.SourceUSB)}
+	for _, s := range p.Connect.FileSink {
+		if s.Stick != "" {
+			next.sticks = append(next.sticks, s.Stick)
+		}
+	}
+	old := r.wish.Swap(next)
+	if old == nil {
+		old = &wish{}
+	}
+	return next.repos != old.repos || !slices.Equal(next.sticks, old.sticks)
 }
 
 // foreignDisk says whether a block device is neither the booted disk's nor
@@ -100,13 +109,17 @@ func (m *Machine) followRemovable(name, action string) {
 	r := &m.removable
 	r.Lock()
 	defer r.Unlock()
+	w := r.wish.Load()
+	if w == nil {
+		return
+	}
 	dir := filepath.Join(manifest.RemovableDir, name)
 	old, in := r.mounted[name]
 	// A disk tells of changes that leave it as it is, and of an end that was
 	// another's, if it came in its place. Another medium in the same reader is
 	// another disk.
 	if in && old.seq == diskseq(name) {
-		if now := r.use(dir); now.repo == old.repo && now.write == old.write {
+		if now := w.use(dir); now.repo == old.repo && now.write == old.write {
 			return
 		}
 	}
@@ -115,12 +128,12 @@ func (m *Machine) followRemovable(name, action string) {
 		delete(r.mounted, name)
 		m.Log().Info("removable disk is let go", "disk", name)
 	}
-	if action == "remove" || !r.repos && len(r.sticks) == 0 {
+	if action == "remove" || !w.repos && len(w.sticks) == 0 {
 		return
 	}
 	// From before it is mounted: what changes meanwhile is looked at again.
 	seq := diskseq(name)
-	use, ok := m.mountRemovable("/dev/"+name, dir)
+	use, ok := m.mountRemovable("/dev/"+name, dir, w)
 	if !ok {
 		return
 	}
@@ -131,13 +144,13 @@ func (m *Machine) followRemovable(name, action string) {
 	r.mounted[name] = use
 }
 
-// use is what a mounted disk is wanted for. The caller holds the lock.
-func (r *removable) use(dir string) stick {
+// use is what a mounted disk is wanted for.
+func (w *wish) use(dir string) stick {
 	has := func(folder string) bool {
 		st, err := os.Stat(filepath.Join(dir, folder))
 		return err == nil && st.IsDir()
 	}
-	return stick{repo: r.repos && has(removableRepo), write: slices.ContainsFunc(r.sticks, has)}
+	return stick{repo: w.repos && has(removableRepo), write: slices.ContainsFunc(w.sticks, has)}
 }
 
 // diskseq numbers the disks that the kernel has seen, each medium anew; "" when
@@ -163,7 +176,7 @@ func diskseq(name string) string {
 // mountRemovable mounts what is a file system of sticks and carries a
 // repository, or a folder that a connector writes to. Whatever else is plugged
 // in is nobody's business.
-func (m *Machine) mountRemovable(node, dir string) (use stick, ok bool) {
+func (m *Machine) mountRemovable(node, dir string, w *wish) (use stick, ok bool) {
 	if os.MkdirAll(dir, 0o755) != nil {
 		return use, false
 	}
@@ -171,7 +184,7 @@ func (m *Machine) mountRemovable(node, dir string) (use stick, ok bool) {
 		leave(dir)
 		return use, false
 	}
-	use = m.removable.use(dir)
+	use = w.use(dir)
 	if use.write {
 		// These file systems have one owner for all, which a remount keeps.
 		_ = unix.Unmount(dir, 0)

@@ -15,6 +15,7 @@ import (
 	"github.com/waysideos/wayside/init/profile"
 	"github.com/waysideos/wayside/init/slots"
 	"github.com/waysideos/wayside/services/manifest"
+	"github.com/waysideos/wayside/services/site"
 )
 
 // watchProfile lets the profile be changed from now on.
@@ -92,18 +93,32 @@ func (m *Machine) enforce(was, r *profile.Result) (renewed, later []string, err 
 		m.services.Move(s.Name, s.Listen)
 	}
 	later = profile.NextStart(was.Profile, r.Profile)
-	for _, name := range profile.Affected(was.Profile, r.Profile) {
+	renewed, more := followers(profile.Affected(was.Profile, r.Profile), m.supervised, units, r.Profile)
+	for _, name := range renewed {
+		m.services.Renew(name)
+	}
+	return renewed, append(later, more...), nil
+}
+
+// followers are the services, of those that a profile affects, to be started
+// anew, and what has to wait for the next start of the box: services that are
+// not there, and ones that would have nothing to do.
+func followers(affected []string, runs func(name string) bool, units []manifest.Unit, p *site.Profile) (renewed, later []string) {
+	named := func(units []manifest.Unit, name string) bool {
+		return slices.ContainsFunc(units, func(u manifest.Unit) bool { return u.Name == name })
+	}
+	use := wanted(slices.Clone(units), p)
+	for _, name := range affected {
 		switch {
 		case name == manifest.UpdaterUser:
 			// It judges the trial: see profileKept.
-		case m.supervised(name):
-			m.services.Renew(name)
+		case runs(name) && named(use, name):
 			renewed = append(renewed, name)
-		case slices.ContainsFunc(units, func(u manifest.Unit) bool { return u.Name == name }):
+		case runs(name) || named(use, name):
 			later = append(later, "the service "+name)
 		}
 	}
-	return renewed, later, nil
+	return renewed, later
 }
 
 // supervised says whether a service runs on this box.

@@ -15,7 +15,7 @@ import (
 )
 
 // appliedFile keeps the profile that was applied to the running box, below the
-// state partition; docs/formats/site-state.md. It is one file with all that
+// state partition; docs/formats/partition-layout.md. It is one file with all that
 // says when it counts, so that a power cut leaves the old or the new decision.
 const appliedFile = "site/applied.json"
 

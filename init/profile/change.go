@@ -59,13 +59,6 @@ func NewChanger(cfg ChangerConfig) *Changer {
 	return &Changer{cfg: cfg, begun: make(chan struct{}, 1), now: cfg.Boot}
 }
 
-// Profile is what is in force.
-func (c *Changer) Profile() *site.Profile {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now.Profile
-}
-
 // Report is what the status page shows.
 func (c *Changer) Report() manifest.Profile {
 	c.mu.Lock()
@@ -115,7 +108,7 @@ func (c *Changer) Apply(want manifest.ApplyProfile) error {
 	defer cancel()
 	reached := c.cfg.Reaches(ctx)
 	was := c.now
-	change := &manifest.ProfileChange{Digest: digest(r.given), Site: r.Profile.Site, State: manifest.ProfileTrial, Time: time.Now().UTC(),
+	change := &manifest.ProfileChange{Digest: digest(r.given), Site: r.Profile.Site, State: manifest.ProfileTrial,
 		Network: !same(was.Profile.Network, r.Profile.Network)}
 	change.Services, change.NextStart, err = c.cfg.Enforce(was, r)
 	if err != nil {
@@ -124,6 +117,8 @@ func (c *Changer) Apply(want manifest.ApplyProfile) error {
 	}
 	c.cfg.Log.Info("site profile: on trial", "site", r.Profile.Site, "sha256", change.Digest,
 		"started anew", strings.Join(change.Services, " "), "at the next start", strings.Join(change.NextStart, " "))
+	// Who has reached the box by then has reached it as it was.
+	change.Time = time.Now().UTC()
 	c.mu.Lock()
 	c.now, c.was, c.change, c.reached, c.deadline = r, was, change, reached, time.Now().Add(Window)
 	c.mu.Unlock()

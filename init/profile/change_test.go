@@ -28,6 +28,7 @@ type bench struct {
 	gateway  bool
 	busy     string
 	broken   string // site that cannot be enforced
+	slow     time.Duration
 }
 
 // running is a box that has started with onESP on its boot partition.
@@ -38,6 +39,7 @@ func running(t *testing.T, state vfs.FS, onESP string) *bench {
 	b.Changer = NewChanger(ChangerConfig{
 		State: state, Boot: r, Log: slog.New(slog.DiscardHandler),
 		Enforce: func(was, r *Result) ([]string, []string, error) {
+			time.Sleep(b.slow)
 			b.enforced = append(b.enforced, r.Profile.Site)
 			if r.Profile.Site == b.broken {
 				return nil, nil, errors.New("out of memory")
@@ -170,6 +172,19 @@ func TestTakenBackInTime(t *testing.T) {
 		}
 		cancel()
 		must(t, <-done)
+	})
+}
+
+// A trial begins when all of the profile is in force: who reached the box before
+// says nothing of its new network.
+func TestTrialBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := running(t, vfs.NewCrashable(1), good)
+		b.slow = 3 * time.Second
+		must(t, b.apply(next))
+		if got := b.Report().Change.Time; !got.Equal(time.Now()) {
+			t.Errorf("the trial began %v before the profile was in force", time.Since(got))
+		}
 	})
 }
 

@@ -97,8 +97,10 @@ func (s *service) run(ctx context.Context) {
 			stopAfter = stopAfter[1:]
 		case n := <-s.notes:
 			s.note(work, n)
-		case <-when(started, s.renew): // before, the first start is still to come
-			s.apply(work, event{kind: renew})
+		case <-s.renew:
+			if started { // otherwise the first start is still to come
+				s.apply(work, event{kind: renew})
+			}
 		case exit := <-s.exit():
 			s.collect(work, exit)
 		}

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -288,6 +290,29 @@ func TestRenewAndMove(t *testing.T) {
 	if after.Restarts != 0 {
 		t.Errorf("got %d restarts counted, want none", after.Restarts)
 	}
+}
+
+// A service whose first start is still to come is not started twice.
+func TestRenewBeforeTheFirstStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		unit := childUnit("late", "hang")
+		s := newService(&unit, slog.New(slog.DiscardHandler))
+		launched := 0
+		s.launch = func(context.Context) (*process, error) { launched++; return nil, errors.New("out of memory") }
+		before := make(chan struct{})
+		s.startAfter = []<-chan struct{}{before}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.run(ctx)
+		s.renew <- struct{}{}
+		synctest.Wait()
+		close(before)
+		synctest.Wait()
+		if launched != 1 {
+			t.Errorf("launched %d times before its delay was over, want once", launched)
+		}
+		cancel()
+		<-s.done
+	})
 }
 
 func TestPanicIsGuarded(t *testing.T) {

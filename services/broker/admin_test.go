@@ -1,9 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +132,26 @@ func TestCreateTopicsRefusals(t *testing.T) {
 		if names := topicNames(t, cl); len(names) != map[bool]int{true: 0, false: 1}[validate] {
 			t.Errorf("validate only %v: topics %v", validate, names)
 		}
+	}
+}
+
+// TestInvalidTopicIsNotLogged: librdkafka asks for a topic of an invalid name
+// every second, for as long as a producer has records for it.
+func TestInvalidTopicIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	b := start(t, vfs.NewCrashable(1), func(c *broker.Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	})
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation = true
+	topic := "no such$"
+	req.Topics = []kmsg.MetadataRequestTopic{{Topic: &topic}}
+	resp, err := req.RequestWith(within(t), client(t, b))
+	must(t, err)
+	wantErr(t, "metadata", kerr.ErrorForCode(resp.Topics[0].ErrorCode), kerr.InvalidTopicException)
+	must(t, b.stop())
+	if log.Len() > 0 {
+		t.Errorf("the log says: %s", &log)
 	}
 }
 

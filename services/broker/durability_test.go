@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -119,6 +120,21 @@ func TestFailedSync(t *testing.T) {
 	}
 	if err := b.Healthy(); err != nil {
 		t.Errorf("healthy: %v; one bad partition is no reason to restart", err)
+	}
+}
+
+// TestRecordsOfNoTopic: a state that was lost is no reason not to start, and
+// the report says that there are records which nobody can read.
+func TestRecordsOfNoTopic(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	must(t, fsys.MkdirAll("topics/lost-0"))
+	f, err := fsys.Create("topics/lost-0/00000000000000000000.log")
+	must(t, err)
+	_, err = f.WriteAt([]byte("records"), 0)
+	must(t, err)
+	b := start(t, fsys)
+	if s := b.Status(); s.OK || !strings.Contains(s.Facts[0].Value, "topics/lost-0") {
+		t.Errorf("status: %+v", s)
 	}
 }
 

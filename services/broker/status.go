@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -36,6 +37,9 @@ func (b *Broker) Status() manifest.Report {
 				problems = append(problems, manifest.Fact{Name: fmt.Sprintf("%s-%d is read-only", t.Name, i), Value: err.Error()})
 			}
 		}
+	}
+	if strays := p.catalog.Strays(); len(strays) > 0 {
+		problems = append(problems, manifest.Fact{Name: "there are records of no topic", Value: strings.Join(strays, ", ") + ": what the broker knew of them is lost; move them away"})
 	}
 	if err := p.meta.Err(); err != nil {
 		problems = append(problems, manifest.Fact{Name: "topics and commits are read-only", Value: err.Error()})

@@ -69,6 +69,13 @@ func (s *state) down(log *slog.Logger, err error, tries int) int {
 	return tries + 1
 }
 
+// silent says that neither an answer nor an error has come of the device.
+func (s *state) silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ups == 0 && s.s.Error == ""
+}
+
 func (s *state) count(records, bytes, dead int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,18 +14,22 @@ import (
 
 // Try runs one connector without a broker: what would be records is given to
 // show, and after n of them it ends. It is what an engineer's laptop does.
-// The error says why the device gave fewer before ctx ended.
+// The error says why the device gave fewer before ctx ended; it is ctx's own if
+// the device has not said anything.
 func Try(ctx context.Context, cfg Config, i Instance, n int, show func(*kgo.Record)) error {
-	ctx, cancel := context.WithCancel(ctx)
+	enough, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &screen{left: n, show: show, full: cancel}
 	b, err := tryBox(&cfg, i, s)
 	if err != nil {
 		return err
 	}
-	b.run(ctx, i.Connector)
+	b.run(enough, i.Connector)
 	if s.left <= 0 {
 		return nil
+	}
+	if s.left == n && b.state.silent() {
+		return fmt.Errorf("connector %s: the device has not answered: %w", i.Name, ctx.Err())
 	}
 	if st := b.state.get(); st.Error != "" {
 		return fmt.Errorf("connector %s: %s", i.Name, st.Error)

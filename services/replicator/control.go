@@ -53,7 +53,7 @@ func (l *link) recall(ctx context.Context) error {
 	}
 	end, _ := ends.Lookup(l.keptTopic(), 0)
 	var last kept
-	err = readLog(ctx, l.near, l.keptTopic(), 0, end.Offset, func(r *kgo.Record) {
+	err = readLog(ctx, l.near, l.keptTopic(), 0, end.Offset, kgo.ReadCommitted(), func(r *kgo.Record) {
 		var k kept
 		if json.Unmarshal(r.Value, &k) == nil && k.Version == keptVersion {
 			last = k

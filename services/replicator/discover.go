@@ -190,7 +190,7 @@ func (l *link) sourceTopics(ctx context.Context) (kadm.TopicDetails, error) {
 	if l.source != "" && l.source != got.Cluster {
 		return nil, fmt.Errorf("the source is cluster %q, it was %q when the link began: restart the replicator if that is right", got.Cluster, l.source)
 	}
-	l.source = got.Cluster
+	l.source, l.alone = got.Cluster, len(got.Brokers) == 1
 	return got.Topics, nil
 }
 

@@ -2,9 +2,11 @@ package replicator
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -84,6 +86,92 @@ func TestDestinationOf(t *testing.T) {
 			t.Errorf("destinationOf(%q) = %v", key, got)
 		}
 	}
+}
+
+// What was left is ended in every partition that it is in, as it was noted, and
+// in none that is gone.
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	dst := cluster(t, kfake.SeedTopics(3, "sensors"))
+	l := newTestLink(t, dst)
+	if err := l.ledger.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	joined := map[string][]int32{}
+	dst.ControlKey(int16(kmsg.AddPartitionsToTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		for _, of := range r.(*kmsg.AddPartitionsToTxnRequest).Topics {
+			joined[of.Topic] = slices.Sorted(slices.Values(of.Partitions))
+		}
+		return nil, nil, false
+	})
+	var left []*kgo.Record
+	for _, key := range []string{"c/sensors/0/sensors", "c/sensors/2/sensors", "c/sensors/7/sensors", "c/gone/0/gone", "what"} {
+		left = append(left, &kgo.Record{Key: []byte(key)})
+	}
+	var ends []bool
+	dst.ControlKey(int16(kmsg.EndTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		ends = append(ends, r.(*kmsg.EndTxnRequest).Commit)
+		return nil, nil, false
+	})
+	for _, commit := range []bool{true, false} {
+		if err := l.decide(t.Context(), left, commit); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.ledger.start(t.Context()); err != nil { // a new client, as decide wants
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]bool{true, false}, ends); diff != "" {
+		t.Errorf("ended with commit (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string][]int32{"sensors": {0, 2}, l.positionLog(): {0}}, joined); diff != "" {
+		t.Errorf("partitions (-want +got):\n%s", diff)
+	}
+}
+
+// How the destination ends the last transaction is asked before a new producer
+// has it forgotten, and remembered over one that began in vain.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	dst := cluster(t)
+	l := newTestLink(t, dst)
+	var state string
+	dst.ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		resp := r.ResponseKind().(*kmsg.DescribeTransactionsResponse)
+		resp.TransactionStates = []kmsg.DescribeTransactionsResponseTransactionState{{TransactionalID: l.txnID(), State: state}}
+		return resp, nil, true
+	})
+	for _, step := range []struct {
+		state string
+		want  bool
+	}{
+		{"PrepareCommit", true}, {"Empty", true}, {"CompleteAbort", false}, {"Empty", false},
+		{"CompleteCommit", true}, {"Ongoing", false}, {"PrepareAbort", false},
+	} {
+		state = step.state
+		if l.ledger.ask(t.Context()); l.ledger.commits != step.want {
+			t.Errorf("%s: commits %v, want %v", step.state, l.ledger.commits, step.want)
+		}
+	}
+}
+
+// newTestLink is a link to dst that nobody runs.
+func newTestLink(t *testing.T, dst *kfake.Cluster) *link {
+	t.Helper()
+	cfg := config(dst.ListenAddrs(), dst.ListenAddrs()...)
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLink(cfg, cfg.Links[0], m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	return l
 }
 
 // The answer to a commit may get lost, and a partition be stopped before the

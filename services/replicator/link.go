@@ -41,6 +41,7 @@ type link struct {
 	configs    map[string]topicConfig // of source topics, as last seen
 	followed   time.Time
 	source     string // cluster id
+	alone      bool   // the source is one broker
 	dest       string
 	hop        []byte      // what this link adds to pathHeader
 	boxClient  *kgo.Client // see box

@@ -101,9 +101,10 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 		p.position = position{next: log.start, epoch: -1, dest: -1}
 	case at == nil:
 		p.position = position{next: log.start, epoch: -1, dest: -1}
-	case log.epoch >= 0 && log.epoch < at.epoch:
-		// Where the logs part nobody can say: of the epochs since, only those
-		// that it shares with ours are told by a later one.
+	case l.alone && log.epoch >= 0 && log.epoch < at.epoch:
+		// Of several brokers, one may not know yet that it leads no more. Where
+		// the logs part nobody can say: of the epochs since, only those that it
+		// shares with ours are told by a later one.
 		tell("the source is another log: its leader epoch is %d, records of %d were carried; it is an old copy, started without the time; carried from the start of what it has", log.epoch, at.epoch)
 		p.position = position{next: log.start, epoch: -1, dest: -1}
 	default:

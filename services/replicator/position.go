@@ -148,28 +148,47 @@ func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (le
 	}
 	end, _ := ends.Lookup(name, 0)
 	start, _ := starts.Lookup(name, 0)
+	stables, err := adm.ListCommittedOffsets(ctx, name)
+	if err == nil {
+		err = stables.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
+	}
+	stable, _ := stables.Lookup(name, 0)
 	if d.logged == nil || end.Offset < d.read {
 		d.logged, d.read = map[string]remembered{}, 0
 	}
-	all := decided{open: map[int64][]*kgo.Record{}, do: func(r *kgo.Record) {
+	know := func(r *kgo.Record) {
 		if p, ok := parsePosition(r.Value); ok {
 			d.logged[string(r.Key)] = p
 		}
-	}}
-	err = readLog(ctx, l.to(), name, max(d.read, start.Offset), end.Offset, all.take)
-	if left = all.open[producer]; err != nil || len(left) > 0 {
+	}
+	from := max(d.read, start.Offset)
+	if stable.Offset >= end.Offset { // nothing is undecided: no need to see the markers
+		err = readLog(ctx, l.to(), name, from, end.Offset, kgo.ReadCommitted(), func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				know(r)
+			}
+		})
+	} else {
+		all := decided{open: map[int64][]*kgo.Record{}, do: know}
+		err = readLog(ctx, l.to(), name, from, end.Offset, kgo.ReadUncommitted(), all.take)
+		left = all.open[producer]
+	}
+	if err != nil || len(left) > 0 {
 		return left, err // read again from there
 	}
 	d.known, d.read = maps.Clone(d.logged), end.Offset
 	return nil, nil
 }
 
-// readLog reads all of partition 0 of a topic between two offsets, also what
-// is not committed and the ends of transactions.
-func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, do func(*kgo.Record)) error {
+// readLog reads partition 0 of a topic between two offsets, with the ends of
+// transactions.
+func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, level kgo.IsolationLevel, do func(*kgo.Record)) error {
 	cl, err := kafka.NewClient(of,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(from)}}),
-		kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.KeepControlRecords())
+		kgo.FetchIsolationLevel(level), kgo.KeepControlRecords())
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,50 @@ func TestSourceIsAnOldCopy(t *testing.T) {
 	}
 }
 
+// A broker that does not know yet that another leads is no old copy: nothing is
+// carried again.
+func TestAnOldLeaderIsNoOldCopy(t *testing.T) {
+	t.Parallel()
+	src, dst := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "sensors")), cluster(t)
+	for to := range int32(3) { // each raises the epoch
+		if err := src.MoveTopicPartition("sensors", 0, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 0, 100)
+	_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	read(t, dst.ListenAddrs(), "sensors", 100)
+	stop()
+	asked := make(chan struct{}, 1)
+	src.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		src.KeepControl()
+		req := r.(*kmsg.ListOffsetsRequest)
+		if len(req.Topics) != 1 || req.Topics[0].Topic != "sensors" {
+			return nil, nil, false
+		}
+		p := kmsg.NewListOffsetsResponseTopicPartition()
+		p.LeaderEpoch = 0
+		if req.Topics[0].Partitions[0].Timestamp == -1 {
+			p.Offset = 100
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		} else {
+			p.Offset = 0
+		}
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: "sensors", Partitions: []kmsg.ListOffsetsResponseTopicPartition{p}}}
+		return resp, nil, true
+	})
+	start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	<-asked
+	write(t, client(t, src.ListenAddrs()), "sensors", 1, 100, 110)
+	if again := check(t, read(t, dst.ListenAddrs(), "sensors", 110), 1, 110); again != 0 {
+		t.Errorf("%d records twice", again)
+	}
+}
+
 // The centre is put back to a backup: the link goes on from what that says.
 func TestDestinationSetBack(t *testing.T) {
 	t.Parallel()

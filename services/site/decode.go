@@ -191,6 +191,12 @@ func (d decoder) scalar(path string, node ast.Node, v reflect.Value) {
 	}
 }
 
+// times are fields that hold a time, where a number alone lacks its unit.
+var times = map[string]bool{
+	"every": true, "grace": true, "interval": true, "keep_alive": true, "max_age": true,
+	"pause": true, "sampling": true, "settle": true, "timeout": true,
+}
+
 func (d decoder) text(path string, node ast.Node, v reflect.Value) {
 	var s string
 	switch n := node.(type) {
@@ -199,6 +205,10 @@ func (d decoder) text(path string, node ast.Node, v reflect.Value) {
 	case *ast.LiteralNode:
 		s = n.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		if n := node.GetToken().Value; times[path[strings.LastIndexByte(path, '.')+1:]] && notIn(n, digits+".") == "" {
+			d.value(path, n+"s", "want a time such as 500ms or 5s, got the number %s", n)
+			return
+		}
 		if v.Type() != reflect.TypeFor[Value]() {
 			d.value(path, "", "want text, got %s; put it in quotes", kindOf(node))
 			return

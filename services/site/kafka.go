@@ -1,6 +1,7 @@
 package site
 
 import (
+	"net"
 	"strconv"
 	"strings"
 )
@@ -27,6 +28,16 @@ func topicName(s string) fault {
 		return faultf("has %d characters, the most is %d", len(s), maxTopicName)
 	}
 	return fault{}
+}
+
+// Address is where the box itself reaches its broker, host:port: by the loopback
+// address, unless Listen names another one.
+func (b Broker) Address() string {
+	host, port, err := net.SplitHostPort(b.Listen)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Matches says whether a pattern of a profile, a name or the start of one

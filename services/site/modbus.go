@@ -136,6 +136,9 @@ func (m *Modbus) check(c checker, path string) {
 	if m.Transport == ModbusRTU {
 		c.text(path+".address", m.Address, deviceFile)
 	} else {
+		if strings.HasPrefix(m.Address, "/dev/") {
+			c.value(path+".address", "", "a serial port is for transport: rtu")
+		}
 		c.text(path+".address", m.Address, dialAddress("502"))
 		if m.Serial != nil {
 			c.key(path+".serial", "", "is for transport: rtu; a terminal server has settings of its own")

@@ -139,12 +139,16 @@ func listenAddress(s string) fault {
 	return portNumber(port)
 }
 
-// dialAddress is host:port, both needed.
+// dialAddress is host:port, both needed, with the usual port.
 func dialAddress(usual string) rule {
+	example := "192.0.2.20:" + usual
+	if usual == "9092" || usual == "9093" {
+		example = "kafka.example.com:" + usual
+	}
 	return func(s string) fault {
 		h, port, err := net.SplitHostPort(s)
 		if err != nil {
-			f := fault{reason: "want a host and a port, such as kafka.example.com:" + usual}
+			f := fault{reason: "want a host and a port, such as " + example}
 			switch {
 			case strings.Contains(s, ":"):
 				f.reason = "want a host and a port, an IPv6 address in brackets, such as [2001:db8::1]:" + usual

@@ -22,7 +22,8 @@ func (u *Updater) profile(w http.ResponseWriter, r *http.Request) {
 		refuse(w, errNoInit)
 		return
 	}
-	u.reached.Store(time.Now().UnixNano())
+	now := time.Now()
+	u.reached.Store(&now)
 	u.answerProfile(w, r, http.StatusOK)
 }
 
@@ -79,6 +80,7 @@ func (u *Updater) applyProfile(w http.ResponseWriter, r *http.Request) {
 // tryProfile has the box run by another profile and judges that as it judges a
 // new version. What comes of it is init's to tell; the error is only that of ctx.
 func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, begun chan<- error) error {
+	was := u.site()
 	base, err := gate.Take(ctx, u.probe())
 	if err == nil {
 		err = u.cfg.Init.Ask(ctx, "/site/apply", want)
@@ -90,14 +92,15 @@ func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, be
 	if err == nil && box.Profile.Change == nil {
 		err = errors.New("init says nothing of the change")
 	}
+	since := time.Now() // not by the change, whose time is not monotonic: the clock may be set meanwhile
 	begun <- err
 	if err != nil {
 		return nil
 	}
 	change := box.Profile.Change
-	u.expect(&base, change)
+	broker := u.expect(&base, change, was)
 	g := &gate.Gate{
-		Probe: u.probe(), Baseline: base, Settle: u.pace.profile, Every: u.pace.gate, Log: u.log,
+		Probe: boxProbe{u, broker}, Baseline: base, Restarts: restarts(box), Settle: u.pace.profile, Every: u.pace.gate, Log: u.log,
 		Limit: max(time.Duration(change.Remaining*float64(time.Second))-u.pace.margin, 0),
 		Seen:  func([]manifest.Check) { u.turned.Store(u.now().UnixNano()) },
 	}
@@ -106,7 +109,7 @@ func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, be
 	if err != nil {
 		return err
 	}
-	if v.Good && change.Network && !u.waitReached(ctx, change.Time, end) {
+	if v.Good && change.Network && !u.waitReached(ctx, since, end) {
 		v = gate.Verdict{Check: "network", Reason: "nobody has asked the status page for /site since the network changed"}
 	}
 	if ctx.Err() != nil {
@@ -118,29 +121,53 @@ func (u *Updater) tryProfile(ctx context.Context, want manifest.ApplyProfile, be
 	return u.insist(ctx, "/site/back", manifest.Fail{Check: v.Check, Reason: v.Reason, Detail: v.Detail})
 }
 
+// restarts is how often each service was restarted by now: a box may have run
+// for years.
+func restarts(box manifest.Box) map[string]int {
+	out := map[string]int{}
+	for _, s := range box.Services {
+		out[s.Name] = s.Restarts
+	}
+	return out
+}
+
 // expect leaves out of what has to be as before what the profile changes: what
 // was started anew for it has to run, and links that it no longer has are not
-// missed.
-func (u *Updater) expect(base *gate.Baseline, change *manifest.ProfileChange) {
+// missed. It gives the address of the broker, which may have moved from where
+// the profile before had it.
+func (u *Updater) expect(base *gate.Baseline, change *manifest.ProfileChange, was *site.Profile) (broker []string) {
 	base.Services = slices.DeleteFunc(base.Services, func(name string) bool { return slices.Contains(change.Services, name) })
-	text, err := os.ReadFile(u.cfg.SiteFile)
-	if err != nil {
-		return
-	}
-	p, err := site.Parse(u.cfg.SiteFile, text)
-	if err != nil {
-		return
+	p := u.site()
+	if p == nil {
+		return u.cfg.Broker
 	}
 	base.Links = slices.DeleteFunc(base.Links, func(name string) bool {
 		return !slices.ContainsFunc(p.Links, func(l site.Link) bool { return l.Name == name })
 	})
+	if was == nil || p.Broker.Listen == was.Broker.Listen {
+		return u.cfg.Broker
+	}
+	return []string{p.Broker.Address()}
+}
+
+// site is the profile in force, nil if it cannot be read.
+func (u *Updater) site() *site.Profile {
+	text, err := os.ReadFile(u.cfg.SiteFile)
+	if err != nil {
+		return nil
+	}
+	p, err := site.Parse(u.cfg.SiteFile, text)
+	if err != nil {
+		return nil
+	}
+	return p
 }
 
 // waitReached waits until somebody has asked for the profile since it changed.
 func (u *Updater) waitReached(ctx context.Context, since, end time.Time) bool {
 	tick := time.NewTicker(u.pace.gate)
 	defer tick.Stop()
-	for u.reached.Load() < since.UnixNano() {
+	for at := u.reached.Load(); at == nil || at.Before(since); at = u.reached.Load() {
 		u.turned.Store(u.now().UnixNano())
 		select {
 		case <-ctx.Done():

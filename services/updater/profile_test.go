@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -18,9 +20,14 @@ import (
 const other = "version: 1\nsite: shop-13\nlinks: [{name: up, bootstrap: ['kafka:9092'], topics: [a]}]\n"
 
 // startProfile is a box whose updater runs and whose init takes profiles.
-func startProfile(t *testing.T, change manifest.ProfileChange) (b *box, url string) {
+func startProfile(t *testing.T, change manifest.ProfileChange, with ...func(*Config)) (b *box, url string) {
 	t.Helper()
-	b = newBox(t, func(c *Config) { c.SiteFile = filepath.Join(t.TempDir(), "site.yaml") })
+	b = newBox(t, func(c *Config) {
+		c.SiteFile = filepath.Join(t.TempDir(), "site.yaml")
+		for _, w := range with {
+			w(c)
+		}
+	})
 	b.init.apply = func(want manifest.ApplyProfile) error {
 		change.Digest, change.State, change.Time = "d", manifest.ProfileTrial, time.Now()
 		if change.Remaining == 0 {
@@ -86,6 +93,39 @@ func TestProfileIsTakenBack(t *testing.T) {
 	b.init.waitAsked(t, "/site/back")
 }
 
+// A broker that the profile moves is asked where it is then.
+func TestProfileMovesTheBroker(t *testing.T) {
+	at := func(broker string) string { return "version: 1\nsite: shop-13\nbroker: {listen: '" + broker + "'}\n" }
+	old, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	b, url := startProfile(t, manifest.ProfileChange{Remaining: 30}, func(c *Config) {
+		c.Broker = old.ListenAddrs()
+		if err := os.WriteFile(c.SiteFile, []byte(at(c.Broker[0])), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
+	b.init.applied = old.Close
+	if code, body := postProfile(t, url, at(broker(t)[0])); code != http.StatusAccepted {
+		t.Fatalf("got %d %s", code, body)
+	}
+	b.init.waitAsked(t, "/site/keep")
+}
+
+// What fell now and then in a year says nothing of a profile.
+func TestProfileOfABoxThatRunsForLong(t *testing.T) {
+	b, url := startProfile(t, manifest.ProfileChange{Remaining: 30})
+	b.init.mu.Lock()
+	b.init.box.Services[0].Restarts = 40
+	b.init.mu.Unlock()
+	if code, body := postProfile(t, url, other); code != http.StatusAccepted {
+		t.Fatalf("got %d %s", code, body)
+	}
+	b.init.waitAsked(t, "/site/keep")
+}
+
 // With another network the box waits for somebody to reach it.
 func TestProfileWaitsToBeReached(t *testing.T) {
 	b, url := startProfile(t, manifest.ProfileChange{Network: true})
@@ -106,6 +146,25 @@ func TestProfileWaitsToBeReached(t *testing.T) {
 	}
 	resp.Body.Close()
 	b.init.waitAsked(t, "/site/keep")
+}
+
+// Who asked before the change has not reached its network, also if the clock was
+// set back in between.
+func TestProfileWasReachedBefore(t *testing.T) {
+	b, url := startProfile(t, manifest.ProfileChange{Network: true, Remaining: 0.5})
+	try := b.init.apply
+	b.init.apply = func(want manifest.ApplyProfile) error {
+		err := try(want)
+		b.init.box.Profile.Change.Time = time.Unix(0, 0)
+		return err
+	}
+	resp, err := http.Get(url + "/site")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	postProfile(t, url, other)
+	b.init.waitAsked(t, "/site/back")
 }
 
 func TestBadProfile(t *testing.T) {

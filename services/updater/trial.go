@@ -63,9 +63,12 @@ func (u *Updater) insist(ctx context.Context, path string, body any) error {
 }
 
 // probe looks at this box.
-func (u *Updater) probe() gate.Probe { return boxProbe{u} }
+func (u *Updater) probe() gate.Probe { return boxProbe{u, u.cfg.Broker} }
 
-type boxProbe struct{ u *Updater }
+type boxProbe struct {
+	u      *Updater
+	broker []string
+}
 
 func (p boxProbe) Box(ctx context.Context) (manifest.Box, error) { return p.u.cfg.Init.Box(ctx) }
 
@@ -77,7 +80,7 @@ func (p boxProbe) Report(ctx context.Context, name string) (manifest.Report, err
 }
 
 func (p boxProbe) Canary(ctx context.Context) error {
-	return gate.Canary{Broker: p.u.cfg.Broker, Log: p.u.log}.Fly(ctx)
+	return gate.Canary{Broker: p.broker, Log: p.u.log}.Fly(ctx)
 }
 
 func (p boxProbe) Source(ctx context.Context) error { return p.u.reachable(ctx) }

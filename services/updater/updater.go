@@ -64,8 +64,8 @@ type Updater struct {
 	zone    *time.Location
 	ready   chan struct{}
 	serving atomic.Bool
-	turned  atomic.Int64 // when the worker last came round, Unix ns
-	reached atomic.Int64 // when somebody last asked for the profile, Unix ns
+	turned  atomic.Int64              // when the worker last came round, Unix ns
+	reached atomic.Pointer[time.Time] // when somebody last asked for the profile
 	jobs    chan job
 
 	// Of the worker alone.

@@ -41,8 +41,16 @@ func TestJava(t *testing.T) {
 	need(t)
 	b := startBroker(t)
 	b.quicken()
-	args := append([]string{b.addr}, picked(javaCases(t, false))...)
+	args := append([]string{b.addr}, picked(javaCases(t, ""))...)
 	ran(t, "java", runCases(t, b, java(t, "clients.Main", args...)))
+}
+
+// TestJavaTools: what Apache Kafka's bin has for clusters, topics and groups.
+func TestJavaTools(t *testing.T) {
+	need(t)
+	b := startBroker(t)
+	args := append([]string{b.addr}, picked(javaCases(t, "tools/"))...)
+	ran(t, "java-tools", runCases(t, b, java(t, "clients.Main", args...)))
 }
 
 // TestOldJava: the oldest client that Kafka 4 serves.
@@ -52,15 +60,19 @@ func TestOldJava(t *testing.T) {
 	ran(t, "java-old", runCases(t, b, javaIn(t, javaProject(t, "java-old"), "error", "old.Main", b.addr)))
 }
 
-// javaCases are the names of the cases, those on security or the others.
-func javaCases(t *testing.T, security bool) []string {
+// javaCases are the names of the cases of a group, which runs by itself; of
+// all other groups for "".
+func javaCases(t *testing.T, group string) []string {
 	t.Helper()
 	out, err := java(t, "clients.Main", "--list").Output()
 	if err != nil {
 		t.Fatalf("list the cases: %v", err)
 	}
 	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool {
-		return strings.HasPrefix(name, "security/") != security
+		if group == "" {
+			return strings.HasPrefix(name, "security/") || strings.HasPrefix(name, "tools/")
+		}
+		return !strings.HasPrefix(name, group)
 	})
 }
 

@@ -240,7 +240,7 @@ func TestJavaSecurity(t *testing.T) {
 		}
 		s.write(t, name+".properties", text.String())
 	}
-	cmd := java(t, "clients.Main", append([]string{s.dir}, picked(javaCases(t, true))...)...)
+	cmd := java(t, "clients.Main", append([]string{s.dir}, picked(javaCases(t, "security/"))...)...)
 	cmd.Env = append(os.Environ(), "JAVA_TOOL_OPTIONS=-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+filepath.Join(s.dir, "token"))
 	ran(t, "java-security", runCases(t, s.broker, cmd))
 }

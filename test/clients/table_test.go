@@ -32,6 +32,7 @@ type suite struct {
 var suites = []suite{
 	{"kgo", "franz-go", "its own tests", "go.mod", `twmb/franz-go v(\S+)`, "TestKgo", kgoSkips},
 	{"java", "Apache Kafka, Java", "producer, transactions, consumer, both group protocols, share groups, Admin, Streams", javaPom, javaVersion, "TestJava", nil},
+	{"java-tools", "Apache Kafka, tools", "kafka-topics, -configs, -consumer-groups, -share-groups, -transactions, -reassign-partitions and the others; left out: streams groups, delegation tokens, dumps of logs", javaPom, javaVersion, "TestJavaTools", nil},
 	{"java-security", "Apache Kafka, Java", "TLS, SASL, access rules, quotas", javaPom, javaVersion, "TestJavaSecurity", nil},
 	{"java-old", "Apache Kafka, Java", "the oldest that Kafka 4 serves: producer, transactions, group, Admin", "test/clients/testdata/java-old/pom.xml", javaVersion, "TestOldJava", nil},
 	{"connect", "Kafka Connect", "file source and sink; standalone, and distributed exactly once", javaPom, javaVersion, "TestConnect", nil},

@@ -4,6 +4,8 @@ package harness
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
@@ -36,13 +38,18 @@ func Eventually(t testing.TB, deadline time.Duration, what string, check func(co
 	}
 }
 
-// FreeAddr is an address of this host where nobody listens now.
+// FreeAddr is an address of this host where nobody listens, nor will by chance:
+// it is below the ports that outgoing connections get, one of which would else
+// be in the way of a server that comes back.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.N(20000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }

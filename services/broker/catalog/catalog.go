@@ -23,7 +23,7 @@ import (
 
 // What a request for a topic can be told.
 var (
-	ErrExists     = errors.New("topic exists")
+	ErrExists     = errors.New("topic already exists")
 	ErrUnknown    = errors.New("topic does not exist")
 	ErrName       = errors.New("invalid topic name")
 	ErrPartitions = errors.New("invalid number of partitions")
@@ -97,6 +97,8 @@ type Catalog struct {
 	settled func() bool
 	loaders sync.WaitGroup
 	stop    context.CancelFunc // of loaders
+
+	strays []string // see Strays
 
 	change sync.Mutex // held while a topic is made, grown or deleted
 

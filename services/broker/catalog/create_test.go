@@ -65,7 +65,10 @@ func TestSweep(t *testing.T) {
 	_, err = f.WriteAt([]byte("records"), 0)
 	must(t, err)
 	must(t, c.Close())
-	open(t, fsys)
+	c = open(t, fsys)
+	if got := fmt.Sprint(c.Strays()); got != "[topics/full-0]" {
+		t.Errorf("strays %s, want topics/full-0", got)
+	}
 	entries, err := fsys.ReadDir("topics")
 	must(t, err)
 	var got []string

@@ -83,6 +83,10 @@ func (c *Catalog) removeEmpty(dir string) error {
 	return store.Remove(c.fsys, dir)
 }
 
+// Strays are the folders with records of no known topic, found at the start:
+// what was to name them is lost, and no topic of their name can be made.
+func (c *Catalog) Strays() []string { return c.strays }
+
 // sweep removes folders that an interrupted creation left; those of no known
 // topic that hold records stay.
 func (c *Catalog) sweep() error {
@@ -103,6 +107,7 @@ func (c *Catalog) sweep() error {
 		}
 		if err := c.removeEmpty(dir); err != nil {
 			c.opts.Log.Warn("a folder belongs to no topic; move it away", "dir", dir, "err", err)
+			c.strays = append(c.strays, dir)
 		}
 	}
 	return nil

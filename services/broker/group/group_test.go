@@ -243,11 +243,12 @@ func TestRefusedJoins(t *testing.T) {
 			edit func(*group.JoinRequest)
 			want error
 		}{
-			"no group":       {func(r *group.JoinRequest) { r.Group = "" }, kerr.InvalidGroupID},
-			"short session":  {func(r *group.JoinRequest) { r.Session = time.Millisecond }, kerr.InvalidSessionTimeout},
-			"other type":     {func(r *group.JoinRequest) { r.ProtocolType = "connect" }, kerr.InconsistentGroupProtocol},
-			"other protocol": {func(r *group.JoinRequest) { r.Protocols[0].Name = "sticky" }, kerr.InconsistentGroupProtocol},
-			"no protocol":    {func(r *group.JoinRequest) { r.Protocols = nil }, kerr.InconsistentGroupProtocol},
+			"no group":             {func(r *group.JoinRequest) { r.Group = "" }, kerr.InvalidGroupID},
+			"no group, no session": {func(r *group.JoinRequest) { r.Group, r.Session = "", 0 }, kerr.InvalidGroupID},
+			"short session":        {func(r *group.JoinRequest) { r.Session = time.Millisecond }, kerr.InvalidSessionTimeout},
+			"other type":           {func(r *group.JoinRequest) { r.ProtocolType = "connect" }, kerr.InconsistentGroupProtocol},
+			"other protocol":       {func(r *group.JoinRequest) { r.Protocols[0].Name = "sticky" }, kerr.InconsistentGroupProtocol},
+			"no protocol":          {func(r *group.JoinRequest) { r.Protocols = nil }, kerr.InconsistentGroupProtocol},
 		} {
 			r := request("")
 			tt.edit(&r)

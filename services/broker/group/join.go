@@ -63,7 +63,10 @@ func (m *Manager) BeginJoin(r JoinRequest) <-chan JoinResult {
 
 // join sets r.MemberID to the id that goes with an error.
 func (m *Manager) join(r *JoinRequest, ch chan JoinResult) error {
-	if r.Session < minSession || r.Session > maxSession {
+	switch { // in this order, as Kafka: clients are tested against it
+	case r.Group == "":
+		return kerr.InvalidGroupID
+	case r.Session < minSession || r.Session > maxSession:
 		return kerr.InvalidSessionTimeout
 	}
 	if len(r.MemberID) > maxID || len(r.Instance) > maxID || !r.text() {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 
@@ -84,7 +85,9 @@ func (s *Server) autoCreate(r *request, asked []kmsg.MetadataRequestTopic) map[s
 		case made.Err == nil:
 			s.Log.Info("topic made on first use", "topic", name)
 		case s.Catalog.Get(name) == nil: // else another client was quicker
-			s.Log.Warn("make a topic on first use", "topic", name, "err", made.Err)
+			if !errors.Is(made.Err, catalog.ErrName) { // the client is told, and asks for it again every second
+				s.Log.Warn("make a topic on first use", "topic", name, "err", made.Err)
+			}
 			failed[name] = made.Err
 		}
 	}

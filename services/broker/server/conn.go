@@ -266,30 +266,36 @@ func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int64) (*holding,
 	return h, nil
 }
 
-// stall is for how long a client that is sending a request may send nothing
-// while others wait for the memory that it holds.
-const stall = 3 * time.Second
+// lookEvery is how often a client that is sending a request is looked at.
+const lookEvery = 250 * time.Millisecond
 
-// readBody fills b, whose memory is of a budget. The client has the time that a slow link
-// takes, and must not pause for longer than the transfer timeout; nobody holds
-// memory by sending a byte now and then.
+// readBody fills b, whose memory is of a budget. The client has the time that a
+// slow link takes, and must not pause for longer than the transfer timeout;
+// nobody holds memory that others wait for by sending a byte now and then.
 func (c *conn) readBody(b []byte, from *budget) error {
 	patience := c.s.TransferTimeout
-	end := time.Now().Add(c.patience(patience + time.Duration(len(b)/minSpeed)*time.Second))
-	for moved := time.Now(); ; {
+	moved := time.Now()
+	even := moved // what has come is what minSpeed gives until then, and never more
+	end := moved.Add(c.patience(patience + time.Duration(len(b)/minSpeed)*time.Second))
+	for {
 		if c.in.buffered() < len(b) {
-			if err := c.deadline(min(stall, patience, time.Until(end))); err != nil {
+			if err := c.deadline(min(lookEvery, time.Until(moved.Add(patience)), time.Until(end))); err != nil {
 				return err
 			}
 		}
 		n, err := c.in.read(b)
-		if n > 0 {
-			b, moved = b[n:], time.Now()
-		}
 		if err == nil || !isTimeout(err) {
 			return err
 		}
-		if now := time.Now(); now.After(end) || now.Sub(moved) >= patience || n == 0 && from.waiting.Load() > 0 {
+		now := time.Now()
+		if n > 0 {
+			b, moved, even = b[n:], now, even.Add(time.Duration(n)*time.Second/minSpeed)
+		}
+		if even.After(now) {
+			even = now
+		}
+		stall, wanted := from.stall()
+		if now.After(end) || now.Sub(moved) >= patience || wanted && now.Sub(even) >= stall {
 			return err
 		}
 	}

@@ -74,6 +74,57 @@ func TestRequestMemory(t *testing.T) {
 	eventually(t, "all are dropped", func() bool { return s.Open() == 1 })
 }
 
+// TestStall: the longer the line, the less those who hold it up are waited for.
+func TestStall(t *testing.T) {
+	const mb = 1 << 20
+	for line, want := range map[int64]time.Duration{
+		1: stallMost, 16 * mb: stallMost, 96 * mb: 2 * time.Second, 484 * mb: stallLeast, 1 << 62: stallLeast,
+	} {
+		b := newBudget(16 * mb)
+		b.waiting.Store(line)
+		if got, wanted := b.stall(); !wanted || got != want {
+			t.Errorf("%d bytes wait: %s, %v, want %s", line, got, wanted, want)
+		}
+	}
+	if _, wanted := newBudget(mb).stall(); wanted {
+		t.Error("nobody waits, and it is wanted")
+	}
+}
+
+// TestTrickle: those who hold all memory and send a byte now and then, after
+// half of what they have announced, make room for one who waits.
+func TestTrickle(t *testing.T) {
+	s := newServer(t)
+	s.TransferTimeout = time.Minute
+	addr := listen(t, s)
+	half := binary.BigEndian.AppendUint32(nil, 1<<20)
+	half = append(half, 0, 0, 0, 7, 0, 0, 0, 1) // Produce
+	half = append(half, make([]byte, 512<<10)...)
+	for range 2 {
+		c := dial(t, addr)
+		c.SetDeadline(time.Time{})
+		go func() {
+			for _, err := c.Write(half); err == nil; _, err = c.Write([]byte{0}) {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+	}
+	eventually(t, "the budget is used up", func() bool {
+		n, ok := s.memory.records.tryAcquire(1)
+		if ok {
+			s.memory.records.release(n)
+		}
+		return !ok
+	})
+	c := dial(t, addr)
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks = 7, 1
+	req.Topics = []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batchOf(1, 200<<10, 0)}}}}
+	c.Write(frameOf(req, 1))
+	readFrame(t, c)
+}
+
 // TestLargeRequest: a request of some megabytes is taken when it is what it
 // claims to be.
 func TestLargeRequest(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -25,7 +26,7 @@ type memory struct {
 type budget struct {
 	size    int64
 	sem     *semaphore.Weighted
-	waiting atomic.Int32 // callers of acquire
+	waiting atomic.Int64 // bytes that callers of acquire wait for
 }
 
 func newBudget(n int64) *budget { return &budget{size: n, sem: semaphore.NewWeighted(n)} }
@@ -38,10 +39,29 @@ func (b *budget) tryAcquire(n int64) (taken int64, ok bool) {
 
 // acquire waits for n, or for all there is when n is more.
 func (b *budget) acquire(ctx context.Context, n int64) (taken int64, err error) {
-	b.waiting.Add(1)
-	defer b.waiting.Add(-1)
 	n = min(n, b.size)
+	b.waiting.Add(n)
+	defer b.waiting.Add(-n)
 	return n, b.sem.Acquire(ctx, n)
+}
+
+// How long a client that is sending a request may be behind minSpeed while
+// others wait for the memory that it holds: so long that all who wait have
+// their turn within lineTime, should everybody hold it back.
+const (
+	stallMost  = 3 * time.Second
+	stallLeast = 500 * time.Millisecond
+	lineTime   = 12 * time.Second
+)
+
+// stall is that time now; false while nobody waits.
+func (b *budget) stall() (time.Duration, bool) {
+	line := b.waiting.Load()
+	if line == 0 {
+		return 0, false
+	}
+	turns := float64(line) / float64(b.size)
+	return min(max(time.Duration(float64(lineTime)/turns), stallLeast), stallMost), true
 }
 
 func (b *budget) release(n int64) {

@@ -103,19 +103,18 @@ type reader struct {
 	base int64
 }
 
-// newReader checks the header.
+// newReader checks the header. With errDamaged it reads all the same: the header
+// says only what the name does, and every record has a CRC of its own.
 func newReader(f io.ReaderAt, first uint64) (*reader, error) {
 	b := make([]byte, headerSize)
-	if n, err := f.ReadAt(b, 0); n < headerSize {
-		if err == nil || errors.Is(err, io.EOF) {
-			return nil, errDamaged
-		}
+	if n, err := f.ReadAt(b, 0); n < headerSize && err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	r := &reader{f: f, off: headerSize}
 	if got, ok := readStamp(magic, b); !ok || got != first {
-		return nil, errDamaged
+		return r, errDamaged
 	}
-	return &reader{f: f, off: headerSize}, nil
+	return r, nil
 }
 
 // next returns a record and how many bytes it has in the file; io.EOF behind

@@ -50,14 +50,15 @@ type cursor struct {
 }
 
 const (
-	suffix   = ".spool"
-	headFile = "head"
-	segments = 8 // that a full spool has: dropping one loses that part of it
+	suffix      = ".spool"
+	asideSuffix = ".unreadable"
+	headFile    = "head"
+	segments    = 8 // that a full spool has: dropping one loses that part of it
 )
 
 // Open reads what an earlier run has left in folder dir, which it makes. What
 // a power cut tore is left out; lost counts damaged segments, of which only
-// the part before the damage is kept.
+// the part before the damage is kept, and those that the disk does not read.
 func Open(fsys vfs.FS, dir string, bound int64) (s *Spool, lost int, err error) {
 	s = &Spool{fs: fsys, dir: dir, max: bound, each: bound / segments}
 	if err := makeFolder(fsys, dir); err != nil {
@@ -75,7 +76,12 @@ func Open(fsys vfs.FS, dir string, bound int64) (s *Spool, lost int, err error) 
 		}
 		bad, err := s.adopt(first)
 		if err != nil {
-			return nil, 0, err
+			// One sector that the disk does not give back, and all connectors
+			// would never start again.
+			if !Damaged(err) || s.setAside(first) != nil {
+				return nil, 0, err
+			}
+			bad = true
 		}
 		if bad {
 			lost++
@@ -117,25 +123,25 @@ func (s *Spool) adopt(first uint64) (damaged bool, err error) {
 		return false, fmt.Errorf("read spool: %w", err)
 	}
 	seg := &segment{first: first, size: headerSize}
-	r, err := newReader(f, first)
-	if err == nil {
-		for {
-			_, n, err := r.next()
-			if errors.Is(err, errDamaged) {
-				damaged = true
-			}
-			if err != nil {
-				if !errors.Is(err, io.EOF) && !errors.Is(err, errDamaged) {
-					return false, fmt.Errorf("read spool: %w", err)
-				}
-				break
-			}
-			seg.count++
-			seg.size += n
-		}
-	} else if !errors.Is(err, errDamaged) && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read spool: %w", err)
+	r, headerErr := newReader(f, first)
+	if headerErr != nil && !errors.Is(headerErr, errDamaged) {
+		return false, fmt.Errorf("read spool: %w", headerErr)
 	}
+	for {
+		_, n, err := r.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if damaged = errors.Is(err, errDamaged); damaged {
+			break
+		}
+		if err != nil {
+			return false, fmt.Errorf("read spool: %w", err)
+		}
+		seg.count++
+		seg.size += n
+	}
+	damaged = damaged || headerErr != nil && seg.count > 0
 	if seg.count == 0 {
 		return damaged, s.remove(first)
 	}
@@ -144,6 +150,15 @@ func (s *Spool) adopt(first uint64) (damaged bool, err error) {
 	}
 	s.segs = append(s.segs, seg)
 	return damaged, nil
+}
+
+// setAside keeps a segment that cannot be read, under a name that stands in
+// nobody's way.
+func (s *Spool) setAside(first uint64) error {
+	if err := s.fs.Rename(s.path(first), s.path(first)+asideSuffix); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 // Len is how many records wait.
@@ -374,7 +389,7 @@ func (s *Spool) readFrom(seg *segment, number uint64, most int64) ([]*kgo.Record
 	}
 	defer f.Close()
 	r, err := newReader(f, seg.first)
-	if err != nil {
+	if err != nil && !errors.Is(err, errDamaged) { // Open has judged the header
 		return nil, number, fmt.Errorf("read spool: %w", err)
 	}
 	n := seg.first

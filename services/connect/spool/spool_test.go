@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,6 +205,57 @@ func TestDamage(t *testing.T) {
 	got := drain(t, s)
 	if len(got) < 800 || len(got) >= 1000 || got[0] != "0" || got[len(got)-1] != "999" {
 		t.Errorf("got %d records from %s to %s", len(got), got[0], got[len(got)-1])
+	}
+}
+
+// A damaged header takes no record away: the file's name says the same.
+func TestDamagedHeader(t *testing.T) {
+	for at := range int64(headerSize) {
+		fsys := vfs.NewCrashable(1)
+		s := open(t, fsys, 1<<20)
+		add(t, s, 0, 10)
+		f, err := fsys.Open(s.path(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{0xA5}, at); err != nil {
+			t.Fatal(err)
+		}
+		s, lost, err := Open(fsys, "spool/a", 1<<20)
+		if err != nil || lost != 1 {
+			t.Fatalf("byte %d: %d segments are damaged (%v), want 1", at, lost, err)
+		}
+		if diff := cmp.Diff(keys(0, 10), drain(t, s)); diff != "" {
+			t.Errorf("byte %d: records (-want +got):\n%s", at, diff)
+		}
+	}
+}
+
+// A segment that the disk does not give back is set aside; the others are read,
+// and what is appended has a place.
+func TestUnreadableSegment(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpRead} {
+		fsys := vfs.NewCrashable(1)
+		s := open(t, fsys, 400000)
+		add(t, s, 0, 1000)
+		last := s.last().first
+		fsys.SetHook(vfs.FailNth(op, s.path(last), 1, syscall.EMFILE, false))
+		if _, _, err := Open(fsys, "spool/a", 400000); !errors.Is(err, syscall.EMFILE) {
+			t.Fatalf("%s: got %v for want of descriptors, which says nothing of the disk", op, err)
+		}
+		fsys.SetHook(vfs.FailNth(op, s.path(last), 1, syscall.EIO, false))
+		s, lost, err := Open(fsys, "spool/a", 400000)
+		if err != nil || lost != 1 {
+			t.Fatalf("%s: %d segments are lost (%v), want 1", op, lost, err)
+		}
+		add(t, s, 1000, 1010)
+		want := append(keys(0, int(last)), keys(1000, 1010)...)
+		if diff := cmp.Diff(want, drain(t, s)); diff != "" {
+			t.Errorf("%s: records (-want +got):\n%s", op, diff)
+		}
+		if _, err := fsys.Open(s.path(last) + asideSuffix); err != nil {
+			t.Errorf("%s: what cannot be read is not kept: %v", op, err)
+		}
 	}
 }
 

@@ -86,6 +86,9 @@ type Gate struct {
 	Limit    time.Duration // until it must have been
 	Every    time.Duration // between two looks
 	Log      *slog.Logger
+	// Restarts is how often each service had been restarted before the trial;
+	// nil where that began with the boot.
+	Restarts map[string]int
 	// Seen is told of every look; may be nil.
 	Seen func([]manifest.Check)
 }
@@ -96,7 +99,7 @@ const lookLimit = 25 * time.Second
 
 // What makes a trial hopeless, so that it ends at once and not at its limit.
 const (
-	crashLoop   = 5 // restarts, in this boot, of a service that was well before
+	crashLoop   = 5 // restarts, in this trial, of a service that was well before
 	wrongCanary = 2 // looks in a row at which the broker was wrong
 )
 
@@ -293,12 +296,15 @@ func servicesReady(box manifest.Box, restarts map[string]int) manifest.Check {
 // more: its supervisor has given up on it, or it falls over and over.
 func (g *Gate) givenUp(box manifest.Box) string {
 	for _, s := range box.Services {
+		restarts := s.Restarts - g.Restarts[s.Name]
 		switch {
 		case !slices.Contains(g.Baseline.Services, s.Name):
 		case s.State == serviceFailed:
 			return s.Name + " has failed for good (last exit: " + s.LastExit + ")"
-		case s.Restarts >= crashLoop:
-			return fmt.Sprintf("%s crashes again and again: restarted %d times since the boot (last exit: %s)", s.Name, s.Restarts, s.LastExit)
+		case restarts >= crashLoop && g.Restarts == nil:
+			return fmt.Sprintf("%s crashes again and again: restarted %d times since the boot (last exit: %s)", s.Name, restarts, s.LastExit)
+		case restarts >= crashLoop:
+			return fmt.Sprintf("%s crashes again and again: restarted %d times in the trial (last exit: %s)", s.Name, restarts, s.LastExit)
 		}
 	}
 	return ""

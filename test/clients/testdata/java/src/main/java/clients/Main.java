@@ -26,6 +26,8 @@ public final class Main {
         ShareCases.add(all);
         StreamsCases.add(all);
         SecurityCases.add(all);
+        ToolCases.add(all);
+        ToolClientCases.add(all);
         return all;
     }
 
