@@ -57,16 +57,29 @@ links:
     topics: [press.commands]
 `
 
+// stickSection carries lots away on a stick.
+const stickSection = `  file_sink:
+    - name: stick
+      topics: [lots]
+      stick: wayside-data
+      format: json
+      rotate: {every: 1s}
+`
+
 // TestPlant has a box with four kinds of devices around it: what they say
 // reaches the centre, a command of the centre changes a register of one of
 // them and is confirmed, and the box's telemetry tells the centre of it all.
+// Then the box that runs is given another profile: another point, another link,
+// files on a stick; a bad one is refused, and the good one outlives a restart.
 func TestPlant(t *testing.T) {
 	harness.NeedVM(t)
 	kafka := harness.StartKafka(t)
 	harness.CreateTopic(t, kafka.HostAddr, "press.commands", 1) // else the link down sees it within a minute
 	press, line := startPress(t), startLine(t)
 	profile := fmt.Sprintf(plantProfile, kafka.GuestAddr, press.guestAddr, line)
-	box := harness.Boot(t, harness.Build(t, profile), func(c *qemu.Config) {
+	// QEMU's boards know no USB.
+	img := harness.BuildBoard(t, harness.Board, profile, "--module", "xhci_pci", "--module", "usb_storage", "--module", "sd_mod")
+	box := harness.Boot(t, img, withToken(t, img), usbPort, func(c *qemu.Config) {
 		c.Forwards = append(c.Forwards, qemu.Forward{Name: "web", Host: "127.0.0.1:0", Guest: 8082})
 	})
 	box.WaitReady()
@@ -96,6 +109,38 @@ func TestPlant(t *testing.T) {
 		told.Site != "shop-0042" || told.Box == nil || told.Box.Version == "" || len(told.Box.Disks) == 0 || told.Update == nil || len(told.Links) != 2 {
 		t.Errorf("telemetry %+v, %v", told, err)
 	}
+
+	changed := strings.Replace(profile, `{name: weight, address: "holding:0", type: uint16}`, `{name: pressure, address: "holding:2", type: uint16}`, 1)
+	changed = strings.Replace(changed, "  http:", stickSection+"  http:", 1) +
+		fmt.Sprintf("  - name: orders\n    bootstrap: [%q]\n    topics: [web]\n    prefix: again.\n", kafka.GuestAddr)
+	harness.CreateTopic(t, kafka.HostAddr, "again.web", 1)
+	_, booted := profileOf(t, box)
+	bad := strings.Replace(changed, "modbus:", "modbuss:", 1)
+	if out, err := apply(t, box, bad); err == nil || !strings.Contains(out, `site.yaml:7:3: connect.modbuss: unknown field (did you mean "modbus"?)`) {
+		t.Errorf("a bad profile: %v\n%s", err, out)
+	}
+	begin := time.Now()
+	out, err := apply(t, box, changed)
+	if err != nil || !strings.Contains(out, "change     kept") || !strings.Contains(out, "started anew: replicator") {
+		t.Fatalf("apply: %v\n%s", err, out)
+	}
+	t.Logf("applied and kept after %.0f s", time.Since(begin).Seconds())
+	press.set(2, 99)
+	wantAtCentre(t, kafka, "shop.press", `"point":"pressure","value":99`)
+	wantAtCentre(t, kafka, "again.web", `{"order":7}`)
+	carryAway(t, box)
+	p, now := profileOf(t, box)
+	if now.Sub(booted).Abs() > time.Minute || p.Source != "applied" {
+		t.Errorf("the box runs since %v by the profile %q, want since %v by the applied one", now, p.Source, booted)
+	}
+
+	box.PowerOff()
+	box.PowerOn()
+	if p, _ := profileOf(t, box); p.Source != "applied" || p.Change != nil {
+		t.Errorf("after a restart: profile %q, change %+v", p.Source, p.Change)
+	}
+	press.set(2, 77)
+	wantAtCentre(t, kafka, "shop.press", `"point":"pressure","value":77`)
 	box.PowerOff()
 }
 
