@@ -22,6 +22,43 @@ import (
 
 const apiToken = "a token of enough letters"
 
+// anotherProfile gives a box that runs another profile: another point, another
+// link, files on a stick; a bad one is refused, and the good one outlives a
+// restart.
+func anotherProfile(t *testing.T, box *harness.Box, kafka *harness.Kafka, press *press, profile string) {
+	changed := strings.Replace(profile, `{name: weight, address: "holding:0", type: uint16}`, `{name: pressure, address: "holding:2", type: uint16}`, 1)
+	changed = strings.Replace(changed, "  http:", stickSection+"  http:", 1) +
+		fmt.Sprintf("  - name: orders\n    bootstrap: [%q]\n    topics: [web]\n    prefix: again.\n", kafka.GuestAddr)
+	harness.CreateTopic(t, kafka.HostAddr, "again.web", 1)
+	_, booted := profileOf(t, box)
+	bad := strings.Replace(changed, "modbus:", "modbuss:", 1)
+	if out, err := apply(t, box, bad); err == nil || !strings.Contains(out, `site.yaml:7:3: connect.modbuss: unknown field (did you mean "modbus"?)`) {
+		t.Errorf("a bad profile: %v\n%s", err, out)
+	}
+	begin := time.Now()
+	out, err := apply(t, box, changed)
+	if err != nil || !strings.Contains(out, "change     kept") || !strings.Contains(out, "started anew: replicator") {
+		t.Fatalf("apply: %v\n%s", err, out)
+	}
+	t.Logf("applied and kept after %.0f s", time.Since(begin).Seconds())
+	press.set(2, 99)
+	wantAtCentre(t, kafka, "shop.press", `"point":"pressure","value":99`)
+	wantAtCentre(t, kafka, "again.web", `{"order":7}`)
+	carryAway(t, box)
+	p, now := profileOf(t, box)
+	if now.Sub(booted).Abs() > time.Minute || p.Source != "applied" {
+		t.Errorf("the box runs since %v by the profile %q, want since %v by the applied one", now, p.Source, booted)
+	}
+
+	box.PowerOff()
+	box.PowerOn()
+	if p, _ := profileOf(t, box); p.Source != "applied" || p.Change != nil {
+		t.Errorf("after a restart: profile %q, change %+v", p.Source, p.Change)
+	}
+	press.set(2, 77)
+	wantAtCentre(t, kafka, "shop.press", `"point":"pressure","value":77`)
+}
+
 // withToken gives a machine an image whose box takes verbs over the network.
 func withToken(t *testing.T, img harness.Image) func(*qemu.Config) {
 	t.Helper()
