@@ -38,18 +38,27 @@ func Eventually(t testing.TB, deadline time.Duration, what string, check func(co
 	}
 }
 
-// FreeAddr is an address of this host where nobody listens, nor will by chance:
-// it is below the ports that outgoing connections get, one of which would else
-// be in the way of a server that comes back.
+// FreeAddr is an address of this host where nobody listens.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for range 100 {
+	return fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+}
+
+// freePorts are n different TCP ports of 127.0.0.1 where nobody listens, nor
+// will by chance: they are below those that outgoing connections get, one of
+// which would else be in the way of a server that comes back.
+func freePorts(t testing.TB, n int) (ports []int) {
+	t.Helper()
+	for range 100 * n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.N(20000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
+		if err != nil {
+			continue
+		}
+		defer l.Close() // held until all are found
+		if ports = append(ports, l.Addr().(*net.TCPAddr).Port); len(ports) == n {
+			return ports
 		}
 	}
 	t.Fatal("no port is free")
-	return ""
+	return nil
 }

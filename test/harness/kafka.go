@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,21 +232,6 @@ func mkdir(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-// freePorts returns n different TCP ports of 127.0.0.1 that are free now.
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // Count is the number of records that a topic's partitions hold together.
