@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -88,10 +87,7 @@ func runPreview(cmd *cobra.Command, f previewFlags) error {
 		return fmt.Errorf("no link of the profile carries topic %s", f.topic)
 	}
 	if f.asJSON {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(all)
+		return printJSON(cmd.OutOrStdout(), all)
 	}
 	for _, p := range all {
 		printPreview(cmd.OutOrStdout(), p)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -63,12 +64,17 @@ func checkSites(cmd *cobra.Command, files []string, asJSON bool) bool {
 		}
 	}
 	if asJSON {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		_ = enc.Encode(all)
+		_ = printJSON(cmd.OutOrStdout(), all)
 	}
 	return len(all) > 0
+}
+
+// printJSON is for scripts, and for people who look at what scripts read.
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // readSite reads and checks one file; one that cannot be read is wrong too.

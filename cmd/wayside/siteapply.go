@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -282,11 +281,4 @@ func changeText(c *manifest.ProfileChange) string {
 		said = append(said, "only from the next start on: "+strings.Join(c.NextStart, ", "))
 	}
 	return strings.Join(said, "; ")
-}
-
-func printJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
