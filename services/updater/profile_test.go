@@ -2,7 +2,6 @@ package updater
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -44,16 +43,7 @@ func startProfile(t *testing.T, change manifest.ProfileChange, with ...func(*Con
 
 func postProfile(t *testing.T, url, text string) (int, string) {
 	t.Helper()
-	resp, err := http.Post(url+"/site?file=shop.yaml", "application/yaml", strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	return request(t, http.MethodPost, url+"/site?file=shop.yaml", text)
 }
 
 // asked waits until init was asked for path, and returns what with.

@@ -111,6 +111,25 @@ func TestShareOnlyWhatIsWhole(t *testing.T) {
 	}
 }
 
+// request is answered with a status and a body.
+func request(t *testing.T, method, url, text string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
 // TestAPI: the verbs by HTTP, one after the other.
 func TestAPI(t *testing.T) {
 	b := newBox(t, nil)
@@ -118,20 +137,7 @@ func TestAPI(t *testing.T) {
 	url := b.run()
 	ask := func(method, path string) (int, string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(body)
+		return request(t, method, url+path, "")
 	}
 	if code, body := ask("POST", "/activate"); code != 409 || !strings.Contains(body, "no release is prepared") {
 		t.Errorf("activate at once: got %d %s", code, body)
