@@ -40,10 +40,7 @@ func (l *link) recall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, l.keptTopic())
-	if err == nil {
-		err = ends.Error()
-	}
+	end, err := offsetOf(ctx, kadm.NewClient(cl).ListEndOffsets, l.keptTopic())
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		l.recalled = true
 		return nil
@@ -51,9 +48,8 @@ func (l *link) recall(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read what was kept of the link: %w", err)
 	}
-	end, _ := ends.Lookup(l.keptTopic(), 0)
 	var last kept
-	err = readLog(ctx, l.near, l.keptTopic(), 0, end.Offset, kgo.ReadCommitted(), func(r *kgo.Record) {
+	err = readLog(ctx, l.near, l.keptTopic(), 0, end, kgo.ReadCommitted(), func(r *kgo.Record) {
 		var k kept
 		if json.Unmarshal(r.Value, &k) == nil && k.Version == keptVersion {
 			last = k

@@ -83,6 +83,7 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 		l.notes[p.topic] = fmt.Sprintf("%s/%d: ", p.topic, p.num) + fmt.Sprintf(format, a...)
 		l.log.Warn("position is not as it was left", "topic", p.topic, "partition", p.num, "note", l.notes[p.topic])
 	}
+	start := position{next: log.start, epoch: -1, dest: -1}
 	fresh := p.fresh
 	p.fresh = false
 	acked := unknown.dest
@@ -95,18 +96,18 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 	switch {
 	case at != nil && at.id != p.id && at.id != (kadm.TopicID{}):
 		tell("the topic was made anew at the source; carried from its start")
-		p.position = position{next: log.start, epoch: -1, dest: -1}
+		p.position = start
 	case fresh && acked > destEnd:
 		tell("the destination ends at %d, %d was acknowledged: it was wiped or is another cluster; carried from the start of what the source has", destEnd, acked)
-		p.position = position{next: log.start, epoch: -1, dest: -1}
+		p.position = start
 	case at == nil:
-		p.position = position{next: log.start, epoch: -1, dest: -1}
+		p.position = start
 	case l.alone && log.epoch >= 0 && log.epoch < at.epoch:
 		// Of several brokers, one may not know yet that it leads no more. Where
 		// the logs part nobody can say: of the epochs since, only those that it
 		// shares with ours are told by a later one.
 		tell("the source is another log: its leader epoch is %d, records of %d were carried; it is an old copy, started without the time; carried from the start of what it has", log.epoch, at.epoch)
-		p.position = position{next: log.start, epoch: -1, dest: -1}
+		p.position = start
 	default:
 		p.position = at.position
 	}
@@ -121,7 +122,7 @@ func (l *link) place(p *partition, log sourceLog, destEnd int64) bool {
 		p.next, p.epoch = log.start, -1
 	case p.next > log.end && at.id == (kadm.TopicID{}):
 		tell("the source's log was made anew; carried from its start")
-		p.position = position{next: log.start, epoch: -1, dest: -1}
+		p.position = start
 	case p.next > log.end:
 		tell("the source was set back: it ends at %d, %d was carried; carried on from its end", log.end, p.next)
 		p.next, p.epoch = log.end, -1

@@ -135,52 +135,43 @@ func (l *link) ensurePositionLog(ctx context.Context) error {
 func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (left []*kgo.Record, err error) {
 	name := l.positionLog()
 	adm := kadm.NewClient(l.dst)
-	ends, err := adm.ListEndOffsets(ctx, name)
-	if err == nil {
-		err = ends.Error()
-	}
-	starts, err2 := adm.ListStartOffsets(ctx, name)
-	if err2 == nil {
-		err2 = starts.Error()
-	}
-	if err := errors.Join(err, err2); err != nil {
+	end, err1 := offsetOf(ctx, adm.ListEndOffsets, name)
+	start, err2 := offsetOf(ctx, adm.ListStartOffsets, name)
+	stable, err3 := offsetOf(ctx, adm.ListCommittedOffsets, name) // after end: what it reaches is decided
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
 	}
-	end, _ := ends.Lookup(name, 0)
-	start, _ := starts.Lookup(name, 0)
-	stables, err := adm.ListCommittedOffsets(ctx, name)
-	if err == nil {
-		err = stables.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", name, err)
-	}
-	stable, _ := stables.Lookup(name, 0)
-	if d.logged == nil || end.Offset < d.read {
+	if d.logged == nil || end < d.read {
 		d.logged, d.read = map[string]remembered{}, 0
 	}
 	know := func(r *kgo.Record) {
-		if p, ok := parsePosition(r.Value); ok {
+		if p, ok := parsePosition(r.Value); ok && !r.Attrs.IsControl() {
 			d.logged[string(r.Key)] = p
 		}
 	}
-	from := max(d.read, start.Offset)
-	if stable.Offset >= end.Offset { // nothing is undecided: no need to see the markers
-		err = readLog(ctx, l.to(), name, from, end.Offset, kgo.ReadCommitted(), func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				know(r)
-			}
-		})
+	from := max(d.read, start)
+	if stable >= end { // nothing is undecided: no need to see the markers
+		err = readLog(ctx, l.to(), name, from, end, kgo.ReadCommitted(), know)
 	} else {
 		all := decided{open: map[int64][]*kgo.Record{}, do: know}
-		err = readLog(ctx, l.to(), name, from, end.Offset, kgo.ReadUncommitted(), all.take)
+		err = readLog(ctx, l.to(), name, from, end, kgo.ReadUncommitted(), all.take)
 		left = all.open[producer]
 	}
 	if err != nil || len(left) > 0 {
 		return left, err // read again from there
 	}
-	d.known, d.read = maps.Clone(d.logged), end.Offset
+	d.known, d.read = maps.Clone(d.logged), end
 	return nil, nil
+}
+
+// offsetOf is that of partition 0 of a topic.
+func offsetOf(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topic string) (int64, error) {
+	all, err := list(ctx, topic)
+	if err == nil {
+		err = all.Error()
+	}
+	o, _ := all.Lookup(topic, 0)
+	return o.Offset, err
 }
 
 // readLog reads partition 0 of a topic between two offsets, with the ends of

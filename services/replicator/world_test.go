@@ -76,18 +76,27 @@ func TestTopicMadeAnewAtTheSource(t *testing.T) {
 	}
 }
 
-// The source is put back to an older state of itself, under a new leader epoch
-// as after an unclean election: what is written then is carried, nothing that
-// was carried before comes again.
-func TestSourceSetBack(t *testing.T) {
-	t.Parallel()
+// putBack has 100 records of a source carried, and then the source put back to
+// what its disk was after 50 of them. The leader epoch is raised for the rest of
+// what is carried, or else for what comes back.
+func putBack(t *testing.T, carriedIsLater bool) (src, dst *kfake.Cluster) {
+	t.Helper()
 	dir, old := t.TempDir(), t.TempDir()
 	id := kfake.ClusterID("box")
-	src, dst := cluster(t, kfake.DataDir(dir), id, kfake.SeedTopics(1, "sensors")), cluster(t)
+	src, dst = cluster(t, kfake.DataDir(dir), id, kfake.SeedTopics(1, "sensors")), cluster(t)
 	write(t, client(t, src.ListenAddrs()), "sensors", 1, 0, 50)
 	src.Close()
 	copyDir(t, old, dir)
 	src = cluster(t, kfake.DataDir(dir), id)
+	raise := func() {
+		t.Helper()
+		if err := src.MoveTopicPartition("sensors", 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if carriedIsLater {
+		raise()
+	}
 	write(t, client(t, src.ListenAddrs()), "sensors", 1, 50, 100)
 	_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
 	read(t, dst.ListenAddrs(), "sensors", 100)
@@ -96,9 +105,18 @@ func TestSourceSetBack(t *testing.T) {
 
 	copyDir(t, dir, old)
 	src = cluster(t, kfake.DataDir(dir), id)
-	if err := src.MoveTopicPartition("sensors", 0, 0); err != nil { // raises the epoch
-		t.Fatal(err)
+	if !carriedIsLater {
+		raise()
 	}
+	return src, dst
+}
+
+// The source is put back to an older state of itself, under a new leader epoch
+// as after an unclean election: what is written then is carried, nothing that
+// was carried before comes again.
+func TestSourceSetBack(t *testing.T) {
+	t.Parallel()
+	src, dst := putBack(t, false)
 	write(t, client(t, src.ListenAddrs()), "sensors", 1, 100, 110) // at offset 50
 	r, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
 	told(t, r, "the source was set back")
@@ -114,24 +132,7 @@ func TestSourceSetBack(t *testing.T) {
 // with other records. All of them are carried, and some again.
 func TestSourceIsAnOldCopy(t *testing.T) {
 	t.Parallel()
-	dir, old := t.TempDir(), t.TempDir()
-	id := kfake.ClusterID("box")
-	src, dst := cluster(t, kfake.DataDir(dir), id, kfake.SeedTopics(1, "sensors")), cluster(t)
-	write(t, client(t, src.ListenAddrs()), "sensors", 1, 0, 50)
-	src.Close()
-	copyDir(t, old, dir)
-	src = cluster(t, kfake.DataDir(dir), id)
-	if err := src.MoveTopicPartition("sensors", 0, 0); err != nil { // raises the epoch
-		t.Fatal(err)
-	}
-	write(t, client(t, src.ListenAddrs()), "sensors", 1, 50, 100)
-	_, stop := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
-	read(t, dst.ListenAddrs(), "sensors", 100)
-	stop()
-	src.Close()
-
-	copyDir(t, dir, old)
-	src = cluster(t, kfake.DataDir(dir), id)
+	src, dst := putBack(t, true)
 	write(t, client(t, src.ListenAddrs()), "sensors", 1, 100, 160) // from offset 50 on
 	r, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
 	told(t, r, "the source is another log")
