@@ -66,9 +66,6 @@ func (c Config) fromApplied(report *manifest.Profile) (*site.Profile, *applied) 
 
 // readApplied gives nil if nothing is kept.
 func (c Config) readApplied() (*applied, error) {
-	if c.State == nil {
-		return nil, nil
-	}
 	text, err := read(c.State, appliedFile, maxApplied)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

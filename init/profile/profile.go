@@ -159,9 +159,6 @@ func within[T any](do func() (T, error)) (T, error) {
 
 // fromState gives the last good profile and its text, if there is one.
 func (c Config) fromState(report *manifest.Profile) (*site.Profile, []byte) {
-	if c.State == nil {
-		return nil, nil
-	}
 	text, err := read(c.State, lastGood, site.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -198,7 +195,12 @@ func (c Config) complain(report *manifest.Profile, what string) {
 	c.Log.Error(what)
 }
 
+// read gives fs.ErrNotExist where fsys is nil: the state partition could not be
+// mounted.
 func read(fsys vfs.FS, name string, most int64) ([]byte, error) {
+	if fsys == nil {
+		return nil, fs.ErrNotExist
+	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err

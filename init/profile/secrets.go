@@ -205,9 +205,6 @@ func (c SecretsConfig) keep(files map[string][]byte) error {
 
 // last gives the last good files; nil if there are none.
 func (c SecretsConfig) last() (map[string][]byte, error) {
-	if c.State == nil {
-		return nil, nil
-	}
 	text, err := read(c.State, keptSecrets, maxKept)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
