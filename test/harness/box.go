@@ -60,6 +60,9 @@ func HasSecureBoot(t testing.TB) bool { return theBoard(t).QEMU.SecureCode != ""
 // Arch is the test board's GOARCH.
 func Arch(t testing.TB) string { return theBoard(t).Arch }
 
+// System names the QEMU that plays the test board: qemu-system-<that>.
+func System(t testing.TB) string { return theBoard(t).QEMU.System }
+
 func theBoard(t testing.TB) boards.Board {
 	t.Helper()
 	board, err := boards.Get(Board)
