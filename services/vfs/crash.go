@@ -48,6 +48,7 @@ type Crashable struct {
 	capacity int64 // bytes of file data; 0 means no limit
 	used     int64
 	dead     bool
+	fat      bool
 }
 
 // node is a directory (kids != nil) or a regular file.
@@ -55,6 +56,7 @@ type node struct {
 	data []byte // what a reader sees
 	base []byte // what was synced
 	ops  []fileOp
+	lost freed
 
 	kids    map[string]*node // what a reader sees
 	durable map[string]*node
@@ -74,6 +76,8 @@ type dirOp struct {
 	id   *byte
 	name string
 	n    *node // nil removes the name
+
+	frees *node
 }
 
 // NewCrashable returns an empty file system; seed decides what its crashes
@@ -189,13 +193,15 @@ func (c *Crashable) parent(op Op, name string) (*node, string, error) {
 	return dir, path.Base(name), nil
 }
 
-func (d *node) set(id *byte, name string, n *node) {
+// set gives a name, or with nil takes it; frees is on FAT the file that loses
+// its blocks by that.
+func (d *node) set(id *byte, name string, n, frees *node) {
 	if n == nil {
 		delete(d.kids, name)
 	} else {
 		d.kids[name] = n
 	}
-	d.dirOps = append(d.dirOps, dirOp{id, name, n})
+	d.dirOps = append(d.dirOps, dirOp{id, name, n, frees})
 }
 
 // Open implements FS.
@@ -213,6 +219,9 @@ func (c *Crashable) Open(name string) (File, error) {
 	}
 	if n.kids != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
+	}
+	if n.lost.now {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EIO}
 	}
 	return &memFile{c: c, n: n, name: name}, nil
 }
@@ -234,7 +243,7 @@ func (c *Crashable) Create(name string) (File, error) {
 	switch {
 	case n == nil:
 		n = &node{}
-		dir.set(new(byte), base, n)
+		dir.set(new(byte), base, n, nil)
 	case n.kids != nil:
 		return nil, &fs.PathError{Op: "create", Path: name, Err: syscall.EISDIR}
 	default:
@@ -265,15 +274,22 @@ func (c *Crashable) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
+	var frees *node
 	if old := td.kids[tb]; old != nil && len(old.kids) > 0 {
 		return &fs.PathError{Op: "rename", Path: to, Err: syscall.ENOTEMPTY}
-	} else if old != nil && old != n {
+	} else if old != nil && (old != n || c.fat && from != to) {
 		c.used -= int64(len(old.data))
+		if frees, err = c.free(old); err != nil {
+			return &fs.PathError{Op: "rename", Path: to, Err: err}
+		}
 	}
 	id := new(byte)
-	td.set(id, tb, n)
+	td.set(id, tb, n, frees)
 	if fd != td || fb != tb {
-		fd.set(id, fb, nil)
+		if c.fat {
+			id = new(byte)
+		}
+		fd.set(id, fb, nil, nil)
 	}
 	return nil
 }
@@ -298,8 +314,12 @@ func (c *Crashable) Remove(name string) error {
 	if len(n.kids) > 0 {
 		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
 	}
+	frees, err := c.free(n)
+	if err != nil {
+		return &fs.PathError{Op: "remove", Path: name, Err: err}
+	}
 	c.used -= int64(len(n.data))
-	dir.set(new(byte), base, nil)
+	dir.set(new(byte), base, nil, frees)
 	return nil
 }
 
@@ -331,7 +351,7 @@ func (c *Crashable) mkdirAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	p.set(new(byte), base, newDir())
+	p.set(new(byte), base, newDir(), nil)
 	return nil
 }
 
@@ -351,10 +371,7 @@ func (c *Crashable) SyncDir(dir string) error {
 	if n.kids == nil {
 		return &fs.PathError{Op: "syncdir", Path: dir, Err: syscall.ENOTDIR}
 	}
-	for _, op := range n.dirOps {
-		op.apply(n.durable)
-	}
-	n.dirOps = nil
+	n.syncNames()
 	return nil
 }
 
@@ -364,6 +381,16 @@ func (op dirOp) apply(names map[string]*node) {
 	} else {
 		names[op.name] = op.n
 	}
+}
+
+func (d *node) syncNames() {
+	for _, op := range d.dirOps {
+		op.apply(d.durable)
+		if op.frees != nil {
+			op.frees.lost.durable = true
+		}
+	}
+	d.dirOps = nil
 }
 
 // SyncAll implements AllSyncer.
@@ -381,10 +408,7 @@ func (c *Crashable) SyncAll() error {
 
 func (n *node) syncAll() {
 	n.sync()
-	for _, op := range n.dirOps {
-		op.apply(n.durable)
-	}
-	n.dirOps = nil
+	n.syncNames()
 	for _, kid := range n.kids {
 		kid.syncAll()
 	}
