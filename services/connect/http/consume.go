@@ -374,7 +374,7 @@ func (k *consumer) records(w http.ResponseWriter, r *http.Request, _ *caller) er
 	wait := time.Duration(query(r, "timeout", k.wait.Milliseconds(), longestWait.Milliseconds())) * time.Millisecond
 	if len(k.pending) == 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
-		k.pending = k.cl.PollRecords(ctx, 1000).Records()
+		k.pending = k.s.box.Poll(ctx, k.cl, 1000).Records()
 		cancel()
 	}
 	out, bytes := []object{}, int64(0)
