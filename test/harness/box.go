@@ -60,6 +60,9 @@ func HasSecureBoot(t testing.TB) bool { return theBoard(t).QEMU.SecureCode != ""
 // Arch is the test board's GOARCH.
 func Arch(t testing.TB) string { return theBoard(t).Arch }
 
+// System names the QEMU that plays the test board: qemu-system-<that>.
+func System(t testing.TB) string { return theBoard(t).QEMU.System }
+
 func theBoard(t testing.TB) boards.Board {
 	t.Helper()
 	board, err := boards.Get(Board)
@@ -231,19 +234,38 @@ func config(t testing.TB, img Image) qemu.Config {
 // Expect waits for a line on the console and returns its match.
 func (b *Box) Expect(within time.Duration, pattern string) []string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), within)
-	defer cancel()
-	match, err := b.VM.Expect(ctx, regexp.MustCompile(pattern))
-	if err != nil {
-		b.t.Fatal(err)
+	p := regexp.MustCompile(pattern)
+	for end := time.Now().Add(within); ; {
+		ctx, cancel := context.WithTimeout(b.t.Context(), min(lookEvery, time.Until(end)))
+		match, err := b.VM.Expect(ctx, p)
+		timedOut := ctx.Err() != nil && b.t.Context().Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			return match
+		case timedOut && b.revive():
+			end = time.Now().Add(within)
+		case !timedOut || !time.Now().Before(end):
+			b.t.Fatal(err)
+		}
 	}
-	return match
+}
+
+// lookEvery is how often a wait for the console looks whether the emulated
+// machine still can print.
+const lookEvery = 5 * time.Second
+
+// Eventually is the function of that name, for what the box does by itself
+// once it has started: the deadline begins anew if the emulator stopped.
+func (b *Box) Eventually(deadline time.Duration, what string, check func(context.Context) error) {
+	b.t.Helper()
+	eventually(b.t, deadline, what, check, b.revive)
 }
 
 // WaitReady waits until the box keeps its promise: every service is ready.
 func (b *Box) WaitReady() {
 	b.t.Helper()
-	Eventually(b.t, BootTime, "the box is ready", func(ctx context.Context) error {
+	b.Eventually(BootTime, "the box is ready", func(ctx context.Context) error {
 		if exit := b.Exit(); exit != nil {
 			b.t.Fatalf("the box went off: %v\n%s", exit, b.Console().Tail(60))
 		}
