@@ -32,6 +32,8 @@ type Config struct {
 	Registerer   prometheus.Registerer // nil keeps the metrics to itself
 	Log          *slog.Logger          // nil discards
 	Now          func() time.Time      // default time.Now
+
+	room *room // of what sinks unpack
 }
 
 func (c *Config) now() time.Time { return c.Now() }
@@ -89,6 +91,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
 	var err error
+	if s.cfg.room, err = newRoom(); err != nil {
+		return nil, err
+	}
 	if s.kafka, err = newBroker(&s.cfg); err != nil {
 		return nil, err
 	}
