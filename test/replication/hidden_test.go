@@ -26,12 +26,6 @@ import (
 // record once.
 func hidden(t *testing.T, up uplink, brokers []*harness.Kafka, box string, replicator *service) {
 	t.Helper()
-	defer func() {
-		for i, k := range brokers {
-			b, _ := os.ReadFile(k.Dir() + "/kafka.log")
-			os.WriteFile(fmt.Sprint("/tmp/repl/kafka", i, ".log"), b, 0o644)
-		}
-	}()
 	const last = 2 // index of the broker
 	createAt(t, brokers[0].HostAddr, "shop.quiet", last+1)
 	harness.CreateTopic(t, box, "quiet", 1)
@@ -88,7 +82,6 @@ func hidden(t *testing.T, up uplink, brokers []*harness.Kafka, box string, repli
 		})
 		brokers[last].Start()
 		holds(t, brokers[0].HostAddr, "shop.quiet", want...)
-		t.Log("DBG done", commit, time.Now())
 		if log, _ := os.ReadFile(replicator.log()); !regexp.MustCompile(fmt.Sprint("undecided.* partitions=1 commit=", commit)).Match(log) {
 			t.Logf("commit %v: Kafka has left nothing undecided", commit)
 		}

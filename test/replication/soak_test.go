@@ -78,7 +78,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	t.Run("three brokers", func(t *testing.T) {
 		t.Parallel()
 		up, to, brokers := threeBrokers(t)
-		box, link := soak(t, up, to, "zstd", []string{"reset"})
+		box, link := soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
 		hidden(t, up, brokers, box, link)
 	})
 }
