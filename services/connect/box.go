@@ -222,9 +222,10 @@ func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
 }
 
 // Client is a client of the box's broker, for protocols that need more of it
-// than records. It is the caller's to close before Run returns.
+// than records. What it unpacks counts with what all sinks unpack; who reads
+// with it asks Poll. It is the caller's to close before Run returns.
 func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kafka.NewClient(b.client(), opts...)
+	return kafka.NewClient(b.client(), append([]kgo.Opt{kgo.WithDecompressor(&unpacker{room: b.cfg.room})}, opts...)...)
 }
 
 // Producer is a Client for protocols that tell their peers where a record is.
