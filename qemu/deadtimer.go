@@ -1,6 +1,8 @@
 package qemu
 
 import (
+	"context"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,6 +18,13 @@ func (v *VM) DeadTimer() (cpu int, dead bool) {
 		return 0, false
 	}
 	return deadTimer(v.console.Text()[v.bootAt:])
+}
+
+// LocalAPIC is what QEMU says of an x86 processor's interrupt controller: its
+// timer, what is pending (IRR) and what has not been ended (ISR).
+func (v *VM) LocalAPIC(ctx context.Context, cpu int) (text string, err error) {
+	err = v.QMP(ctx, "human-monitor-command", map[string]any{"command-line": fmt.Sprintf("info lapic %d", cpu)}, &text)
+	return text, err
 }
 
 const stallReport = "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"

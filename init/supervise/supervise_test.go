@@ -29,12 +29,9 @@ import (
 	"github.com/waysideos/wayside/services/manifest"
 )
 
-// TestMain lets the test binary play init's binary, as the exec shim, and the
-// services that it starts.
+// TestMain lets the test binary play the services that it starts; the package
+// become makes it play init's binary.
 func TestMain(m *testing.M) {
-	if os.Args[0] == ExecName {
-		ExecMain(os.Args)
-	}
 	if len(os.Args) > 2 && os.Args[1] == "child" {
 		child(os.Args[2])
 	}

@@ -114,11 +114,20 @@ func TestBIOSMachine(t *testing.T) {
 	if got := screen(t, box); !strings.Contains(got, "Wayside needs UEFI.") {
 		t.Errorf("the screen shows %q", got)
 	}
-	key := map[string]any{"keys": []map[string]string{{"type": "qcode", "data": "ret"}}}
-	if err := box.QMP(t.Context(), "send-key", key, nil); err != nil {
-		t.Fatal(err)
-	}
+	press(t, box, "ret")
 	box.Expect(time.Minute, notice)
+}
+
+// press presses keys of the machine's keyboard, one after the other, by QEMU's
+// names (QKeyCode).
+func press(t *testing.T, box *harness.Box, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		args := map[string]any{"keys": []map[string]string{{"type": "qcode", "data": key}}}
+		if err := box.QMP(t.Context(), "send-key", args, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // seaBIOS is the BIOS that QEMU comes with.

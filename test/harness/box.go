@@ -189,8 +189,9 @@ type Box struct {
 	t testing.TB
 }
 
-// Boot switches a box on. mods change its configuration first. The transcript
-// of its console is kept when the test fails.
+// Boot switches a box on, with one processor, which is cheaper to emulate than
+// two. mods change its configuration first. The transcript of its console is
+// kept when the test fails.
 func Boot(t testing.TB, img Image, mods ...func(*qemu.Config)) *Box {
 	t.Helper()
 	cfg := config(t, img)
@@ -202,17 +203,22 @@ func Boot(t testing.TB, img Image, mods ...func(*qemu.Config)) *Box {
 
 // Restore gives the test a box of its own that is ready at once: booted and
 // saved the first time an image is asked for, restored after that. For every
-// test that is not about booting.
+// test that is not about booting. It has all processors of the board.
 func Restore(t testing.TB, img Image) *Box {
 	t.Helper()
+	cfg := config(t, img)
+	AllProcessors(&cfg)
 	ready := func(_ context.Context, vm *qemu.VM) error {
 		(&Box{VM: vm, t: t}).WaitReady()
 		return nil
 	}
-	b := &Box{VM: qemutest.Restore(t, filepath.Join(CacheDir(t), "snapshots"), config(t, img), ready), t: t}
+	b := &Box{VM: qemutest.Restore(t, filepath.Join(CacheDir(t), "snapshots"), cfg, ready), t: t}
 	b.WaitReady()
 	return b
 }
+
+// AllProcessors gives a box as many processors as its board has: for Boot.
+func AllProcessors(c *qemu.Config) { c.SMP = 0 }
 
 func config(t testing.TB, img Image) qemu.Config {
 	t.Helper()
@@ -220,8 +226,12 @@ func config(t testing.TB, img Image) qemu.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	smp := 1
+	if board.QEMU.Plays == boards.PlaysPi {
+		smp = 0 // its machine has four and takes no other number
+	}
 	return qemu.Config{
-		Board: board, Image: img.Path, Firmware: img.Firmware,
+		Board: board, Image: img.Path, Firmware: img.Firmware, SMP: smp,
 		Forwards: []qemu.Forward{
 			{Name: "kafka", Host: "127.0.0.1:0", Guest: 9092},
 			{Name: "mqtt", Host: "127.0.0.1:0", Guest: 1883},

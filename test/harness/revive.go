@@ -9,6 +9,7 @@ import (
 // machine is what revive needs of a box.
 type machine interface {
 	DeadTimer() (cpu int, dead bool)
+	LocalAPIC(ctx context.Context, cpu int) (string, error)
 	PowerCut() error
 	PowerOn(context.Context) error
 }
@@ -24,9 +25,12 @@ var revived atomic.Bool
 func revive(t testing.TB, m machine, once *atomic.Bool, recorded bool) bool {
 	t.Helper()
 	cpu, dead := m.DeadTimer()
-	switch {
-	case !dead:
+	if !dead {
 		return false
+	}
+	apic, err := m.LocalAPIC(t.Context(), cpu)
+	t.Logf("processor %d, whose timer has stopped, %v:\n%s", cpu, err, apic)
+	switch {
 	case recorded:
 		t.Fatalf("EMULATOR FAULT: QEMU has stopped the timer of processor %d, and the machine's writes are being recorded: run the test again", cpu)
 	case !once.CompareAndSwap(false, true):

@@ -19,7 +19,10 @@ type stopped struct {
 }
 
 func (m *stopped) DeadTimer() (int, bool) { return 1, m.left > 0 }
-func (m *stopped) PowerCut() error        { m.calls = append(m.calls, "cut"); return nil }
+func (m *stopped) LocalAPIC(context.Context, int) (string, error) {
+	return "LVTT 0x000000ec", nil
+}
+func (m *stopped) PowerCut() error { m.calls = append(m.calls, "cut"); return nil }
 func (m *stopped) PowerOn(context.Context) error {
 	m.calls = append(m.calls, "on")
 	m.left--

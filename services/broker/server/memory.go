@@ -106,12 +106,21 @@ type holding struct {
 	more   int64 // of decoded
 }
 
+// take makes the buffer, for whose n bytes there is room. A longer one that
+// happens to be free is taken when there is room for it too.
 func (h *holding) take(n int) {
-	if h.pooled {
-		h.buf = h.m.get(n)
-	} else {
+	if !h.pooled {
 		h.buf = make([]byte, n)
+		return
 	}
+	h.buf = h.m.get(n)
+	more := int64(cap(h.buf) - roundUp(n))
+	if more > 0 && !h.from.sem.TryAcquire(more) {
+		h.m.put(h.buf)
+		h.buf = make([]byte, n, roundUp(n))
+		return
+	}
+	h.bytes += more
 }
 
 // freely is what a decoded request may take without being counted.
