@@ -228,6 +228,14 @@ func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kafka.NewClient(b.client(), append([]kgo.Opt{kgo.WithDecompressor(&unpacker{room: b.cfg.room})}, opts...)...)
 }
 
+// Poll is PollRecords of a client of Client. It goes on behind batches that are
+// too large to be unpacked.
+func (b *Box) Poll(ctx context.Context, cl *kgo.Client, most int) kgo.Fetches {
+	fetched := cl.PollRecords(ctx, most)
+	fetched.EachError(func(_ string, _ int32, err error) { _ = b.unread(cl, err) })
+	return fetched
+}
+
 // Producer is a Client for protocols that tell their peers where a record is.
 // It is the caller's to close before Run returns.
 func (b *Box) Producer(opts ...kgo.Opt) (*Producer, error) { return newProducer(b.client(), opts...) }

@@ -43,7 +43,7 @@ func (b *Box) Consume(ctx context.Context, topics []string, take func(context.Co
 			return ctx.Err()
 		}
 		fetched.EachError(func(topic string, partition int32, err error) {
-			if b.passOver(cl, err) == 0 && !errors.Is(err, errNoRoom) {
+			if err := b.unread(cl, err); err != nil {
 				b.Trouble(fmt.Errorf("read %s, partition %d: %w", topic, partition, err))
 			}
 		})
@@ -85,12 +85,13 @@ func topicPatterns(topics []string) (patterns []string, any bool) {
 	return patterns, any
 }
 
-// Poll is PollRecords of a client of Client. It goes on behind batches that are
-// too large to be unpacked.
-func (b *Box) Poll(ctx context.Context, cl *kgo.Client, most int) kgo.Fetches {
-	fetched := cl.PollRecords(ctx, most)
-	fetched.EachError(func(_ string, _ int32, err error) { b.passOver(cl, err) })
-	return fetched
+// unread deals with the error of a fetch; it returns one that is not about a
+// batch's size.
+func (b *Box) unread(cl *kgo.Client, err error) error {
+	if errors.Is(err, errNoRoom) || b.passOver(cl, err) > 0 {
+		return nil
+	}
+	return err
 }
 
 // passOver goes on behind a batch that is too large to be unpacked: it is lost

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,7 +129,7 @@ func TestSinksShareRoom(t *testing.T) {
 func TestAStuckSinkHoldsUpNoOther(t *testing.T) {
 	b := connecttest.NewBroker(t)
 	large := make([]byte, 15<<20)
-	for range 12 {
+	for range 5 {
 		writeOne(t, b.Addr, "in", large)
 	}
 	for i := range 100 {
@@ -161,4 +162,26 @@ func TestAStuckSinkHoldsUpNoOther(t *testing.T) {
 	}
 	close(start)
 	connecttest.Until(t, "the other sink has read all", func() bool { return read.Load() >= 100 })
+}
+
+// A hostile batch among commands holds up none.
+func TestCommandsAreNotFlooded(t *testing.T) {
+	b := connecttest.NewBroker(t)
+	run := connecttest.Start(t, b.Addr, nil, "", instance(func(ctx context.Context, box *connect.Box) error {
+		for {
+			select {
+			case c := <-box.Commands():
+				c.Answer(nil)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}, func(i *connect.Instance) { i.Commands = &site.Commands{Topic: "cmd", Answers: "ans"} }))
+	connecttest.Until(t, "the group is there", func() bool { return strings.Contains(run.Log.String(), "commands are read") })
+	writeOne(t, b.Addr, "cmd", make([]byte, 48<<20))
+	writeOne(t, b.Addr, "cmd", []byte(`{"id":"1"}`))
+	b.Read("ans", 1)
+	if r := b.Read("dead-letters.dev", 1)[0]; header(r, "source") != "cmd/0/0" {
+		t.Errorf("dead letter of %q, want that of cmd/0/0", header(r, "source"))
+	}
 }
