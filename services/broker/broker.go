@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
@@ -79,6 +78,9 @@ func New(cfg Config) (*Broker, error) {
 	if err := b.registerKeep(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	if err := b.registerLoss(); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	if err := b.dropped.register(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -127,15 +129,9 @@ func closeListeners(lns []net.Listener) {
 
 // open recovers the state and the logs, and makes the declared topics.
 func (b *Broker) open() (*parts, error) {
-	st, err := meta.OpenSized(b.cfg.FS, metaDir, b.cfg.Limits.JournalBytes)
+	st, err := b.openState()
 	if err != nil {
 		return nil, err
-	}
-	if n := st.Cut(); n > 0 {
-		b.cfg.Log.Warn("cut the torn tail of the broker's state; nothing acknowledged was in it", "bytes", n)
-	}
-	for _, what := range st.Repairs() {
-		b.cfg.Log.Error("the broker's state was damaged", "what", what)
 	}
 	cat, err := catalog.Open(b.cfg.FS, st, catalog.Options{
 		Linger: b.cfg.Limits.SyncLinger, Syncer: b.syncer, Log: b.cfg.Log, Now: b.cfg.Now, Static: b.cfg.static(),
@@ -152,15 +148,11 @@ func (b *Broker) open() (*parts, error) {
 	p.shares = share.New(share.Options{Meta: st, Log: b.cfg.Log, Setting: cat.BrokerValue, Taken: p.groups.Has})
 	p.txns = txn.Open(txn.Config{Meta: st, Logs: txn.Catalog(cat), Log: b.cfg.Log})
 	b.declareTopics(cat)
-	var authorizer *auth.Authorizer
-	if b.cfg.Access != nil {
-		authorizer = auth.NewAuthorizer(*b.cfg.Access, st.ACLs())
-	}
 	l := b.cfg.Limits
 	p.server = server.New(server.Config{
 		Catalog: cat, Meta: st, Groups: p.groups, Shares: p.shares, Txns: p.txns,
 		Advertise: b.cfg.Advertise, FormatLevel: b.cfg.FormatLevel, Room: b.space.room, Disk: b.space.usable,
-		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: authorizer,
+		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: b.authorizer(p),
 		Connections: l.Connections, RequestBytes: l.RequestBytes, RequestMemory: l.RequestMemory,
 		FetchBytes: l.FetchBytes, IdleTimeout: l.IdleTimeout, TransferTimeout: l.TransferTimeout,
 	})

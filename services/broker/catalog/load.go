@@ -50,6 +50,7 @@ func (c *Catalog) load() {
 			})
 		}
 		g.Wait()
+		c.loaders.Go(func() { c.keepAll(ctx) })
 	})
 	t := time.NewTimer(openBudget)
 	defer t.Stop()
