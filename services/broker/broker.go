@@ -32,6 +32,7 @@ const (
 type Broker struct {
 	cfg     Config
 	ready   chan struct{}
+	opened  chan struct{} // closed when all logs are recovered
 	metrics *server.Metrics
 	syncer  *store.Syncer
 	space   *space
@@ -71,7 +72,7 @@ func New(cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	b := &Broker{
-		cfg: cfg, ready: make(chan struct{}), metrics: m,
+		cfg: cfg, ready: make(chan struct{}), opened: make(chan struct{}), metrics: m,
 		syncer: store.NewSyncer(syncsAtOnce, func(d time.Duration) { syncs.Observe(d.Seconds()) }),
 		space:  newSpace(cfg.FS, cfg.Limits.DiskReserve),
 	}
@@ -108,6 +109,13 @@ func (b *Broker) Run(ctx context.Context) error {
 	wg.Go(func() { p.catalog.Keep(ctx) })
 	wg.Go(func() { b.makeRoom(ctx, p.catalog) })
 	wg.Go(func() { b.beat(ctx, p) })
+	wg.Go(func() {
+		select {
+		case <-p.catalog.Loaded():
+			close(b.opened)
+		case <-ctx.Done():
+		}
+	})
 	close(b.ready)
 	b.cfg.Log.Info("broker is ready", "cluster", p.meta.ClusterID(), "epoch", p.meta.Epoch(), "topics", len(p.catalog.All()))
 	answered := context.AfterFunc(ctx, p.groups.Close) // joins may wait for minutes
@@ -181,3 +189,6 @@ func (p *parts) close() error {
 
 // Ready is closed when clients are being accepted.
 func (b *Broker) Ready() <-chan struct{} { return b.ready }
+
+// Recovered is closed when nothing is left to recover.
+func (b *Broker) Recovered() <-chan struct{} { return b.opened }
