@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/share"
 )
 
@@ -315,7 +316,7 @@ func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int64) (*holding,
 		if err := c.flush(); err != nil {
 			return nil, err
 		}
-		if _, err := h.from.acquire(ctx, n); err != nil {
+		if _, err := h.from.acquire(ctx, c.address(), n); err != nil {
 			return nil, err
 		}
 	}
@@ -323,6 +324,9 @@ func (c *conn) reserve(ctx context.Context, key kmsg.Key, size int64) (*holding,
 	h.take(int(size))
 	return h, nil
 }
+
+// address is where the client is, without its port.
+func (c *conn) address() string { return auth.HostOf(c.nc.RemoteAddr()) }
 
 // lookEvery is how often a client that is sending a request is looked at.
 const lookEvery = 250 * time.Millisecond

@@ -119,7 +119,7 @@ func TestStall(t *testing.T) {
 		1: stallMost, 16 * mb: stallMost, 96 * mb: 2 * time.Second, 484 * mb: stallLeast, 1 << 62: stallLeast,
 	} {
 		b := newBudget(16 * mb)
-		b.waiting.Store(line)
+		b.want = line
 		if got, wanted := b.stall(); !wanted || got != want {
 			t.Errorf("%d bytes wait: %s, %v, want %s", line, got, wanted, want)
 		}
