@@ -30,6 +30,7 @@ type launcher struct {
 	notify  *notifySocket // nil unless Type=notify
 	out     *output
 	cgroup  *cgroup // nil where there are no cgroups
+	ahead   *ahead  // nil but from StartAhead to the first launch
 }
 
 // process is one running main process and what goes with it.
@@ -52,8 +53,14 @@ func (l *launcher) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	first := l.takeAhead(files)
 	if err := l.prepare(who); err != nil {
+		first.end()
 		return nil, err
+	}
+	if first != nil {
+		l.first = nil
+		return first.begin(), nil
 	}
 	cmd := l.command(who, names, files)
 	l.first = nil
