@@ -85,12 +85,16 @@ func (h *holding) take(n int) {
 	}
 	h.buf = h.m.get(n)
 	more := int64(cap(h.buf) - roundUp(n))
-	if more > 0 && !h.from.sem.TryAcquire(more) {
+	if more <= 0 {
+		return
+	}
+	taken, ok := h.from.tryAcquire(more)
+	if !ok {
 		h.m.put(h.buf)
 		h.buf = make([]byte, n, roundUp(n))
 		return
 	}
-	h.bytes += more
+	h.bytes += taken
 }
 
 // freely is what a decoded request may take without being counted.
