@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -17,7 +18,8 @@ import (
 //go:embed page.html
 var pageSource string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+// pageTemplate is parsed when it is needed: every service starts with this package.
+var pageTemplate = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageSource)) })
 
 // view is what the page shows, in words: the template decides nothing.
 type view struct {
@@ -64,7 +66,7 @@ type factGroup struct {
 }
 
 func render(w io.Writer, s *Snapshot) error {
-	return pageTemplate.Execute(w, newView(s))
+	return pageTemplate().Execute(w, newView(s))
 }
 
 func newView(s *Snapshot) view {
