@@ -63,7 +63,7 @@ func startProcess(t *testing.T, env []string, files []*os.File, args ...string) 
 			p.notes <- string(buf[:n])
 		}
 	}()
-	// The shell gives the process its own pid as LISTEN_PID, as init's shim does.
+	// The shell gives the process its own pid as LISTEN_PID, as init/become does.
 	p.cmd = exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0]}, args...)...)
 	p.cmd.Env = append([]string{
 		actAsWaysided + "=1",

@@ -27,6 +27,7 @@ func checkProfile(p *Profile, r *report) {
 		c.value("version", "", "want %d, the only version there is, got %d", Version, p.Version)
 	}
 	c.text("site", p.Site, siteID)
+	c.variables(variables, p.Variables)
 	c.network("network", &p.Network)
 	c.hardware("hardware", &p.Hardware)
 	c.broker("broker", &p.Broker)

@@ -34,9 +34,9 @@ type ClientOAuth struct {
 }
 
 func (c checker) clientTLS(path string, t *ClientTLS) {
-	c.text(path+".ca", t.CA, secretFile)
-	c.text(path+".cert", t.Cert, secretFile)
-	c.text(path+".key", t.Key, secretFile)
+	c.secret(path+".ca", t.CA)
+	c.secret(path+".cert", t.Cert)
+	c.secret(path+".key", t.Key)
 	c.text(path+".server_name", t.ServerName, host)
 	if (t.Cert == "") != (t.Key == "") {
 		c.key(path, "", "cert and key need each other")
@@ -45,8 +45,8 @@ func (c checker) clientTLS(path string, t *ClientTLS) {
 
 func (c checker) clientSASL(path string, s *ClientSASL, encrypted bool) {
 	c.text(path+".mechanism", s.Mechanism, oneOf(saslMechanisms...))
-	c.text(path+".password", s.Password, secretFile)
-	c.text(path+".token", s.Token, secretFile)
+	c.secret(path+".password", s.Password)
+	c.secret(path+".token", s.Token)
 	if !slices.Contains(saslMechanisms, s.Mechanism) {
 		return
 	}
@@ -73,7 +73,7 @@ func (c checker) bearer(path string, s *ClientSASL) {
 		c.key(path, "", "user and password are for PLAIN and SCRAM")
 	case s.OAuth != nil:
 		c.text(path+".oauth.token_url", s.OAuth.TokenURL, webAddress)
-		c.text(path+".oauth.client_secret", s.OAuth.ClientSecret, secretFile)
+		c.secret(path+".oauth.client_secret", s.OAuth.ClientSecret)
 	}
 }
 

@@ -157,7 +157,7 @@ func TestConnectorExamples(t *testing.T) {
 				t.Fatal(bad)
 			}
 			r := newReport(document)
-			decodeProfile(root, &Profile{}, r)
+			decodeProfile(root, &Profile{}, r, Own{})
 			for at := range r.keys {
 				given[regexp.MustCompile(`\[\d+\]`).ReplaceAllString(at, "[]")] = true
 			}

@@ -13,10 +13,14 @@ import (
 
 // decoder fills Go values from the tree, strictly. A field whose yaml tag
 // says omitempty may be left out; every other one is needed.
-type decoder struct{ *report }
+type decoder struct {
+	*report
+	own *ownWords
+}
 
-func decodeProfile(root *ast.MappingNode, p *Profile, r *report) {
-	decoder{r}.object("", root, reflect.ValueOf(p).Elem())
+func decodeProfile(root *ast.MappingNode, p *Profile, r *report, own Own) {
+	decoder{r, readOwn(root, own)}.object("", root, reflect.ValueOf(p).Elem())
+	own.take(p)
 }
 
 func (d decoder) decode(path string, node ast.Node, v reflect.Value) {
@@ -222,7 +226,7 @@ func (d decoder) text(path string, node ast.Node, v reflect.Value) {
 		d.value(path, "", "holds a control character")
 		return
 	}
-	v.SetString(s)
+	v.SetString(d.expand(path, s))
 }
 
 func (d decoder) mapping(path string, node ast.Node) (*ast.MappingNode, bool) {

@@ -18,12 +18,16 @@ const (
 // Default is the profile of a box that was given none: DHCP on every
 // Ethernet interface, topics made on demand, every MQTT message into one
 // topic, no uplink.
-func Default() *Profile {
+func Default() *Profile { return DefaultFor(Own{}) }
+
+// DefaultFor is Default for one box.
+func DefaultFor(own Own) *Profile {
 	p := &Profile{
 		Version: Version,
 		Site:    DefaultSite,
 		Connect: Connect{MQTT: &MQTT{Routes: []Route{{Filter: "#", Topic: DefaultMQTTTopic}}}},
 	}
+	own.take(p)
 	p.fill()
 	return p
 }

@@ -45,7 +45,7 @@ func (d *DiodeSend) check(c checker, path string) {
 	c.text(path+".address", d.Address, dialAddress("4900"))
 	c.texts(path+".topics", d.Topics, topicMatch)
 	c.text(path+".rate", d.Rate, rate)
-	c.text(path+".key", d.Key, secretFile)
+	c.secret(path+".key", d.Key)
 	if d.Redundancy != nil && (*d.Redundancy < 0 || *d.Redundancy > 200) {
 		c.value(path+".redundancy", "", "want 0 to 200 datagrams more for a hundred, got %d", *d.Redundancy)
 	}
@@ -65,7 +65,7 @@ func (d *DiodeReceive) fill() {
 
 func (d *DiodeReceive) check(c checker, path string) {
 	c.text(path+".listen", d.Listen, listenAddress)
-	c.text(path+".key", d.Key, secretFile)
+	c.secret(path+".key", d.Key)
 	if f := d.Records.Format; f != "" && f != FormatRaw {
 		c.value(path+".records.format", FormatRaw, "records are carried as they are")
 	}

@@ -152,7 +152,7 @@ func TestDocumentExamples(t *testing.T) {
 		t.Fatal(bad)
 	}
 	r := newReport(document)
-	decodeProfile(root, &Profile{}, r)
+	decodeProfile(root, &Profile{}, r, Own{})
 	given := map[string]bool{}
 	for at := range r.keys {
 		given[regexp.MustCompile(`\[\d+\]`).ReplaceAllString(at, "[]")] = true

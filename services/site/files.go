@@ -88,7 +88,7 @@ func (f *Files) fill() {
 func (f *Files) check(c checker, at string) {
 	c.text(at+".folder", f.Folder, fileFolder)
 	for field, s := range map[string]string{"password": f.Password, "key": f.Key, "host_key": f.HostKey, "ca": f.CA} {
-		c.text(at+"."+field, s, secretFile)
+		c.secret(at+"."+field, s)
 	}
 	if strings.HasPrefix(f.Folder, "sftp:") && (f.HostKey == "" || (f.Password == "") == (f.Key == "")) {
 		c.key(at, "", "sftp needs host_key, and one of password and key: names of files")

@@ -133,8 +133,8 @@ func (h *HTTP) checkClient(c checker, path string, l *HTTPClient) {
 		}
 		return fault{}
 	})
-	c.text(path+".password", l.Password, secretFile)
-	c.text(path+".token", l.Token, secretFile)
+	c.secret(path+".password", l.Password)
+	c.secret(path+".token", l.Token)
 	c.texts(path+".topics", l.Topics, topicMatch)
 	if l.Certificate != "" && (h.TLS == nil || h.TLS.ClientCA == "") {
 		c.value(path+".certificate", "", "needs tls.client_ca: whose certificates to believe")
@@ -159,7 +159,7 @@ func (p *HTTPPost) check(c checker, path string) {
 	c.text(path+".topic", p.Topic, topicTemplateOf(words))
 	c.text(path+".key", p.Key, templateOf(words))
 	if w := p.Webhook; w != nil {
-		c.text(path+".webhook.secret", w.Secret, secretFile)
+		c.secret(path+".webhook.secret", w.Secret)
 		c.text(path+".webhook.header", w.Header, func(s string) fault {
 			if bad := notIn(s, lower+upper+digits+"-_"); bad != "" {
 				return faultf("%q has %q, which no header's name has", shorten(s), bad)

@@ -64,7 +64,7 @@ func (m *MQTT) fill() {
 
 func (c checker) mqtt(path string, m *MQTT) {
 	c.text(path+".listen", m.Listen, listenAddress)
-	c.text(path+".users", m.Users, secretFile)
+	c.secret(path+".users", m.Users)
 	c.mqttListeners(path, m)
 	for i, r := range m.ACL {
 		at := fmt.Sprintf("%s.acl[%d]", path, i)

@@ -56,7 +56,7 @@ func (m *MQTTClient) fill() {
 func (m *MQTTClient) check(c checker, path string) {
 	c.text(path+".address", m.Address, mqttAddress)
 	c.text(path+".version", m.Version, oneOf("5", "3.1.1"))
-	c.text(path+".password", m.Password, secretFile)
+	c.secret(path+".password", m.Password)
 	c.text(path+".keep_alive", m.KeepAlive, span(time.Second, 18*time.Hour))
 	c.text(path+".session", m.Session, span(0, 366*24*time.Hour))
 	if m.Password != "" && m.User == "" {

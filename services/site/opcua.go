@@ -90,7 +90,7 @@ func (o *OPCUA) fill() {
 func (o *OPCUA) check(c checker, path string) {
 	c.text(path+".endpoint", o.Endpoint, opcAddress)
 	c.text(path+".interval", o.Interval, span(10*time.Millisecond, time.Hour))
-	c.text(path+".password", o.Password, secretFile)
+	c.secret(path+".password", o.Password)
 	if (o.User == "") != (o.Password == "") {
 		c.key(path, "", "user and password (the name of its file) need each other")
 	}
@@ -100,9 +100,9 @@ func (o *OPCUA) check(c checker, path string) {
 	if s := o.Security; s != nil {
 		c.text(path+".security.policy", s.Policy, oneOf("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"))
 		c.text(path+".security.mode", s.Mode, oneOf(ModeSign, ModeSignAndEncrypt))
-		c.text(path+".security.cert", s.Cert, secretFile)
-		c.text(path+".security.key", s.Key, secretFile)
-		c.text(path+".security.trust", s.Trust, secretFile)
+		c.secret(path+".security.cert", s.Cert)
+		c.secret(path+".security.key", s.Key)
+		c.secret(path+".security.trust", s.Trust)
 	}
 	o.checkPoints(c, path)
 	for i, m := range o.Methods {

@@ -24,7 +24,11 @@ const maxBlank = 100
 // no advertised address. file is only used in messages. A profile with
 // anything wrong gives a nil Profile and an error that is always of type
 // Errors and holds everything that is wrong, not only the first.
-func Parse(file string, data []byte) (*Profile, error) {
+func Parse(file string, data []byte) (*Profile, error) { return ParseFor(file, data, Own{}) }
+
+// ParseFor is Parse for one box. Variables that the profile does not declare
+// are passed over: they may be another profile's.
+func ParseFor(file string, data []byte, own Own) (*Profile, error) {
 	text, bad := cleanText(data)
 	if bad != nil {
 		bad.File = file
@@ -37,7 +41,7 @@ func Parse(file string, data []byte) (*Profile, error) {
 	}
 	p := &Profile{}
 	r := newReport(file)
-	decodeProfile(root, p, r)
+	decodeProfile(root, p, r, own)
 	checkProfile(p, r)
 	if errs := r.errors(); len(errs) > 0 {
 		return nil, errs

@@ -28,10 +28,12 @@ type report struct {
 	keys map[string]position // of the field's name, or of a list's item
 	vals map[string]position // of its value
 	bad  map[string]bool     // a field is complained of once
+
+	secrets map[string]bool // files in the secrets directory that were named
 }
 
 func newReport(file string) *report {
-	return &report{file: file, keys: map[string]position{}, vals: map[string]position{}, bad: map[string]bool{}}
+	return &report{file: file, keys: map[string]position{}, vals: map[string]position{}, bad: map[string]bool{}, secrets: map[string]bool{}}
 }
 
 // key complains of a field's name, value of what it holds.

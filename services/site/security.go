@@ -115,9 +115,9 @@ func (c checker) listener(path string, l *Listener) {
 }
 
 func (c checker) tls(path string, t *TLS) {
-	c.text(path+".cert", t.Cert, secretFile)
-	c.text(path+".key", t.Key, secretFile)
-	c.text(path+".client_ca", t.ClientCA, secretFile)
+	c.secret(path+".cert", t.Cert)
+	c.secret(path+".key", t.Key)
+	c.secret(path+".client_ca", t.ClientCA)
 	c.text(path+".client_auth", t.ClientAuth, oneOf(clientAuthNone, "request", clientAuthRequire))
 	if t.ClientCA == "" && (t.ClientAuth == "request" || t.ClientAuth == clientAuthRequire) {
 		c.value(path+".client_auth", "", "%s needs client_ca: whose certificates to believe", t.ClientAuth)
@@ -127,7 +127,7 @@ func (c checker) tls(path string, t *TLS) {
 
 func (c checker) sasl(path string, s *SASL, encrypted bool) {
 	c.texts(path+".mechanisms", s.Mechanisms, oneOf(saslMechanisms...))
-	c.text(path+".users", s.Users, secretFile)
+	c.secret(path+".users", s.Users)
 	if s.MaxSession < 0 || s.MaxSession > 1<<31-1 {
 		c.value(path+".max_session", "", "want seconds, 0 for no limit, got %d", s.MaxSession)
 	}
@@ -144,8 +144,16 @@ func (c checker) sasl(path string, s *SASL, encrypted bool) {
 	case !oauth:
 		c.key(path+".oauth", "", "is for mechanism OAUTHBEARER, which is not among mechanisms")
 	default:
-		c.text(path+".oauth.jwks", o.JWKS, secretFile)
+		c.secret(path+".oauth.jwks", o.JWKS)
 		c.texts(path+".oauth.audience", o.Audience, func(string) fault { return fault{} })
+	}
+}
+
+// secret checks the name of a file.
+func (c checker) secret(path, value string) {
+	c.text(path, value, secretFile)
+	if value != "" && !strings.HasPrefix(value, "/") {
+		c.secrets[value] = true
 	}
 }
 

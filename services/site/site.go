@@ -10,15 +10,18 @@ type Profile struct {
 	Version int `yaml:"version"`
 	// Site identifies the box at the centre: lower-case letters, digits and
 	// hyphens, at most 63 characters. It is the default host name.
-	Site        string   `yaml:"site"`
-	Description string   `yaml:"description,omitempty"`
-	Network     Network  `yaml:"network,omitempty"`
-	Hardware    Hardware `yaml:"hardware,omitempty"`
-	Broker      Broker   `yaml:"broker,omitempty"`
-	Links       []Link   `yaml:"links,omitempty"`
-	Connect     Connect  `yaml:"connect,omitempty"`
-	Console     Console  `yaml:"console,omitempty"`
-	Update      Update   `yaml:"update,omitempty"`
+	Site        string `yaml:"site"`
+	Description string `yaml:"description,omitempty"`
+	// Variables stand for what differs between boxes: {var:NAME} in any text.
+	// A box's claim gives others; these are for one without.
+	Variables map[string]string `yaml:"variables,omitempty"`
+	Network   Network           `yaml:"network,omitempty"`
+	Hardware  Hardware          `yaml:"hardware,omitempty"`
+	Broker    Broker            `yaml:"broker,omitempty"`
+	Links     []Link            `yaml:"links,omitempty"`
+	Connect   Connect           `yaml:"connect,omitempty"`
+	Console   Console           `yaml:"console,omitempty"`
+	Update    Update            `yaml:"update,omitempty"`
 	// Telemetry has the box write what it says of itself to a topic; default: no.
 	Telemetry *Telemetry `yaml:"telemetry,omitempty"`
 }

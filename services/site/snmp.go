@@ -172,7 +172,7 @@ func (u *SNMPUser) fill() {
 func (s *SNMP) check(c checker, path string) {
 	c.text(path+".address", s.Address, dialAddress("161"))
 	c.text(path+".version", s.Version, oneOf(SNMP1, SNMP2c, SNMP3))
-	c.text(path+".community", s.Community, secretFile)
+	c.secret(path+".community", s.Community)
 	if s.User != nil {
 		c.snmpUser(path+".user", s.User)
 	}
@@ -217,7 +217,7 @@ func (s *SNMP) check(c checker, path string) {
 
 func (s *SNMPTraps) check(c checker, path string) {
 	c.text(path+".listen", s.Listen, listenAddress)
-	c.text(path+".community", s.Community, secretFile)
+	c.secret(path+".community", s.Community)
 	at := func(i int) string { return fmt.Sprintf("%s.users[%d]", path, i) }
 	for i := range s.Users {
 		c.snmpUser(at(i), &s.Users[i])
@@ -228,9 +228,9 @@ func (s *SNMPTraps) check(c checker, path string) {
 
 func (c checker) snmpUser(path string, u *SNMPUser) {
 	c.text(path+".auth", u.Auth, oneOf(SNMPSHA, SNMPSHA256))
-	c.text(path+".auth_password", u.AuthPassword, secretFile)
+	c.secret(path+".auth_password", u.AuthPassword)
 	c.text(path+".priv", u.Priv, oneOf(SNMPAES))
-	c.text(path+".priv_password", u.PrivPassword, secretFile)
+	c.secret(path+".priv_password", u.PrivPassword)
 	switch {
 	case u.Auth != "" && u.AuthPassword == "" || u.Priv != "" && u.PrivPassword == "":
 		c.key(path, "", "auth needs auth_password, and priv priv_password: names of files")

@@ -97,7 +97,7 @@ func (c checker) wifiNetwork(path string, n *WifiNetwork) {
 		return fault{}
 	})
 	c.text(path+".security", n.Security, oneOf(WifiWPA2or3, WifiWPA2, WifiWPA3, WifiOpen))
-	c.text(path+".passphrase", n.Passphrase, secretFile)
+	c.secret(path+".passphrase", n.Passphrase)
 	open := n.Security == WifiOpen
 	switch keys := n.Passphrase != "" || n.EAP != nil; {
 	case open && keys:
@@ -108,9 +108,9 @@ func (c checker) wifiNetwork(path string, n *WifiNetwork) {
 		c.key(path, "", "needs passphrase, the name of a file, or eap, or security: open")
 	}
 	if e := n.EAP; e != nil {
-		c.text(path+".eap.ca", e.CA, secretFile)
-		c.text(path+".eap.cert", e.Cert, secretFile)
-		c.text(path+".eap.key", e.Key, secretFile)
+		c.secret(path+".eap.ca", e.CA)
+		c.secret(path+".eap.cert", e.Cert)
+		c.secret(path+".eap.key", e.Key)
 		c.text(path+".eap.server", e.Server, host)
 	}
 }

@@ -94,7 +94,7 @@ func (c *conn) rawToken(ctx context.Context, size int32) (*request, func(), erro
 	if size < 0 || size > strangerBytes {
 		return nil, nil, fmt.Errorf("authentication message of %d bytes, at most %d are allowed", size, strangerBytes)
 	}
-	n, err := c.s.memory.strangers.acquire(ctx, int64(size))
+	n, err := c.s.memory.strangers.acquire(ctx, c.address(), int64(size))
 	if err != nil {
 		return nil, nil, err
 	}
