@@ -60,9 +60,13 @@ vm: ## what an outsider may rely on, in virtual machines
 vm-short: ## the same, one life of a box of another board: BOARD=qemu-arm64
 	@WAYSIDE_VM=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -count 1 -timeout 20m -v -run 'TestFaults/kernel_panic' ./test/update
 
-test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board: BOARD=qemu-arm64
+# Every package runs to its end, whatever the others say. What it printed is in
+# out/, and at the end what failed, what was left out and why, and the packages.
+test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board, hours: BOARD=qemu-arm64
 	@$(WAYSIDE) host setup --for test
-	@WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 240m -v $(VM_PACKAGES)
+	@{ WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 240m -v $(VM_PACKAGES) 2>&1; echo $$? >out/test-all.status; } | tee out/test-all-$(BOARD).log
+	@awk '/^ *--- SKIP/ {print "left out:" $$0; print last} /^ *--- FAIL/ {print "failed:" $$0} /^(ok|FAIL|panic:|\?)[ \t]/ {print} {last = $$0}' out/test-all-$(BOARD).log
+	@exit $$(cat out/test-all.status)
 
 bench-broker: ## measure the broker beside its peers, writes docs/benchmarks.md; QUICK=1 for less
 	@$(GO) test ./test/bench -run 'TestBench$$' -count 1 -timeout 40m -v -bench-broker -bench-quick=$(or $(QUICK),0)

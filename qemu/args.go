@@ -154,7 +154,7 @@ func (c Config) diskArgs() []string {
 		args = append(args, "-device", c.Board.QEMU.Bus)
 	}
 	disk := c.Board.QEMU.Disk + ",drive=disk"
-	if !strings.HasPrefix(disk, "sd-card") { // which knows no order
+	if !strings.HasPrefix(disk, "sd-card") && !strings.HasPrefix(disk, "emmc") { // which know no order
 		disk += ",bootindex=0"
 	}
 	return append(args, "-device", disk)

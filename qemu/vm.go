@@ -24,6 +24,7 @@ type VM struct {
 	console  *Console
 	closeLog func() error
 	ownWork  bool
+	bootAt   int // where the console's transcript of the current run begins
 
 	mu   sync.Mutex
 	proc *process // the current or last run; nil before the first
@@ -167,6 +168,7 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 		}
 	}
 	v.console.Skip()
+	v.bootAt = len(v.console.Text())
 	var diskEnd *os.File
 	if v.cfg.Disk == DiskDropping {
 		v.disk.close() // of a run that the guest itself ended

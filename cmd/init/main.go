@@ -1,24 +1,20 @@
 //go:build linux
 
-// Command init is process 1 of the initramfs and of the root. Under other
-// names it is what PID 1 needs beside itself: the shim that becomes a
-// service, and the kernel's module loader.
+// Command init is process 1 of the initramfs and of the root. It is also what
+// PID 1 needs beside itself: the kernel's module loader and, by package become,
+// the process that becomes a service.
 package main
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/waysideos/wayside/init/modules"
 	"github.com/waysideos/wayside/init/pid1"
-	"github.com/waysideos/wayside/init/supervise"
 )
 
 func main() {
 	switch {
-	case filepath.Base(os.Args[0]) == "wayside-exec":
-		supervise.ExecMain(os.Args)
 	case os.Getpid() == 1:
 		pid1.Main()
 	case len(os.Args) > 1 && os.Args[1] == "-q": // as the kernel calls modprobe

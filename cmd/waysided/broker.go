@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -89,10 +90,33 @@ func runBroker(cmd *cobra.Command, env environment, f brokerFlags) error {
 		socks.close()
 		return err
 	}
+	defer collectOften(b.Recovered())()
 	return runService(cmd.Context(), "broker", b, options{
 		env: env, log: log, registry: reg, announce: socks.announce(),
 		status: env.statusSocket("broker", f.runDir),
 	})
+}
+
+// recoveryGC is the GOGC of a start: to open thousands of logs makes more
+// garbage than they take, which would then be the most that the broker ever has.
+const recoveryGC = 50
+
+// collectOften has garbage collected sooner until done is closed or end called.
+func collectOften(done <-chan struct{}) (end func()) {
+	before := debug.SetGCPercent(recoveryGC)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-done:
+		case <-stop:
+		}
+		debug.SetGCPercent(before)
+	}()
+	return func() {
+		close(stop)
+		<-ended
+	}
 }
 
 // address is a host and port to tell clients.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +25,7 @@ type environment struct {
 	stateDir       string        // STATE_DIRECTORY
 	runtimeDir     string        // RUNTIME_DIRECTORY
 	credentialsDir string        // CREDENTIALS_DIRECTORY
+	start          string        // manifest.StartFD, of the first process of a service
 	test           string        // WAYSIDE_TEST; see testCrash
 
 	stdout, stderr io.Writer
@@ -41,10 +44,28 @@ func processEnv() environment {
 		notify:         func(state string) { _, _ = daemon.SdNotify(false, state) },
 	}
 	if env.supervised {
+		env.start = os.Getenv(manifest.StartFD)
 		env.test = os.Getenv("WAYSIDE_TEST")
 		env.watchdog, _ = daemon.SdWatchdogEnabled(false)
 	}
 	return env
+}
+
+// awaitStart returns when the supervisor lets this process begin.
+func (e environment) awaitStart() error {
+	if e.start == "" {
+		return nil
+	}
+	fd, err := strconv.Atoi(e.start)
+	if err != nil {
+		return fmt.Errorf("%s: %v", manifest.StartFD, err)
+	}
+	word := os.NewFile(uintptr(fd), "word to begin")
+	defer word.Close()
+	if _, err := io.ReadFull(word, make([]byte, 1)); err != nil {
+		return fmt.Errorf("wait for the word to begin: %v", err)
+	}
+	return nil
 }
 
 // firstDir is the first of a colon-separated list (systemd.exec(5)).

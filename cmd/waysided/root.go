@@ -22,6 +22,7 @@ starts each by a unit file; each also runs by itself on a laptop.`,
   waysided connect --site shop.yaml --data /tmp/connect
   waysided mqtt --broker 127.0.0.1:9092 --listen 127.0.0.1:1883
   waysided console --run-dir /tmp/run --listen 127.0.0.1:8080`,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return env.awaitStart() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},

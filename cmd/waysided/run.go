@@ -59,6 +59,7 @@ func runService(ctx context.Context, name string, svc service, opts options) err
 		}
 		defer srv.close()
 	}
+	letGoOfStart()
 	ended := make(chan error, 1)
 	go func() { ended <- svc.Run(ctx) }()
 	err := attend(ctx, svc, opts, ended)

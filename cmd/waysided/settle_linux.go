@@ -10,9 +10,11 @@ import (
 
 // letGoOfStart unmaps the pages of the program that are mapped by now, most of
 // which only the start needed: every package of every service is initialised in
-// each of them. They stay in the page cache, and what is used comes back by a
-// fault. Only mappings that cannot be written to are touched, and none of a
-// position-independent program: the loader has written to some of those.
+// each of them. It is called before a service starts, so that they are not
+// there beside the most that it ever takes, and when it is ready. They stay in
+// the page cache, and what is used comes back by a fault. Only mappings that
+// cannot be written to are touched, and none of a position-independent program:
+// the loader has written to some of those.
 func letGoOfStart() {
 	const lowest = 1 << 32 // of what a loader may place
 	exe, err := os.Readlink("/proc/self/exe")

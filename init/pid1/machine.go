@@ -86,6 +86,8 @@ type Machine struct {
 	changer  *profile.Changer  // knows what it is now; nil without a profile
 	network  *network.Network
 	clock    *clock.Clock
+	units    []manifest.Unit   // of the release
+	sockets  []manifest.Socket // likewise
 	services *supervise.Supervisor
 	served   chan error      // ends of services.Run
 	serving  context.Context // the services stop when it ends, first of all

@@ -10,8 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +21,6 @@ import (
 	"github.com/waysideos/wayside/init/network"
 	"github.com/waysideos/wayside/init/profile"
 	"github.com/waysideos/wayside/init/status"
-	"github.com/waysideos/wayside/init/supervise"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
@@ -34,6 +31,7 @@ import (
 var Root = []Step{
 	{"work beside", besideRoot, false, 5 * time.Second},
 	{"mounts", mountRoot, true, 10 * time.Second},
+	{"services ahead", startAhead, false, 10 * time.Second},
 	{"firmware's word", readTrust, false, 10 * time.Second},
 	{"power button", watchButtons, false, 5 * time.Second},
 	{"hypervisor's items", copyAdvertised, false, 5 * time.Second},
@@ -292,67 +290,5 @@ func startNetwork(_ context.Context, m *Machine) error {
 		// A hardware clock whose driver is a module has set the time when it came.
 		return errors.Join(m.clock.Floor(), m.clock.Run(ctx))
 	})
-	return nil
-}
-
-// listenAt puts the addresses of the profile in the place of those that the
-// socket units were built with. Connectors listen on as many addresses as the
-// profile has of them; their socket stays without any, for their unit names it.
-func listenAt(sockets []manifest.Socket, p *site.Profile) []manifest.Socket {
-	addresses := map[string]string{"kafka": p.Broker.Listen, "http": p.Console.Listen}
-	if p.Connect.MQTT != nil {
-		addresses["mqtt"] = p.Connect.MQTT.Listen
-	}
-	for i := range sockets {
-		if at := addresses[sockets[i].FDName]; at != "" {
-			sockets[i].Listen = []string{strings.TrimPrefix(at, ":")}
-		}
-		if sockets[i].FDName == "connect" {
-			sockets[i].Listen = nil
-			for _, h := range p.Connect.HTTP {
-				sockets[i].Listen = append(sockets[i].Listen, strings.TrimPrefix(h.Listen, ":"))
-			}
-		}
-	}
-	return sockets
-}
-
-// wanted leaves out the services that the profile gives nothing to do, where
-// they would cost memory for nothing.
-func wanted(units []manifest.Unit, p *site.Profile) []manifest.Unit {
-	return slices.DeleteFunc(units, func(u manifest.Unit) bool { return u.Name == "wifi" && p.Network.Wifi == nil })
-}
-
-// serviceEnv is the environment of every service.
-var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", "TZ=UTC"}
-
-func startServices(_ context.Context, m *Machine) error {
-	units, sockets, err := manifest.ReadDir(os.DirFS("/"), layout.RootUnits[1:])
-	if err != nil {
-		return err
-	}
-	if m.profile != nil {
-		sockets = listenAt(sockets, m.profile.Profile)
-		units = wanted(units, m.profile.Profile)
-	}
-	cgroups := ""
-	if mount.Is(mount.Cgroups) {
-		cgroups = mount.Cgroups
-	}
-	first, each, err := m.testEnv()
-	if err != nil {
-		m.problem(err.Error())
-	}
-	m.services, err = supervise.New(supervise.Config{
-		Units: units, Sockets: sockets, Reaper: m.reaper, CgroupRoot: cgroups, Log: m.Log(), Guard: m.lastly,
-		Env: serviceEnv, FirstEnv: first, EachEnv: each, Ready: m.serviceReady,
-	})
-	if err != nil {
-		return err
-	}
-	// The reaper lives as long as the process: orphans come at any time.
-	m.forever("reaper", func() { m.reaper.Run(context.Background()) })
-	m.forever("services", func() { m.served <- m.services.Run(m.serving) })
-	m.Go("trial window", m.runTrial)
 	return nil
 }

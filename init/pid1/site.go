@@ -104,17 +104,16 @@ func (m *Machine) enforce(was, r *profile.Result) (renewed, later []string, err 
 // anew, and what has to wait for the next start of the box: services that are
 // not there, and ones that would have nothing to do.
 func followers(affected []string, runs func(name string) bool, units []manifest.Unit, p *site.Profile) (renewed, later []string) {
-	named := func(units []manifest.Unit, name string) bool {
-		return slices.ContainsFunc(units, func(u manifest.Unit) bool { return u.Name == name })
+	used := func(name string) bool {
+		return !idle(name, p) && slices.ContainsFunc(units, func(u manifest.Unit) bool { return u.Name == name })
 	}
-	use := wanted(slices.Clone(units), p)
 	for _, name := range affected {
 		switch {
 		case name == manifest.UpdaterUser:
 			// It judges the trial: see profileKept.
-		case runs(name) && named(use, name):
+		case runs(name) && used(name):
 			renewed = append(renewed, name)
-		case runs(name) || named(use, name):
+		case runs(name) || used(name):
 			later = append(later, "the service "+name)
 		}
 	}

@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -232,38 +230,4 @@ func parseKept(text []byte) (map[string][]byte, error) {
 		}
 	}
 	return k.Files, nil
-}
-
-// Expose writes files into the folder dir, which is in memory and takes the
-// place of one that is there. It belongs to uid and gid: one of them is root's,
-// and the other one reads it.
-func Expose(dir string, uid, gid int, files map[string][]byte) error {
-	next := dir + ".new"
-	if err := os.RemoveAll(next); err != nil {
-		return err
-	}
-	if err := os.Mkdir(next, 0o700); err != nil {
-		return err
-	}
-	for name, data := range files {
-		file := filepath.Join(next, name)
-		if err := errors.Join(os.WriteFile(file, data, 0o600), give(file, uid, gid, 0o640)); err != nil {
-			return err
-		}
-	}
-	if err := give(next, uid, gid, 0o750); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	return os.Rename(next, dir)
-}
-
-// give sets owner and mode, whatever the umask is.
-func give(file string, uid, gid int, mode fs.FileMode) error {
-	if err := os.Chown(file, uid, gid); err != nil {
-		return err
-	}
-	return os.Chmod(file, mode)
 }

@@ -322,29 +322,6 @@ func TestBootPartitionThatHangsOverSecrets(t *testing.T) {
 	})
 }
 
-func TestExpose(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "secrets")
-	for _, files := range []set{oldSet, newSet} {
-		must(t, Expose(dir, os.Getuid(), os.Getgid(), files))
-		got := set{}
-		entries, err := os.ReadDir(dir)
-		must(t, err)
-		for _, e := range entries {
-			info, err := e.Info()
-			must(t, err)
-			if info.Mode() != 0o640 {
-				t.Errorf("%s: got mode %v, want 0640", e.Name(), info.Mode())
-			}
-			got[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name()))
-			must(t, err)
-		}
-		expectSet(t, files, got, nil)
-	}
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o750 {
-		t.Errorf("folder: got %v, %v, want mode 0750", info.Mode(), err)
-	}
-}
-
 // What the state partition holds may be damaged: that is said, and none of it.
 func TestDamagedKeptSecrets(t *testing.T) {
 	for _, text := range []string{

@@ -4,7 +4,6 @@ package supervise
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/waysideos/wayside/init/become"
 	"github.com/waysideos/wayside/init/reap"
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -30,6 +30,7 @@ type launcher struct {
 	notify  *notifySocket // nil unless Type=notify
 	out     *output
 	cgroup  *cgroup // nil where there are no cgroups
+	ahead   *ahead  // nil but from StartAhead to the first launch
 }
 
 // process is one running main process and what goes with it.
@@ -42,7 +43,7 @@ type process struct {
 	finish func() (oom bool)
 }
 
-// launch starts the service's program through the exec shim.
+// launch starts the service's program.
 func (l *launcher) launch(ctx context.Context) (*process, error) {
 	who, err := lookup(l.unit.User, l.unit.Group, l.unit.SupplementaryGroups)
 	if err != nil {
@@ -52,16 +53,17 @@ func (l *launcher) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	first := l.takeAhead(files)
 	if err := l.prepare(who); err != nil {
+		first.end()
 		return nil, err
 	}
-	cmd, err := l.command(who, len(files))
-	if err != nil {
-		return nil, err
+	if first != nil {
+		l.first = nil
+		return first.begin(), nil
 	}
-	cmd.Env = slices.Concat(l.environment(who, names), l.cfg.EachEnv[l.unit.Name], l.first)
+	cmd := l.command(who, names, files)
 	l.first = nil
-	cmd.ExtraFiles = files
 	return l.start(cmd)
 }
 
@@ -168,28 +170,60 @@ func chown(name string, who account) error {
 	return os.Lchown(name, who.UID, who.GID)
 }
 
-// command is the exec shim with its orders.
-func (l *launcher) command(who account, sockets int) (*exec.Cmd, error) {
-	spec, err := json.Marshal(execSpec{
-		Args:    l.unit.ExecStart,
-		SetUser: l.unit.User != "" || l.unit.Group != "" || len(who.Groups) > 0,
-		UID:     who.UID, GID: who.GID, Groups: who.Groups,
-		Ambient: l.unit.AmbientCapabilities, Bounding: l.unit.BoundingSet, LimitBounding: l.unit.LimitBounding,
-		NoNewPrivileges: l.unit.NoNewPrivileges,
-		NOFILE:          l.unit.LimitNOFILE, OOMScoreAdjust: l.unit.OOMScoreAdjust,
-		Sockets: sockets > 0, Watchdog: l.unit.Watchdog > 0,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("write what to start: %v", err)
-	}
+// command is init itself, with orders to become the service; names are those
+// of files.
+func (l *launcher) command(who account, names []string, files []*os.File) *exec.Cmd {
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{ExecName, string(spec)}, Dir: "/",
+		Path: "/proc/self/exe", Dir: "/",
+		Args:        slices.Concat([]string{become.Name}, l.orders(who, len(files) > 0), []string{"--"}, l.unit.ExecStart),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		Env:         slices.Concat(l.environment(who, names), l.cfg.EachEnv[l.unit.Name], l.first),
+		ExtraFiles:  slices.Clone(files),
 	}
 	if l.cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, l.cgroup.fd()
 	}
-	return cmd, nil
+	return cmd
+}
+
+// orders is what the process has to do to itself, in order.
+func (l *launcher) orders(who account, sockets bool) []string {
+	u := l.unit
+	user := u.User != "" || u.Group != "" || len(who.Groups) > 0
+	var all []string
+	add := func(wanted bool, order string) {
+		if wanted {
+			all = append(all, order)
+		}
+	}
+	add(u.LimitNOFILE > 0, become.NOFILE+strconv.FormatUint(u.LimitNOFILE, 10))
+	add(u.OOMScoreAdjust != 0, become.OOMScore+strconv.Itoa(u.OOMScoreAdjust))
+	add(u.LimitBounding, become.Bound+bits(u.BoundingSet))
+	add(user && len(u.AmbientCapabilities) > 0, become.Keep)
+	add(user, become.Groups+decimals(who.Groups))
+	add(user, become.User+decimals([]int{who.UID, who.GID}))
+	add(len(u.AmbientCapabilities) > 0, become.Ambient+bits(u.AmbientCapabilities))
+	add(u.NoNewPrivileges, become.NoNewPrivs)
+	add(sockets, become.ListenPID)
+	add(u.Watchdog > 0, become.WatchPID)
+	return all
+}
+
+// bits is a set of capabilities as become reads it.
+func bits(all []manifest.Capability) string {
+	var set uint64
+	for _, c := range all {
+		set |= 1 << c
+	}
+	return strconv.FormatUint(set, 10)
+}
+
+func decimals(all []int) string {
+	var words []string
+	for _, n := range all {
+		words = append(words, strconv.Itoa(n))
+	}
+	return strings.Join(words, ",")
 }
 
 // environment is what systemd.exec(5) promises, as far as we keep it.

@@ -177,20 +177,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // listen makes the notify sockets and the listeners. A listener that cannot
 // be made now is tried again when its service starts.
 func (s *Supervisor) listen(ctx context.Context) error {
-	dir := filepath.Join(s.cfg.RunDir, "notify")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make directory of notify sockets: %v", err)
-	}
-	for _, l := range s.launch {
-		if l.unit.Type != manifest.Notify {
-			continue
-		}
-		n, err := listenNotify(filepath.Join(dir, l.unit.Name))
-		if err != nil {
-			s.close()
-			return err
-		}
-		l.notify = n
+	if err := s.openNotify(); err != nil {
+		s.close()
+		return err
 	}
 	for _, sock := range s.cfg.Sockets {
 		if _, err := s.sockets[sock.Name].open(ctx); err != nil {
@@ -201,8 +190,27 @@ func (s *Supervisor) listen(ctx context.Context) error {
 	return nil
 }
 
-// openCgroups prepares a cgroup for each service. A service runs without one
-// rather than not at all.
+// openNotify makes the notify sockets that are not there yet.
+func (s *Supervisor) openNotify() error {
+	dir := filepath.Join(s.cfg.RunDir, "notify")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make directory of notify sockets: %v", err)
+	}
+	for _, l := range s.launch {
+		if l.unit.Type != manifest.Notify || l.notify != nil {
+			continue
+		}
+		n, err := listenNotify(filepath.Join(dir, l.unit.Name))
+		if err != nil {
+			return err
+		}
+		l.notify = n
+	}
+	return nil
+}
+
+// openCgroups prepares a cgroup for each service that has none yet. A service
+// runs without one rather than not at all.
 func (s *Supervisor) openCgroups() {
 	if s.cfg.CgroupRoot == "" {
 		return
@@ -215,6 +223,9 @@ func (s *Supervisor) openCgroups() {
 		return
 	}
 	for _, l := range s.launch {
+		if l.cgroup != nil {
+			continue
+		}
 		if l.cgroup, err = openCgroup(parent, l.unit.Name); err != nil {
 			s.cfg.Log.Error("cgroups: service is not limited", "err", err)
 			continue
@@ -227,6 +238,7 @@ func (s *Supervisor) openCgroups() {
 
 func (s *Supervisor) close() {
 	for _, l := range s.launch {
+		l.ahead.end()
 		if l.notify != nil {
 			l.notify.conn.Close()
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/waysideos/wayside/services/broker/auth"
 	"github.com/waysideos/wayside/services/broker/catalog"
 	"github.com/waysideos/wayside/services/broker/group"
 	"github.com/waysideos/wayside/services/broker/meta"
@@ -33,6 +32,7 @@ const (
 type Broker struct {
 	cfg     Config
 	ready   chan struct{}
+	opened  chan struct{} // closed when all logs are recovered
 	metrics *server.Metrics
 	syncer  *store.Syncer
 	space   *space
@@ -72,11 +72,14 @@ func New(cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	b := &Broker{
-		cfg: cfg, ready: make(chan struct{}), metrics: m,
+		cfg: cfg, ready: make(chan struct{}), opened: make(chan struct{}), metrics: m,
 		syncer: store.NewSyncer(syncsAtOnce, func(d time.Duration) { syncs.Observe(d.Seconds()) }),
 		space:  newSpace(cfg.FS, cfg.Limits.DiskReserve),
 	}
 	if err := b.registerKeep(); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	if err := b.registerLoss(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	if err := b.dropped.register(cfg.Registerer); err != nil {
@@ -106,6 +109,13 @@ func (b *Broker) Run(ctx context.Context) error {
 	wg.Go(func() { p.catalog.Keep(ctx) })
 	wg.Go(func() { b.makeRoom(ctx, p.catalog) })
 	wg.Go(func() { b.beat(ctx, p) })
+	wg.Go(func() {
+		select {
+		case <-p.catalog.Loaded():
+			close(b.opened)
+		case <-ctx.Done():
+		}
+	})
 	close(b.ready)
 	b.cfg.Log.Info("broker is ready", "cluster", p.meta.ClusterID(), "epoch", p.meta.Epoch(), "topics", len(p.catalog.All()))
 	answered := context.AfterFunc(ctx, p.groups.Close) // joins may wait for minutes
@@ -127,15 +137,9 @@ func closeListeners(lns []net.Listener) {
 
 // open recovers the state and the logs, and makes the declared topics.
 func (b *Broker) open() (*parts, error) {
-	st, err := meta.OpenSized(b.cfg.FS, metaDir, b.cfg.Limits.JournalBytes)
+	st, err := b.openState()
 	if err != nil {
 		return nil, err
-	}
-	if n := st.Cut(); n > 0 {
-		b.cfg.Log.Warn("cut the torn tail of the broker's state; nothing acknowledged was in it", "bytes", n)
-	}
-	for _, what := range st.Repairs() {
-		b.cfg.Log.Error("the broker's state was damaged", "what", what)
 	}
 	cat, err := catalog.Open(b.cfg.FS, st, catalog.Options{
 		Linger: b.cfg.Limits.SyncLinger, Syncer: b.syncer, Log: b.cfg.Log, Now: b.cfg.Now, Static: b.cfg.static(),
@@ -152,15 +156,11 @@ func (b *Broker) open() (*parts, error) {
 	p.shares = share.New(share.Options{Meta: st, Log: b.cfg.Log, Setting: cat.BrokerValue, Taken: p.groups.Has})
 	p.txns = txn.Open(txn.Config{Meta: st, Logs: txn.Catalog(cat), Log: b.cfg.Log})
 	b.declareTopics(cat)
-	var authorizer *auth.Authorizer
-	if b.cfg.Access != nil {
-		authorizer = auth.NewAuthorizer(*b.cfg.Access, st.ACLs())
-	}
 	l := b.cfg.Limits
 	p.server = server.New(server.Config{
 		Catalog: cat, Meta: st, Groups: p.groups, Shares: p.shares, Txns: p.txns,
 		Advertise: b.cfg.Advertise, FormatLevel: b.cfg.FormatLevel, Room: b.space.room, Disk: b.space.usable,
-		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: authorizer,
+		Metrics: b.metrics, Log: b.cfg.Log, Authorizer: b.authorizer(p),
 		Connections: l.Connections, RequestBytes: l.RequestBytes, RequestMemory: l.RequestMemory,
 		FetchBytes: l.FetchBytes, IdleTimeout: l.IdleTimeout, TransferTimeout: l.TransferTimeout,
 	})
@@ -189,3 +189,6 @@ func (p *parts) close() error {
 
 // Ready is closed when clients are being accepted.
 func (b *Broker) Ready() <-chan struct{} { return b.ready }
+
+// Recovered is closed when nothing is left to recover.
+func (b *Broker) Recovered() <-chan struct{} { return b.opened }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/waysideos/wayside/services/broker"
+	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -123,10 +124,11 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-// TestRecordsOfNoTopic: a state that was lost is no reason not to start, and
-// the report says that there are records which nobody can read.
+// TestRecordsOfNoTopic: the report says that there are records which nobody can
+// read, of a topic that a state does not know which has lost nothing.
 func TestRecordsOfNoTopic(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
+	must(t, start(t, fsys, func(c *broker.Config) { c.Topics = []site.Topic{{Name: "known"}} }).stop())
 	must(t, fsys.MkdirAll("topics/lost-0"))
 	f, err := fsys.Create("topics/lost-0/00000000000000000000.log")
 	must(t, err)

@@ -38,6 +38,9 @@ func (b *Broker) Status() manifest.Report {
 			}
 		}
 	}
+	if l, lost := unseenLoss(p.meta, p.catalog); lost {
+		problems = append(problems, tell(l))
+	}
 	if strays := p.catalog.Strays(); len(strays) > 0 {
 		problems = append(problems, manifest.Fact{Name: "there are records of no topic", Value: strings.Join(strays, ", ") + ": what the broker knew of them is lost; move them away"})
 	}

@@ -222,9 +222,18 @@ func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
 }
 
 // Client is a client of the box's broker, for protocols that need more of it
-// than records. It is the caller's to close before Run returns.
+// than records. What it unpacks counts with what all sinks unpack; who reads
+// with it asks Poll. It is the caller's to close before Run returns.
 func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kafka.NewClient(b.client(), opts...)
+	return kafka.NewClient(b.client(), append([]kgo.Opt{kgo.WithDecompressor(&unpacker{room: b.cfg.room})}, opts...)...)
+}
+
+// Poll is PollRecords of a client of Client. It goes on behind batches that are
+// too large to be unpacked.
+func (b *Box) Poll(ctx context.Context, cl *kgo.Client, most int) kgo.Fetches {
+	fetched := cl.PollRecords(ctx, most)
+	fetched.EachError(func(_ string, _ int32, err error) { _ = b.unread(cl, err) })
+	return fetched
 }
 
 // Producer is a Client for protocols that tell their peers where a record is.

@@ -12,8 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/waysideos/wayside/services/kafka"
 )
 
 // How many answered commands are known by their id, and the bytes of their
@@ -48,8 +46,7 @@ func (a *account) commands(ctx context.Context, b *Box) error {
 	if err := a.recall(ctx, b.commands.Answers); err != nil {
 		return err
 	}
-	cl, err := kafka.NewClient(a.config(), kgo.ConsumeTopics(b.commands.Topic), kgo.ConsumerGroup(a.group()), kgo.InstanceID(a.name),
-		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	cl, err := b.Client(append(reading(), kgo.ConsumeTopics(b.commands.Topic), kgo.ConsumerGroup(a.group()), kgo.InstanceID(a.name), kgo.DisableAutoCommit())...)
 	if err != nil {
 		return err
 	}
@@ -60,8 +57,10 @@ func (a *account) commands(ctx context.Context, b *Box) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := fs.Err(); err != nil {
-			return fmt.Errorf("read %s: %w", b.commands.Topic, err)
+		var failed error
+		fs.EachError(func(_ string, _ int32, err error) { failed = errors.Join(failed, b.unread(cl, err)) })
+		if failed != nil {
+			return fmt.Errorf("read %s: %w", b.commands.Topic, failed)
 		}
 		for _, r := range fs.Records() {
 			if err := a.command(ctx, b, r); err != nil {

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/waysideos/wayside/services/kafka"
 )
 
 // What a sink holds of what it has fetched and not written yet: batches of so
@@ -45,7 +43,7 @@ func (b *Box) Consume(ctx context.Context, topics []string, take func(context.Co
 			return ctx.Err()
 		}
 		fetched.EachError(func(topic string, partition int32, err error) {
-			if b.passOver(cl, err) == 0 {
+			if err := b.unread(cl, err); err != nil {
 				b.Trouble(fmt.Errorf("read %s, partition %d: %w", topic, partition, err))
 			}
 		})
@@ -70,7 +68,7 @@ func (b *Box) consumer(topics []string) (*kgo.Client, error) {
 	} else {
 		opts = append(opts, kgo.ConsumeTopics(topics...))
 	}
-	return kafka.NewClient(kafka.Config{Bootstrap: b.cfg.Broker, ClientID: "wayside-connect-" + b.name, Log: b.log}, opts...)
+	return b.Client(opts...)
 }
 
 // topicPatterns are topics as regular expressions; any says that they have to be.
@@ -87,6 +85,15 @@ func topicPatterns(topics []string) (patterns []string, any bool) {
 	return patterns, any
 }
 
+// unread deals with the error of a fetch; it returns one that is not about a
+// batch's size.
+func (b *Box) unread(cl *kgo.Client, err error) error {
+	if errors.Is(err, errNoRoom) || b.passOver(cl, err) > 0 {
+		return nil
+	}
+	return err
+}
+
 // passOver goes on behind a batch that is too large to be unpacked: it is lost
 // to the sink, which a dead letter says. It returns the offset behind it, 0
 // where err is another.
@@ -98,7 +105,7 @@ func (b *Box) passOver(cl *kgo.Client, err error) (next int64) {
 	n := large.NextOffset - large.Offset
 	b.log.Warn("a batch is too large to be read", "topic", large.Topic, "partition", large.Partition, "offset", large.Offset, "records", n)
 	b.state.lost(n)
-	b.Dead(fmt.Sprintf("the batch of %d records is larger than %d bytes when it is unpacked", n, consumeBatch), nil,
+	b.Dead(fmt.Sprintf("the batch of %d records is larger than %d bytes when it is unpacked, or takes more than %d in memory", n, consumeBatch, allUnpacked), nil,
 		fmt.Sprintf("%s/%d/%d", large.Topic, large.Partition, large.Offset))
 	cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{large.Topic: {large.Partition: {Epoch: large.Epoch, Offset: large.NextOffset}}})
 	return large.NextOffset

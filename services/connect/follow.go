@@ -181,7 +181,7 @@ func (f *follower) poll(ctx context.Context) ([]*kgo.Record, error) {
 	fetched.EachError(func(topic string, partition int32, err error) {
 		if next := f.box.passOver(f.cl, err); next > 0 {
 			f.next[topic][partition] = next
-		} else if !errors.Is(err, context.DeadlineExceeded) {
+		} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errNoRoom) {
 			failed = fmt.Errorf("read %s, partition %d: %w", topic, partition, err)
 		}
 	})
@@ -211,6 +211,5 @@ func reading() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(consumeBytes), kgo.FetchMaxPartitionBytes(consumeBytes), kgo.MaxConcurrentFetches(1),
-		kgo.MaxDecompressBatchBytes(consumeBatch),
 	}
 }

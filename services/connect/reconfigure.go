@@ -3,7 +3,6 @@ package connect
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 )
@@ -41,61 +40,44 @@ func (i *Instance) same(other *Instance) bool {
 
 // Reconfigure has other connectors run: those whose declaration is what it was
 // go on undisturbed, all others are stopped and the new ones started, which
-// go on where one of their name was. An error says that nothing has changed;
-// what only shows when a connector was stopped already, such as a spool that
-// cannot be opened, ends Run.
+// go on where one of their name was. An error says that nothing has changed.
 func (s *Service) Reconfigure(instances []Instance) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if s.ctx == nil || s.ctx.Err() != nil {
 		return errors.New("connectors are not running")
 	}
-	for _, i := range instances {
-		if _, err := i.check(); err != nil {
+	next := make([]*slot, len(instances))
+	var fresh []*slot
+	for at, i := range instances {
+		if going := slices.IndexFunc(s.slots, func(before *slot) bool { return before.same(&i) }); going >= 0 {
+			next[at] = s.slots[going]
+			continue
+		}
+		slot, err := s.prepare(i, len(instances))
+		if err != nil {
 			return err
 		}
+		next[at], fresh = slot, append(fresh, slot)
 	}
-	next := make([]*slot, len(instances))
 	var old []*slot
 	for _, before := range s.slots {
-		at := slices.IndexFunc(instances, func(i Instance) bool { return before.same(&i) })
-		if at < 0 {
+		if !slices.Contains(next, before) {
 			before.cancel()
 			old = append(old, before)
 			continue
 		}
-		next[at] = before
 		before.box.budget.resize(memory(len(instances)))
 		before.box.queue.resize(memory(len(instances)))
 	}
 	for _, before := range old { // ports and spools are free after it
 		<-before.ended
 	}
-	var fresh []*slot
-	var failed error
-	for at, i := range instances {
-		if next[at] != nil {
-			continue
-		}
-		slot, err := s.prepare(i, len(instances))
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		next[at], fresh = slot, append(fresh, slot)
-	}
-	next = slices.DeleteFunc(next, func(s *slot) bool { return s == nil })
 	s.mu.Lock()
 	s.slots, s.refused = next, nil
 	s.mu.Unlock()
 	for _, slot := range fresh {
 		slot.start(s.ctx)
-	}
-	if failed != nil {
-		select {
-		case s.failed <- fmt.Errorf("start connectors of the changed profile: %w", failed):
-		default:
-		}
 	}
 	s.log.Info("connectors of the changed profile run", "started", len(fresh), "stopped", len(old), "undisturbed", len(next)-len(fresh))
 	return nil

@@ -23,6 +23,10 @@ const heldEvery = 100 * time.Millisecond
 
 // run serves one connector until ctx ends.
 func (b *Box) run(ctx context.Context, c Connector) {
+	defer b.state.stopped()
+	if !b.openDisk(ctx) {
+		return
+	}
 	var wg, draining sync.WaitGroup
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	draining.Go(func() { b.queue.run(drain, b) })
@@ -37,9 +41,44 @@ func (b *Box) run(ctx context.Context, c Connector) {
 	stop()
 	draining.Wait()
 	b.aside.close()
-	b.state.mu.Lock()
-	b.state.set(Stopped, "", b.state.s.Error)
-	b.state.mu.Unlock()
+}
+
+// openDisk opens what this connector keeps on disk. Where that cannot be it is
+// tried again until ctx ends, and the connector does not run: its trouble is
+// not the others', and what its device says could not be kept.
+func (b *Box) openDisk(ctx context.Context) bool {
+	for tries := 1; ; tries++ {
+		err := b.open()
+		if err == nil {
+			b.state.unstuck()
+			return true
+		}
+		b.state.stuck(b.log, fmt.Errorf("not started, records cannot be kept on disk: %w; mend that, or move it away", err))
+		if !pause(ctx, tries) {
+			return false
+		}
+	}
+}
+
+func (b *Box) open() error {
+	if b.cfg.FS == nil {
+		return nil
+	}
+	err := b.queue.open(b.cfg.FS, "spool/"+b.name, b.spool)
+	if err == nil {
+		err = b.aside.open(b.cfg.FS, "aside/"+b.name)
+	}
+	return err
+}
+
+// pause waits before the next of so many tries; false: ctx has ended.
+func pause(ctx context.Context, tries int) bool {
+	select {
+	case <-time.After(kafka.Backoff(tries, pauseLeast, pauseMost)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // keep calls Run again and again, with a pause between.
@@ -54,9 +93,7 @@ func (b *Box) keep(ctx context.Context, c Connector) {
 			err = errors.New("the connector ended by itself")
 		}
 		tries = b.state.down(b.log, err, tries)
-		select {
-		case <-time.After(kafka.Backoff(tries, pauseLeast, pauseMost)):
-		case <-ctx.Done():
+		if !pause(ctx, tries) {
 			return
 		}
 	}
@@ -109,9 +146,6 @@ func (b *Box) receive(ctx context.Context) {
 		if err := b.back.commands(ctx, b); err != nil && ctx.Err() == nil {
 			b.log.Warn("read commands", "topic", b.commands.Topic, "error", err)
 		}
-		select {
-		case <-time.After(kafka.Backoff(tries, pauseLeast, pauseMost)):
-		case <-ctx.Done():
-		}
+		pause(ctx, tries)
 	}
 }

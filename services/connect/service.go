@@ -32,6 +32,8 @@ type Config struct {
 	Registerer   prometheus.Registerer // nil keeps the metrics to itself
 	Log          *slog.Logger          // nil discards
 	Now          func() time.Time      // default time.Now
+
+	room *room // of what sinks unpack
 }
 
 func (c *Config) now() time.Time { return c.Now() }
@@ -67,11 +69,10 @@ const (
 
 // Service runs connectors. Make it with New, then call Run once.
 type Service struct {
-	cfg    Config
-	log    *slog.Logger
-	kafka  *broker
-	ready  chan struct{}
-	failed chan error // has one when Reconfigure cannot put things right
+	cfg   Config
+	log   *slog.Logger
+	kafka *broker
+	ready chan struct{}
 
 	changing sync.Mutex // Run's begin and end, Reconfigure
 	ctx      context.Context
@@ -88,8 +89,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), failed: make(chan error, 1)}
+	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
 	var err error
+	if s.cfg.room, err = newRoom(); err != nil {
+		return nil, err
+	}
 	if s.kafka, err = newBroker(&s.cfg); err != nil {
 		return nil, err
 	}
@@ -125,15 +129,6 @@ func newBox(cfg *Config, i Instance, back backend, memory int64) (*Box, error) {
 	b.state.s = State{Name: i.Name, Protocol: i.Protocol, State: Starting, Since: cfg.now()}
 	b.queue = newQueue(memory, &b.state, b.log)
 	b.aside.state, b.aside.log, b.aside.wake = &b.state, b.log, make(chan struct{}, 1)
-	if cfg.FS != nil {
-		err := b.queue.open(cfg.FS, "spool/"+i.Name, b.spool)
-		if err == nil {
-			err = b.aside.open(cfg.FS, "aside/"+i.Name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("connector %s: %w", i.Name, err)
-		}
-	}
 	if i.Commands != nil {
 		b.incoming = make(chan Command)
 		b.maxAge, _ = time.ParseDuration(i.Commands.MaxAge)
@@ -155,8 +150,6 @@ func (i *Instance) check() (spool int64, err error) {
 // Run serves all connectors until ctx ends; no device and no broker that is
 // away ends it.
 func (s *Service) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	s.changing.Lock()
 	s.ctx = ctx
 	for _, slot := range s.slots {
@@ -164,19 +157,14 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	close(s.ready)
 	s.changing.Unlock()
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-s.failed:
-		cancel()
-	}
+	<-ctx.Done()
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	for _, slot := range s.slots {
 		<-slot.ended
 	}
 	s.kafka.Close()
-	return err
+	return nil
 }
 
 // Ready is closed when every connector was started.

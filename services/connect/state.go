@@ -69,6 +69,32 @@ func (s *state) down(log *slog.Logger, err error, tries int) int {
 	return tries + 1
 }
 
+// stuck is of a connector that cannot start, which is tried again; an error is
+// logged when it is another than the last.
+func (s *state) stuck(log *slog.Logger, err error) {
+	s.mu.Lock()
+	fresh := s.s.Error != err.Error()
+	s.set(Down, "", err.Error())
+	s.mu.Unlock()
+	if fresh {
+		log.Error("connector cannot start, it is tried again", "error", err)
+	}
+}
+
+// unstuck is after that.
+func (s *state) unstuck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(Starting, "", "")
+}
+
+// stopped leaves the last error to be read.
+func (s *state) stopped() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(Stopped, "", s.s.Error)
+}
+
 // silent says that neither an answer nor an error has come of the device.
 func (s *state) silent() bool {
 	s.mu.Lock()

@@ -58,6 +58,10 @@ func tryBox(cfg *Config, i Instance, s *screen) (*Box, error) {
 		cfg.Now = time.Now
 	}
 	cfg.FS = nil
+	var err error
+	if cfg.room, err = newRoom(); err != nil {
+		return nil, err
+	}
 	i.Commands = nil // nobody gives any, and nothing is written to the device
 	return newBox(cfg, i, s, memory(1))
 }

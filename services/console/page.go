@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -18,7 +19,8 @@ import (
 //go:embed page.html
 var pageSource string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+// pageTemplate is parsed when it is needed: every service starts with this package.
+var pageTemplate = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageSource)) })
 
 // view is what the page shows, in words: the template decides nothing.
 type view struct {
@@ -65,7 +67,7 @@ type factGroup struct {
 }
 
 func render(w io.Writer, s *Snapshot) error {
-	return pageTemplate.Execute(w, newView(s))
+	return pageTemplate().Execute(w, newView(s))
 }
 
 func newView(s *Snapshot) view {

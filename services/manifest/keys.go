@@ -33,6 +33,7 @@ var unitKeys = []key[Unit]{
 	{"Service", "Restart", "`no` (the default), `on-failure` or `always`", choice(func(u *Unit) *Restart { return &u.Restart }, RestartNo, RestartOnFailure, RestartAlways)},
 	{"Service", "RestartSec", "delay before a restart, doubled by each failure in a row; default 100ms", span(func(u *Unit) *time.Duration { return &u.RestartDelay })},
 	{"Service", "RestartMaxDelaySec", "where the doubling ends; a service that ran ready that long begins anew; default 1min", span(func(u *Unit) *time.Duration { return &u.RestartMaxDelay })},
+	{"Service", "X-StartAhead", "the first process is started before the box is ready for it, and waits; see below; default no", boolean(func(u *Unit) *bool { return &u.StartAhead })},
 	{"Service", "TimeoutStartSec", "longest wait for READY=1; default 90s, 0 and `infinity` wait for ever", span(func(u *Unit) *time.Duration { return &u.TimeoutStart })},
 	{"Service", "TimeoutStopSec", "from TERM to KILL; default 90s, 0 and `infinity` wait for ever", span(func(u *Unit) *time.Duration { return &u.TimeoutStop })},
 	{"Service", "WatchdogSec", "longest silence between WATCHDOG=1; then ABRT, KILL and a restart; needs Type=notify", span(func(u *Unit) *time.Duration { return &u.Watchdog })},

@@ -25,6 +25,7 @@ type Unit struct {
 	RestartDelay    time.Duration // RestartSec: first delay, doubled by every failure
 	RestartMaxDelay time.Duration // RestartMaxDelaySec: where doubling ends
 
+	StartAhead   bool          // see StartFD
 	TimeoutStart time.Duration // 0 waits for ever
 	TimeoutStop  time.Duration // TERM to KILL; 0 waits for ever
 	Watchdog     time.Duration // longest silence between keepalives; 0 is off
@@ -79,6 +80,11 @@ const (
 	Simple Type = "simple" // as soon as it runs
 	Notify Type = "notify" // when it sends READY=1
 )
+
+// StartFD names the environment variable by which the first process of a unit
+// that says X-StartAhead is told which of its descriptors to read before it does
+// anything: a byte lets it begin, the end without one has it exit.
+const StartFD = "WAYSIDE_START_FD"
 
 // Restart says after which end a service is started again.
 type Restart string

@@ -21,6 +21,9 @@ func (l *link) carry(ctx context.Context) bool {
 		return false
 	}
 	l.fetch()
+	if !l.ledger.settled(ctx) {
+		return false
+	}
 	ps, outs, parcels := l.takeLot()
 	if len(ps) == 0 {
 		return false
@@ -90,6 +93,9 @@ func (l *link) takeLot() (ps []*partition, outs []out, parcels []parcel) {
 		ps = append(ps, p)
 	}
 	for _, p := range l.parts {
+		if l.ledger.doubts(p) {
+			continue
+		}
 		if rs := p.idle(time.Now()); p.lot.quiet {
 			for _, o := range rs {
 				outs = append(outs, out{p, p.seen - 1, l.address(p, o)})
@@ -109,7 +115,7 @@ func (l *link) waiting() []*partition {
 		if spent && p.lane.rank > ranks[site.High] {
 			continue // what is left is for those that go first
 		}
-		if p.until = l.until(p); p.active && len(p.queue) > 0 && p.queue[0].Offset < p.until {
+		if p.until = l.until(p); p.active && !l.ledger.doubts(p) && len(p.queue) > 0 && p.queue[0].Offset < p.until {
 			ps = append(ps, p)
 		}
 	}

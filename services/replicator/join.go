@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -14,13 +15,9 @@ import (
 func (l *link) join(ctx context.Context, id int64, epoch int16, of map[destKey]bool) error {
 	req := kmsg.NewPtrAddPartitionsToTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch = l.txnID(), id, epoch
-	nums := map[string][]int32{}
-	for k := range of {
-		nums[k.topic] = append(nums[k.topic], k.num)
-	}
-	for topic, of := range nums {
+	for topic, nums := range byTopic(maps.Keys(of)) {
 		t := kmsg.NewAddPartitionsToTxnRequestTopic()
-		t.Topic, t.Partitions = topic, of
+		t.Topic, t.Partitions = topic, nums
 		req.Topics = append(req.Topics, t)
 	}
 	for try := 1; ; try++ {

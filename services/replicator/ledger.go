@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -35,6 +36,14 @@ type ledger struct {
 
 	last time.Time // when a transaction was committed
 
+	// What the destination may have left undecided, see doubt.go.
+	cut     *cuts                 // of the client
+	touched map[destKey]time.Time // when a transaction that had the partition was committed last
+	doubt   map[destKey]bool
+	askAt   time.Time
+	tries   int
+	blind   sync.Once // told that it does not say
+
 	met       map[string]bool // topics that the producer has sent something to, see rounds
 	unsaved   int             // records acknowledged since the last commit on the box
 	unsavedAt time.Time
@@ -57,30 +66,32 @@ func (d *ledger) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		d.doubt = nil
 		l.setDst(cl)
 		d.met = map[string]bool{}
 		return l.learnDest(ctx)
 	}
-	for range 2 {
+	for range 4 { // positions, what they know, what they do not, nothing
 		left, err := d.startExact(ctx)
-		if err != nil || len(left) == 0 {
+		if err != nil || left == nil {
 			return err
 		}
-		if err := l.decide(ctx, left, d.commits); err != nil {
+		if err := l.decide(ctx, left); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("the destination leaves transactions of %s undecided", l.txnID())
 }
 
-// startExact returns the positions of an earlier transaction that the
-// destination has left undecided, if there are any.
-func (d *ledger) startExact(ctx context.Context) (left []*kgo.Record, err error) {
+// startExact returns what the destination has left undecided of an earlier
+// transaction, nil if nothing is.
+func (d *ledger) startExact(ctx context.Context) (*undecided, error) {
 	l := d.l
 	if d.timeout == 0 {
 		d.timeout = txnTimeout
 	}
-	cl, err := l.newDst(kgo.TransactionalID(l.txnID()), kgo.TransactionTimeout(d.timeout))
+	d.cut = new(cuts)
+	cl, err := l.newDst(kgo.TransactionalID(l.txnID()), kgo.TransactionTimeout(d.timeout), kgo.WithHooks(d.cut))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +109,20 @@ func (d *ledger) startExact(ctx context.Context) (left []*kgo.Record, err error)
 	if err := l.learnDest(ctx); err != nil {
 		return nil, err
 	}
-	return l.readPositions(ctx, d, id)
+	left, err := l.readPositions(ctx, d, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(left) > 0 {
+		parts, err := l.partitionsOf(ctx, left)
+		return &undecided{parts, d.commits}, err
+	}
+	d.doubtAll()
+	hidden, err := d.examine(ctx)
+	if err != nil || len(hidden) == 0 {
+		return nil, err
+	}
+	return d.fate(hidden), nil
 }
 
 // learnDest asks the destination which cluster it is.
@@ -165,6 +189,7 @@ func (d *ledger) commit(ctx context.Context, ps []*partition) error {
 		return fmt.Errorf("commit: %w", d.why(err))
 	}
 	d.open, d.last = false, time.Now()
+	d.ended(ps)
 	for p, at := range moved {
 		p.saved = at
 		d.known[l.positionKey(p)] = remembered{position: at, id: p.id}
@@ -192,7 +217,7 @@ func (d *ledger) why(err error) error {
 // the destination has lost its own.
 func (d *ledger) save(ctx context.Context, now bool) {
 	l := d.l
-	if d.exact && l.opened && (now || time.Since(d.last) > quietAfter) {
+	if d.exact && l.opened && len(d.doubt) == 0 && (now || time.Since(d.last) > quietAfter) {
 		d.last = time.Now()
 		if err := d.saveQuiet(ctx); err != nil {
 			l.broke(err)

@@ -69,24 +69,44 @@ func (d *ledger) ask(ctx context.Context) {
 	}
 }
 
+// undecided is what the destination has left of an earlier transaction, and
+// what becomes of it.
+type undecided struct {
+	parts  map[destKey]bool
+	commit bool
+}
+
+// fate says what becomes of what is hidden, from an offset on: positions know
+// what was committed. What was not is ended by itself, later.
+func (d *ledger) fate(hidden map[destKey]int64) *undecided {
+	known := map[destKey]int64{} // offset behind what was committed
+	for key, at := range d.known {
+		if k, ok := destinationOf(key); ok {
+			known[k] = max(known[k], at.dest)
+		}
+	}
+	of := map[bool]map[destKey]bool{true: {}, false: {}}
+	for k, from := range hidden {
+		of[from < known[k]][k] = true
+	}
+	commit := len(of[true]) > 0
+	return &undecided{of[commit], commit}
+}
+
 // decide ends what is left of an earlier transaction, by one that has all its
 // partitions in it and nothing else. The client knows nothing of it: a new one
 // has to follow.
-func (l *link) decide(ctx context.Context, left []*kgo.Record, commit bool) error {
+func (l *link) decide(ctx context.Context, left *undecided) error {
 	id, epoch, err := l.dst.ProducerID(ctx)
 	if err != nil {
 		return err
 	}
-	l.log.Warn("the destination left records of a transaction undecided", "positions", len(left), "commit", commit)
-	parts, err := l.partitionsOf(ctx, left)
-	if err != nil {
-		return err
-	}
-	if err := l.join(ctx, id, epoch, parts); err != nil {
+	l.log.Warn("the destination left records of a transaction undecided", "partitions", len(left.parts), "commit", left.commit)
+	if err := l.join(ctx, id, epoch, left.parts); err != nil {
 		return err
 	}
 	req := kmsg.NewPtrEndTxnRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = l.txnID(), id, epoch, commit
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = l.txnID(), id, epoch, left.commit
 	got, err := req.RequestWith(ctx, l.dst)
 	if err == nil {
 		err = kerr.ErrorForCode(got.ErrorCode)

@@ -116,7 +116,11 @@ func TestDecide(t *testing.T) {
 		return nil, nil, false
 	})
 	for _, commit := range []bool{true, false} {
-		if err := l.decide(t.Context(), left, commit); err != nil {
+		parts, err := l.partitionsOf(t.Context(), left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.decide(t.Context(), &undecided{parts, commit}); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.ledger.start(t.Context()); err != nil { // a new client, as decide wants

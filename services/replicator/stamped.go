@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"sync"
 
@@ -19,6 +20,15 @@ import (
 type destKey struct {
 	topic string
 	num   int32
+}
+
+// byTopic are the numbers of partitions.
+func byTopic(of iter.Seq[destKey]) map[string][]int32 {
+	nums := map[string][]int32{}
+	for k := range of {
+		nums[k.topic] = append(nums[k.topic], k.num)
+	}
+	return nums
 }
 
 // stamper produces whole batches as the producer that the link's client is,

@@ -48,6 +48,7 @@ type Crashable struct {
 	capacity int64 // bytes of file data; 0 means no limit
 	used     int64
 	dead     bool
+	fat      bool
 }
 
 // node is a directory (kids != nil) or a regular file.
@@ -55,6 +56,7 @@ type node struct {
 	data []byte // what a reader sees
 	base []byte // what was synced
 	ops  []fileOp
+	lost freed
 
 	kids    map[string]*node // what a reader sees
 	durable map[string]*node
@@ -74,6 +76,8 @@ type dirOp struct {
 	id   *byte
 	name string
 	n    *node // nil removes the name
+
+	frees *node
 }
 
 // NewCrashable returns an empty file system; seed decides what its crashes
@@ -189,203 +193,13 @@ func (c *Crashable) parent(op Op, name string) (*node, string, error) {
 	return dir, path.Base(name), nil
 }
 
-func (d *node) set(id *byte, name string, n *node) {
+// set gives a name, or with nil takes it; frees is on FAT the file that loses
+// its blocks by that.
+func (d *node) set(id *byte, name string, n, frees *node) {
 	if n == nil {
 		delete(d.kids, name)
 	} else {
 		d.kids[name] = n
 	}
-	d.dirOps = append(d.dirOps, dirOp{id, name, n})
-}
-
-// Open implements FS.
-func (c *Crashable) Open(name string) (File, error) {
-	if err := c.begin(OpOpen, name); err != nil {
-		return nil, err
-	}
-	if err := c.lock(); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	n, err := c.lookup(OpOpen, name)
-	if err != nil {
-		return nil, err
-	}
-	if n.kids != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
-	}
-	return &memFile{c: c, n: n, name: name}, nil
-}
-
-// Create implements FS.
-func (c *Crashable) Create(name string) (File, error) {
-	if err := c.begin(OpCreate, name); err != nil {
-		return nil, err
-	}
-	if err := c.lock(); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	dir, base, err := c.parent(OpCreate, name)
-	if err != nil {
-		return nil, err
-	}
-	n := dir.kids[base]
-	switch {
-	case n == nil:
-		n = &node{}
-		dir.set(new(byte), base, n)
-	case n.kids != nil:
-		return nil, &fs.PathError{Op: "create", Path: name, Err: syscall.EISDIR}
-	default:
-		c.used -= int64(len(n.data))
-		n.truncate(0)
-	}
-	return &memFile{c: c, n: n, name: name}, nil
-}
-
-// Rename implements FS.
-func (c *Crashable) Rename(from, to string) error {
-	if err := c.begin(OpRename, from+" -> "+to); err != nil {
-		return err
-	}
-	if err := c.lock(); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	n, err := c.lookup(OpRename, from)
-	if err != nil {
-		return err
-	}
-	fd, fb, err := c.parent(OpRename, from)
-	if err != nil {
-		return err
-	}
-	td, tb, err := c.parent(OpRename, to)
-	if err != nil {
-		return err
-	}
-	if old := td.kids[tb]; old != nil && len(old.kids) > 0 {
-		return &fs.PathError{Op: "rename", Path: to, Err: syscall.ENOTEMPTY}
-	} else if old != nil && old != n {
-		c.used -= int64(len(old.data))
-	}
-	id := new(byte)
-	td.set(id, tb, n)
-	if fd != td || fb != tb {
-		fd.set(id, fb, nil)
-	}
-	return nil
-}
-
-// Remove implements FS.
-func (c *Crashable) Remove(name string) error {
-	if err := c.begin(OpRemove, name); err != nil {
-		return err
-	}
-	if err := c.lock(); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	n, err := c.lookup(OpRemove, name)
-	if err != nil {
-		return err
-	}
-	dir, base, err := c.parent(OpRemove, name)
-	if err != nil {
-		return err
-	}
-	if len(n.kids) > 0 {
-		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
-	}
-	c.used -= int64(len(n.data))
-	dir.set(new(byte), base, nil)
-	return nil
-}
-
-// MkdirAll implements FS.
-func (c *Crashable) MkdirAll(dir string) error {
-	if err := c.begin(OpMkdir, dir); err != nil {
-		return err
-	}
-	if err := c.lock(); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	return c.mkdirAll(dir)
-}
-
-func (c *Crashable) mkdirAll(dir string) error {
-	if n, err := c.lookup(OpMkdir, dir); err == nil {
-		if n.kids == nil {
-			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
-		}
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := c.mkdirAll(path.Dir(dir)); err != nil {
-		return err
-	}
-	p, base, err := c.parent(OpMkdir, dir)
-	if err != nil {
-		return err
-	}
-	p.set(new(byte), base, newDir())
-	return nil
-}
-
-// SyncDir implements FS.
-func (c *Crashable) SyncDir(dir string) error {
-	if err := c.begin(OpSyncDir, dir); err != nil {
-		return err
-	}
-	if err := c.lock(); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	n, err := c.lookup(OpSyncDir, dir)
-	if err != nil {
-		return err
-	}
-	if n.kids == nil {
-		return &fs.PathError{Op: "syncdir", Path: dir, Err: syscall.ENOTDIR}
-	}
-	for _, op := range n.dirOps {
-		op.apply(n.durable)
-	}
-	n.dirOps = nil
-	return nil
-}
-
-func (op dirOp) apply(names map[string]*node) {
-	if op.n == nil {
-		delete(names, op.name)
-	} else {
-		names[op.name] = op.n
-	}
-}
-
-// SyncAll implements AllSyncer.
-func (c *Crashable) SyncAll() error {
-	if err := c.begin(OpSyncAll, "."); err != nil {
-		return err
-	}
-	if err := c.lock(); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	c.root.syncAll()
-	return nil
-}
-
-func (n *node) syncAll() {
-	n.sync()
-	for _, op := range n.dirOps {
-		op.apply(n.durable)
-	}
-	n.dirOps = nil
-	for _, kid := range n.kids {
-		kid.syncAll()
-	}
+	d.dirOps = append(d.dirOps, dirOp{id, name, n, frees})
 }

@@ -40,7 +40,7 @@ func (c *Crashable) cut() *Crashable {
 	out := NewCrashable(c.rng.Uint64())
 	k := &cutter{rng: c.rng, mood: mood(c.rng.IntN(int(moods))), nodes: map[*node]*node{}, kept: map[*byte]bool{}}
 	out.root = k.node(c.root)
-	out.capacity = c.capacity
+	out.capacity, out.fat = c.capacity, c.fat
 	out.used = used(out.root, map[*node]bool{})
 	return out
 }
@@ -58,7 +58,7 @@ func (k *cutter) node(n *node) *node {
 	}
 	if n.kids == nil {
 		data := k.file(n)
-		k.nodes[n] = &node{data: data, base: slices.Clone(data)}
+		k.nodes[n] = &node{data: data, base: slices.Clone(data), lost: freed{n.lost.durable, n.lost.durable}}
 		return k.nodes[n]
 	}
 	dir := newDir()
@@ -70,6 +70,9 @@ func (k *cutter) node(n *node) *node {
 	for _, op := range n.dirOps {
 		if k.keep(op.id) {
 			op.apply(names)
+			if op.frees != nil {
+				k.node(op.frees).lost = freed{true, true}
+			}
 		}
 	}
 	for _, name := range sortedNames(names) {

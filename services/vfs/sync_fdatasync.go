@@ -24,6 +24,20 @@ func (f osFile) DropCache(off, n int64) error {
 	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED))
 }
 
+// Reserve implements Reserver.
+func (f osFile) Reserve(off, n int64) error {
+	return os.NewSyscallError("fallocate", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n))
+}
+
+// Unreserve implements Reserver: what lies behind the end goes with it.
+func (f osFile) Unreserve() error {
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	return f.Truncate(size)
+}
+
 // SyncAll implements AllSyncer.
 func (o osFS) SyncAll() error {
 	d, err := os.Open(string(o))

@@ -68,6 +68,16 @@ type CacheDropper interface {
 	DropCache(off, n int64) error
 }
 
+// Reserver is what a File offers when room on the disk can be kept for what
+// will be written behind its end.
+type Reserver interface {
+	// Reserve keeps room for n bytes from off on. The size stays. A file
+	// system that cannot do it says so by an error, and nothing has changed.
+	Reserve(off, n int64) error
+	// Unreserve gives back what is kept behind the end.
+	Unreserve() error
+}
+
 // AllSyncer is what an FS offers when it can sync everything at once.
 type AllSyncer interface {
 	// SyncAll returns when all data written and all names are on stable

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,20 +18,24 @@ const boxBytes = 192 << 20
 // footprint is what the broker takes of memory and, while idle, of a core.
 type footprint struct {
 	limited       bool // it ran inside a control group of boxBytes
+	held          int  // idle connections
+	many          int  // partitions
 	ready         []float64
 	kafkaReady    float64
 	idle          memory
-	conns         memory  // with 1,000 idle connections
-	partitions    memory  // with 10,000 partitions
-	peak          memory  // after load
-	kafka         memory  // Kafka's after its load, if it took part
-	idleCPU       float64 // % of a core, 1,000 connections
-	pollCPU       float64 // % of a core, 100 clients that poll
-	partitionsCPU float64 // % of a core, one consumer of 10,000 partitions
-	reopen        float64 // seconds from start to ready, 10,000 partitions
-	made          float64 // seconds to make them
+	conns         memory    // with idle connections, of the last round
+	each          []float64 // KB of anonymous memory that one of them takes, by round
+	partitions    memory    // with many partitions
+	peak          memory    // after load
+	kafka         memory    // Kafka's after its load, if it took part
+	idleCPU       float64   // % of a core, 1,000 connections
+	pollCPU       float64   // % of a core, 100 clients that poll
+	partitionsCPU float64   // % of a core, one consumer of 10,000 partitions
+	reopen        float64   // seconds from start to ready, 10,000 partitions
+	made          float64   // seconds to make them
 	recoveries    []recovery
-	long          string // bytes of their longest log
+	open          int    // their partitions, beside that of the longest log
+	long          string // bytes of that
 }
 
 // memory measures a fresh broker inside a control group as on a box.
@@ -45,6 +50,13 @@ func (b *bench) memory() {
 		f.ready = append(f.ready, p.took.Seconds()*1000)
 		p.stop()
 	}
+	f.held, f.many = 1000, 10_000
+	if !*full {
+		f.held, f.many = 50, 500
+	}
+	for range b.rounds {
+		b.hold(f)
+	}
 	b.idle(f)
 	b.load(f)
 	b.recoveries(f)
@@ -57,21 +69,46 @@ func (b *bench) box(f *footprint, dir string) *subject {
 	return &subject{process: p, name: ours, dir: dir}
 }
 
+// hold measures what idle connections take, of a fresh broker: of one that has
+// had some before, memory that it has not given back yet would be used again.
+// What counts is anonymous memory: pages of the program come and go with the
+// page cache, by many times as much as a few connections take.
+func (b *bench) hold(f *footprint) {
+	s := b.box(f, b.t.TempDir())
+	defer s.stop()
+	f.idle = settled(s.pid)
+	held := server(b.t, "hold", job{Addr: s.addr, Conns: f.held})
+	defer held.stop()
+	f.conns = settled(s.pid)
+	f.each = append(f.each, 1000*(f.conns.Anon-f.idle.Anon)/float64(f.held))
+}
+
+// settled is a process's memory once that has stayed as it is for a second.
+func settled(pid int) memory {
+	const (
+		look  = 100 * time.Millisecond
+		still = 0.05 // MB
+	)
+	last := memoryOf(pid)
+	for quiet, looks := 0, 0; quiet < 10 && looks < 150; looks++ {
+		time.Sleep(look)
+		now := memoryOf(pid)
+		if quiet++; math.Abs(now.Anon-last.Anon) > still {
+			last, quiet = now, 0
+		}
+	}
+	return memoryOf(pid)
+}
+
 func (b *bench) idle(f *footprint) {
 	s := b.box(f, b.t.TempDir())
 	defer func() { s.stop() }()
-	n := 1000
-	if !*full {
-		n = 50
-	}
 	pause := max(time.Duration(b.seconds*float64(time.Second)), 500*time.Millisecond)
 	topic := b.newTopic(s, 1)
-	time.Sleep(pause)
-	f.idle = memoryOf(s.pid)
+	f.idle = settled(s.pid)
 
-	held := server(b.t, "hold", job{Addr: s.addr, Conns: n})
+	held := server(b.t, "hold", job{Addr: s.addr, Conns: f.held})
 	time.Sleep(pause)
-	f.conns = memoryOf(s.pid)
 	f.idleCPU = b.percent(s, func() { time.Sleep(2 * pause) })
 	held.stop()
 	f.pollCPU = b.percent(s, func() {
@@ -81,7 +118,7 @@ func (b *bench) idle(f *footprint) {
 	begin := time.Now()
 	b.admin(s, func(ctx context.Context, cl *kadm.Client) error {
 		for i := range 10 {
-			if _, err := cl.CreateTopic(ctx, int32(n), 1, nil, fmt.Sprint("many-", i)); err != nil {
+			if _, err := cl.CreateTopic(ctx, int32(f.many/10), 1, nil, fmt.Sprint("many-", i)); err != nil {
 				return err
 			}
 		}

@@ -62,7 +62,7 @@ func (b *bench) recoveries(f *footprint) {
 	if !*full {
 		many, each, long = 100, 10_000, 8<<20
 	}
-	f.long = fmt.Sprintf("%d MB", long/1_000_000)
+	f.open, f.long = many, fmt.Sprintf("%d MB", long/1_000_000)
 	dir := b.t.TempDir()
 	p := b.startBroker(dir)
 	s := &subject{process: p, name: ours, dir: dir}

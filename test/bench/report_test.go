@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,14 @@ func (s spread) String() string {
 		return num(s.mid)
 	}
 	return fmt.Sprintf("%s (%s–%s)", num(s.mid), num(s.low), num(s.high))
+}
+
+// count is a whole number with its thousands apart.
+func count(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%s,%03d", count(n/1000), n%1000)
 }
 
 // num is v with three digits.
@@ -196,15 +205,15 @@ func (r *report) gates() []gate {
 	return append(out,
 		gate{"memory at its peak under load over Kafka's", one(kafkaShare), 0.1, true},
 		gate{"memory when idle, MB", one(f.idle.Total), 20, true},
-		gate{"1,000 idle connections, MB more", one(f.conns.Total - f.idle.Total), 10, true},
-		gate{"10,000 partitions, MB more", one(f.partitions.Total - f.idle.Total), 40, true},
+		gate{count(f.held) + " idle connections, anonymous KB each", spreadOf(f.each), 10, true},
+		gate{count(f.many) + " partitions, MB more", one(f.partitions.Total - f.idle.Total), 40, true},
 		gate{"memory at its peak under load, MB", one(f.peak.Peak), 160, true},
-		gate{"1,000 idle connections, % of a core", one(f.idleCPU), 0.2, true},
+		gate{count(f.held) + " idle connections, % of a core", one(f.idleCPU), 0.2, true},
 		gate{"100 clients that poll each 500 ms, % of a core", one(f.pollCPU), 4, true},
-		gate{"10,000 partitions, seconds to open after a clean stop", one(f.reopen), 2, true},
+		gate{count(f.many) + " partitions, seconds to open after a clean stop", one(f.reopen), 2, true},
 		gate{"first record after kill -9, warm, s", one(f.recovered(killedWarm).first), 1, true},
 		gate{"first record after kill -9, cold, s", one(f.recovered(killedCold).first), 3, true},
-		gate{"memory of the largest recovery at its peak, MB", one(f.recovered(killedCold).peak), 64, true},
+		gate{"memory of the recovery of " + count(f.open) + " partitions at its peak, MB", one(f.recovered(killedCold).peak), 64, true},
 	)
 }
 
@@ -293,22 +302,22 @@ func (f *footprint) markdown(w *bytes.Buffer) {
 	for _, row := range []struct {
 		what string
 		m    memory
-	}{{"idle", f.idle}, {"1,000 idle connections", f.conns}, {"10,000 partitions", f.partitions},
+	}{{"idle", f.idle}, {count(f.held) + " idle connections", f.conns}, {count(f.many) + " partitions", f.partitions},
 		{"after 100 connections with batches of 1 MB and 100 slow readers", f.peak}, {"Kafka after its measurements", f.kafka}} {
 		if row.m.Total > 0 {
 			fmt.Fprintf(w, "| %s | %s | %s |\n", row.what, num(row.m.Total), num(row.m.Anon))
 		}
 	}
 	fmt.Fprintf(w, "\nPeak under that load: %s MB in all.\n\n", num(f.peak.Peak))
-	fmt.Fprintf(w, "| | |\n|---|---|\n| start to ready, ms | %s |\n| start to ready with 10,000 partitions, s | %s |\n| making 10,000 partitions, s | %s |\n", spreadOf(f.ready), num(f.reopen), num(f.made))
+	fmt.Fprintf(w, "| | |\n|---|---|\n| start to ready, ms | %s |\n| start to ready with %[2]s partitions, s | %[3]s |\n| making %[2]s partitions, s | %[4]s |\n", spreadOf(f.ready), count(f.many), num(f.reopen), num(f.made))
 	if f.kafkaReady > 0 {
 		fmt.Fprintf(w, "| Kafka, formatting and start to ready, s | %s |\n", num(f.kafkaReady))
 	}
-	fmt.Fprintf(w, "| 1,000 idle connections, %% of a core | %s |\n| 100 clients that poll each 500 ms, %% of a core | %s |\n| one consumer of 10,000 partitions, its start included, %% of a core | %s |\n\n",
-		num(f.idleCPU), num(f.pollCPU), num(f.partitionsCPU))
-	fmt.Fprintf(w, "### Recovery\n\nThe same control group; 10,000 partitions of 1 MB each and one of %s, whose last segment holds 60 MB. "+
+	fmt.Fprintf(w, "| %s idle connections, %% of a core | %s |\n| 100 clients that poll each 500 ms, %% of a core | %s |\n| one consumer of %s partitions, its start included, %% of a core | %s |\n\n",
+		count(f.held), num(f.idleCPU), num(f.pollCPU), count(f.many), num(f.partitionsCPU))
+	fmt.Fprintf(w, "### Recovery\n\nThe same control group; %s partitions of 1 MB each and one of %s, whose last segment holds 60 MB. "+
 		"The record that is acknowledged first (acks=all) goes to that one. Seconds from exec.\n\n"+
-		"| | ready | first record acknowledged | all recovered | memory at its peak, MB |\n|---|---|---|---|---|\n", f.long)
+		"| | ready | first record acknowledged | all recovered | memory at its peak, MB |\n|---|---|---|---|---|\n", count(f.open), f.long)
 	for _, r := range f.recoveries {
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", r.how, num(r.ready), num(r.first), num(r.all), num(r.peak))
 	}

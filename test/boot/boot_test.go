@@ -41,7 +41,7 @@ func TestLifeOfABox(t *testing.T) {
 	harness.NeedVM(t)
 	img := harness.Build(t, profile)
 	disk := filepath.Join(t.TempDir(), "disk.raw")
-	box := harness.Boot(t, img, rawDisk(disk))
+	box := harness.Boot(t, img, rawDisk(disk), harness.AllProcessors)
 	for _, line := range []string{"wayside: slot root-a", "wayside: root verified", "wayside: first boot", "wayside: ready"} {
 		box.Expect(harness.BootTime, line)
 	}
@@ -236,7 +236,7 @@ func TestServiceHangs(t *testing.T) {
 
 func waitService(t *testing.T, box *harness.Box, name string, ok func(manifest.Service) bool) {
 	t.Helper()
-	harness.Eventually(t, harness.BootTime, name+" comes back", func(ctx context.Context) error {
+	box.Eventually(harness.BootTime, name+" comes back", func(ctx context.Context) error {
 		if exit := box.Exit(); exit != nil {
 			t.Fatalf("the box went off: %v", exit)
 		}

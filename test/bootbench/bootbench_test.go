@@ -136,7 +136,7 @@ func measure(t *testing.T, b boards.Board) row {
 	if !r.playable {
 		return r
 	}
-	box := harness.Boot(t, img)
+	box := harness.Boot(t, img, harness.AllProcessors)
 	box.WaitReady()
 	box.Expect(harness.BootTime, "spent on modules")
 	r.first = phasesOf(t, box.Console().Text())
@@ -153,7 +153,7 @@ func measure(t *testing.T, b boards.Board) row {
 	r.again = phasesOf(t, box.Console().Text()[before:])
 	box.PowerOff()
 
-	small := harness.Boot(t, img, func(c *qemu.Config) { c.MemoryMiB = little })
+	small := harness.Boot(t, img, harness.AllProcessors, func(c *qemu.Config) { c.MemoryMiB = little })
 	small.WaitReady()
 	if s, err = small.Status(t.Context()); err != nil {
 		t.Fatal(err)

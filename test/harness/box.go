@@ -60,6 +60,9 @@ func HasSecureBoot(t testing.TB) bool { return theBoard(t).QEMU.SecureCode != ""
 // Arch is the test board's GOARCH.
 func Arch(t testing.TB) string { return theBoard(t).Arch }
 
+// System names the QEMU that plays the test board: qemu-system-<that>.
+func System(t testing.TB) string { return theBoard(t).QEMU.System }
+
 func theBoard(t testing.TB) boards.Board {
 	t.Helper()
 	board, err := boards.Get(Board)
@@ -186,8 +189,9 @@ type Box struct {
 	t testing.TB
 }
 
-// Boot switches a box on. mods change its configuration first. The transcript
-// of its console is kept when the test fails.
+// Boot switches a box on, with one processor, which is cheaper to emulate than
+// two. mods change its configuration first. The transcript of its console is
+// kept when the test fails.
 func Boot(t testing.TB, img Image, mods ...func(*qemu.Config)) *Box {
 	t.Helper()
 	cfg := config(t, img)
@@ -199,17 +203,22 @@ func Boot(t testing.TB, img Image, mods ...func(*qemu.Config)) *Box {
 
 // Restore gives the test a box of its own that is ready at once: booted and
 // saved the first time an image is asked for, restored after that. For every
-// test that is not about booting.
+// test that is not about booting. It has all processors of the board.
 func Restore(t testing.TB, img Image) *Box {
 	t.Helper()
+	cfg := config(t, img)
+	AllProcessors(&cfg)
 	ready := func(_ context.Context, vm *qemu.VM) error {
 		(&Box{VM: vm, t: t}).WaitReady()
 		return nil
 	}
-	b := &Box{VM: qemutest.Restore(t, filepath.Join(CacheDir(t), "snapshots"), config(t, img), ready), t: t}
+	b := &Box{VM: qemutest.Restore(t, filepath.Join(CacheDir(t), "snapshots"), cfg, ready), t: t}
 	b.WaitReady()
 	return b
 }
+
+// AllProcessors gives a box as many processors as its board has: for Boot.
+func AllProcessors(c *qemu.Config) { c.SMP = 0 }
 
 func config(t testing.TB, img Image) qemu.Config {
 	t.Helper()
@@ -217,8 +226,12 @@ func config(t testing.TB, img Image) qemu.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	smp := 1
+	if board.QEMU.Plays == boards.PlaysPi {
+		smp = 0 // its machine has four and takes no other number
+	}
 	return qemu.Config{
-		Board: board, Image: img.Path, Firmware: img.Firmware,
+		Board: board, Image: img.Path, Firmware: img.Firmware, SMP: smp,
 		Forwards: []qemu.Forward{
 			{Name: "kafka", Host: "127.0.0.1:0", Guest: 9092},
 			{Name: "mqtt", Host: "127.0.0.1:0", Guest: 1883},
@@ -231,19 +244,38 @@ func config(t testing.TB, img Image) qemu.Config {
 // Expect waits for a line on the console and returns its match.
 func (b *Box) Expect(within time.Duration, pattern string) []string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), within)
-	defer cancel()
-	match, err := b.VM.Expect(ctx, regexp.MustCompile(pattern))
-	if err != nil {
-		b.t.Fatal(err)
+	p := regexp.MustCompile(pattern)
+	for end := time.Now().Add(within); ; {
+		ctx, cancel := context.WithTimeout(b.t.Context(), min(lookEvery, time.Until(end)))
+		match, err := b.VM.Expect(ctx, p)
+		timedOut := ctx.Err() != nil && b.t.Context().Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			return match
+		case timedOut && b.revive():
+			end = time.Now().Add(within)
+		case !timedOut || !time.Now().Before(end):
+			b.t.Fatal(err)
+		}
 	}
-	return match
+}
+
+// lookEvery is how often a wait for the console looks whether the emulated
+// machine still can print.
+const lookEvery = 5 * time.Second
+
+// Eventually is the function of that name, for what the box does by itself
+// once it has started: the deadline begins anew if the emulator stopped.
+func (b *Box) Eventually(deadline time.Duration, what string, check func(context.Context) error) {
+	b.t.Helper()
+	eventually(b.t, deadline, what, check, b.revive)
 }
 
 // WaitReady waits until the box keeps its promise: every service is ready.
 func (b *Box) WaitReady() {
 	b.t.Helper()
-	Eventually(b.t, BootTime, "the box is ready", func(ctx context.Context) error {
+	b.Eventually(BootTime, "the box is ready", func(ctx context.Context) error {
 		if exit := b.Exit(); exit != nil {
 			b.t.Fatalf("the box went off: %v\n%s", exit, b.Console().Tail(60))
 		}

@@ -15,6 +15,12 @@ import (
 // last error when the deadline has passed. Each call gets at most 10 s.
 func Eventually(t testing.TB, deadline time.Duration, what string, check func(context.Context) error) {
 	t.Helper()
+	eventually(t, deadline, what, check, func() bool { return false })
+}
+
+// eventually begins anew when again, between two calls of check, says so.
+func eventually(t testing.TB, deadline time.Duration, what string, check func(context.Context) error, again func() bool) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -34,6 +40,10 @@ func Eventually(t testing.TB, deadline time.Duration, what string, check func(co
 		case <-ctx.Done():
 			t.Fatalf("%s: not within %v: %v", what, deadline, err)
 		case <-tick.C:
+		}
+		if again() {
+			eventually(t, deadline, what, check, again)
+			return
 		}
 	}
 }

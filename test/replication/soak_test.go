@@ -77,8 +77,9 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	})
 	t.Run("three brokers", func(t *testing.T) {
 		t.Parallel()
-		up, to := threeBrokers(t)
-		soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
+		up, to, brokers := threeBrokers(t)
+		box, link := soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
+		hidden(t, up, brokers, box, link)
 	})
 }
 
@@ -108,7 +109,8 @@ func (u uplink) bytes() (n int64) {
 	return n
 }
 
-func soak(t *testing.T, up uplink, to centre, compression string, short []string) {
+// soak returns the address of the box and the replicator, which goes on.
+func soak(t *testing.T, up uplink, to centre, compression string, short []string) (boxAddr string, replicator *service) {
 	seed := *soakSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -116,8 +118,8 @@ func soak(t *testing.T, up uplink, to centre, compression string, short []string
 	t.Logf("-seed %d", seed)
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
-	replicator := newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
-		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%s], topics: [sensors], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up.bootstrap(), compression)))
+	replicator = newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%s], topics: [sensors, quiet], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up.bootstrap(), compression)))
 	replicator.start()
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -147,6 +149,7 @@ func soak(t *testing.T, up uplink, to centre, compression string, short []string
 	}
 	t.Logf("%d records written; faults: %v; %d bytes on the uplink", total, faults.counts, up.bytes())
 	arrived(t, to.addr, "shop.sensors", written[:])
+	return boxAddr, replicator
 }
 
 // writer produces numbers, each after the one before is acknowledged or with

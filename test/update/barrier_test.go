@@ -99,7 +99,7 @@ func (u *updates) phase(want string) {
 // ends waits until the trial of a version has come to an end, that one.
 func (u *updates) ends(version string, committed bool) {
 	u.t.Helper()
-	harness.Eventually(u.t, 2*harness.BootTime, "the trial of "+version+" ends", func(context.Context) error {
+	u.Eventually(2*harness.BootTime, "the trial of "+version+" ends", func(context.Context) error {
 		s, err := u.state()
 		switch {
 		case err != nil:

@@ -178,7 +178,7 @@ func (u *updates) take(version string) (fetched int64) {
 	u.t.Logf("%s prepared in %.0f s, %.1f MB fetched", version, time.Since(begin).Seconds(), float64(fetched)/1e6)
 	u.verb("activate")
 	u.verb("reboot")
-	harness.Eventually(u.t, 2*harness.BootTime, version+" is kept", func(context.Context) error {
+	u.Eventually(2*harness.BootTime, version+" is kept", func(context.Context) error {
 		s, err := u.state()
 		last := fresh(s, before, version)
 		switch {

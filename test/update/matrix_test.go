@@ -91,7 +91,7 @@ func (u *updates) fails(version, old string, f fault) {
 	}
 	u.verb("reboot")
 	var last manifest.Outcome
-	harness.Eventually(u.t, 3*harness.BootTime, version+" is given up", func(context.Context) error {
+	u.Eventually(3*harness.BootTime, version+" is given up", func(context.Context) error {
 		s, err := u.state()
 		end := fresh(s, before.Last, version)
 		switch {

@@ -15,11 +15,7 @@ import (
 
 var pi4 = flag.Bool("pi4", false, "start the Raspberry Pi's image in QEMU's model of a 4 B too")
 
-const (
-	pi = "raspberry-pi"
-	// piProfile has the updater call a version good soon.
-	piProfile = "version: 1\nsite: pi\nupdate:\n  auto: \"off\"\n  settle_seconds: 5\n"
-)
+const pi = "raspberry-pi"
 
 // TestRaspberryPi runs the image of the board in QEMU's model of a 3B, from the
 // firmware's part on: a version that panics before init is tried once and given
@@ -72,7 +68,7 @@ func TestRaspberryPi(t *testing.T) {
 func newPi(t *testing.T, b *built) *machine {
 	m := &machine{t: t, disk: filepath.Join(t.TempDir(), "disk.raw"), img: b.Image}
 	harness.Tool(t, "cp", "--sparse=always", b.Path, m.disk)
-	harness.PutOnBootPartition(t, m.disk, layout.ESPSite, []byte(piProfile))
+	harness.PutOnBootPartition(t, m.disk, layout.ESPSite, []byte(soon))
 	return m
 }
 

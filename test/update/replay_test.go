@@ -300,7 +300,7 @@ func (r *recording) boot(u *updates, c *writelog.Cut, n int) {
 		t.Fatal(err)
 	}
 	m.start(nil, longAgo)
-	harness.Eventually(t, 2*harness.BootTime, "the box comes to rest", func(context.Context) error {
+	m.Eventually(2*harness.BootTime, "the box comes to rest", func(context.Context) error {
 		s, err := m.state()
 		switch {
 		case err != nil:

@@ -60,7 +60,7 @@ func TestStick(t *testing.T) {
 	u.unplug("altered")
 
 	u.plug("hasty", good, 200_000)
-	harness.Eventually(t, harness.BootTime, "the box reads the release from the stick", func(context.Context) error {
+	u.Eventually(harness.BootTime, "the box reads the release from the stick", func(context.Context) error {
 		if s, err := u.state(); err != nil || s.Step != "downloading" {
 			return fmt.Errorf("does %q, %v", s.Step, err)
 		}
@@ -105,7 +105,7 @@ func (u *updates) pageSays(version, text string) (line string) {
 // kept waits until a version is committed, without a word from outside.
 func (u *updates) kept(version string) {
 	u.t.Helper()
-	harness.Eventually(u.t, 3*harness.BootTime, version+" is kept", func(context.Context) error {
+	u.Eventually(3*harness.BootTime, version+" is kept", func(context.Context) error {
 		s, err := u.state()
 		if err == nil && (s.Last == nil || s.Last.Version != version) {
 			err = fmt.Errorf("runs %s, phase %s, problem %q", s.Running, s.Phase, s.Problem)

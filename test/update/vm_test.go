@@ -269,11 +269,16 @@ func (m *machine) produceConsume() string {
 	return string(records[0].Value)
 }
 
+// soon is a profile that has the updater keep a version when all has been well
+// for 5 s, not 60.
+const soon = "version: 1\nsite: soon\nupdate:\n  auto: \"off\"\n  settle_seconds: 5\n"
+
 // TestUpdate is the good path, twice, and the way back to the first slot.
 func TestUpdate(t *testing.T) {
 	harness.NeedVM(t)
 	one, two := build(t, "0.1.0", 10), build(t, "0.2.0", 20)
 	m := first(t, one)
+	harness.PutOnBootPartition(t, m.disk, layout.ESPSite, []byte(soon))
 	two.stage(t, m.disk, layout.RootB)
 	m.start(items(two))
 	m.Expect(harness.BootTime, `update: version 0\.2\.0 is tried at the next boot`)

@@ -28,6 +28,7 @@ func TestLivePowerCuts(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*seed, 2))
 	one, two := build(t, "0.1.0", 10), build(t, "0.2.0", 20)
 	m := first(t, one)
+	harness.PutOnBootPartition(t, m.disk, layout.ESPSite, []byte(soon))
 	two.stage(t, m.disk, layout.RootB)
 	m.start(items(two), func(c *qemu.Config) { c.Disk, c.FlushDelay = qemu.DiskDropping, 5*time.Millisecond })
 	for range *liveCuts {

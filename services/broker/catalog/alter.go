@@ -116,6 +116,7 @@ func (c *Catalog) alter(old *Topic, config map[string]string) error {
 		return fmt.Errorf("alter topic %s: %w", mt.Name, err)
 	}
 	c.reconfigure(c.resolve(mt, old.Partitions))
+	c.keep(mt)
 	return nil
 }
 

@@ -53,6 +53,8 @@ var ownBrokerDefs = []Def{
 	{Name: "socket.request.max.bytes", Type: Int, Default: "33554432", ReadOnly: true, Doc: "The largest request, in bytes."},
 	{Name: "wayside.disk.share", Type: String, Default: "80%", percent: true,
 		Doc: "Share of the disk that all records together may take. Beyond it the oldest segments of topics with wayside.full=drop-oldest are deleted."},
+	{Name: "wayside.loss.seen", Type: String, text: 64,
+		Doc: "The loss of the broker's state that somebody has dealt with, by the name that the status page gives it. Until then the page tells of it, and what no access rule speaks of is refused."},
 }
 
 // GroupDefs are the configurations that a group may have of its own.

@@ -97,6 +97,7 @@ type Catalog struct {
 	settled func() bool
 	loaders sync.WaitGroup
 	stop    context.CancelFunc // of loaders
+	loaded  chan struct{}      // closed when all logs are recovered
 
 	strays []string // see Strays
 

@@ -151,7 +151,11 @@ func (c *Catalog) Grow(name string, partitions int32) error {
 	mt.Partitions = partitions
 	g := &growth{topic: c.resolve(mt, slices.Clone(old.Partitions))}
 	c.extend([]*growth{g})
-	return g.err()
+	if err := g.err(); err != nil {
+		return err
+	}
+	c.keep(mt)
+	return nil
 }
 
 // CheckGrow says whether a topic can have that many partitions.
@@ -215,6 +219,9 @@ func (c *Catalog) makePartition(g *growth, part int32) {
 	if err := store.Create(c.fsys, dirOf(g.topic.Name, part)); err != nil {
 		g.fail(err)
 		return
+	}
+	if part == 0 {
+		c.keep(g.topic.Topic)
 	}
 	p := c.openLog(g.topic, part, false)
 	if p.Err != nil {

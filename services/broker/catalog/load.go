@@ -32,7 +32,7 @@ func (c *Catalog) load() {
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c.stop = cancel
+	c.stop, c.loaded = cancel, make(chan struct{})
 	done := make(chan struct{})
 	c.loaders.Go(func() {
 		defer close(done)
@@ -50,6 +50,8 @@ func (c *Catalog) load() {
 			})
 		}
 		g.Wait()
+		close(c.loaded)
+		c.loaders.Go(func() { c.keepAll(ctx) })
 	})
 	t := time.NewTimer(openBudget)
 	defer t.Stop()
@@ -58,6 +60,9 @@ func (c *Catalog) load() {
 	case <-t.C:
 	}
 }
+
+// Loaded is closed when there is no log left to recover.
+func (c *Catalog) Loaded() <-chan struct{} { return c.loaded }
 
 // unusable takes a log that cannot be recovered out of its topic. It does not
 // hinder the others.

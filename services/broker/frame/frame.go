@@ -45,7 +45,10 @@ func CheckHeader(b []byte, kind string, newest byte) (version byte, err error) {
 	if string(b[:8]) != kind {
 		return 0, fmt.Errorf("file begins with %q, want %q", b[:8], kind)
 	}
-	if b[8] == 0 || b[8] > newest {
+	if b[8] == 0 { // no release writes it
+		return 0, errors.New("version 0")
+	}
+	if b[8] > newest {
 		return 0, fmt.Errorf("version %d, newest known %d: %w", b[8], newest, ErrNewer)
 	}
 	return b[8], nil

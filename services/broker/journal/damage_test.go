@@ -102,12 +102,6 @@ func TestDamagedSnapshot(t *testing.T) {
 			fsys = fsys.Crash()
 		}
 	}
-	for _, s := range snaps {
-		flip(t, fsys, s, 20)
-	}
-	if _, err := journal.Open(fsys, "meta", newCounter(), 0); err == nil || !strings.Contains(err.Error(), "backup") {
-		t.Errorf("no whole snapshot: got %v, want an error that says what to do", err)
-	}
 }
 
 // TestDamagedJournal flips every byte of the journal in force: one change is

@@ -16,9 +16,12 @@ import (
 // Machine is the state that a journal keeps. Calls never overlap.
 type Machine interface {
 	// Apply makes one change. It is called in order, when the change is
-	// durable, and again at replay. It must not keep payload. An error at
-	// replay stops Open.
+	// durable, and again at replay. It must not keep payload. A change that
+	// cannot be applied at replay is lost.
 	Apply(payload []byte) error
+	// Lost is told, before the state is written anew, that acknowledged changes
+	// are gone: Open has applied what could be read, and there is no more.
+	Lost(what string)
 	// Snapshot emits changes that rebuild the present state from nothing.
 	Snapshot(emit func(payload []byte)) error
 }
@@ -52,8 +55,9 @@ type Journal struct {
 	// Of Open only.
 	repaired bool
 	repairs  []string
-	damaged  []string // snapshots
+	damaged  []string // files that are set aside once the state is written anew
 	copied   string   // the journal of which a copy was kept
+	lost     []string // see noteLost
 }
 
 // change waits for its sync.

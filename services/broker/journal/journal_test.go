@@ -18,6 +18,7 @@ type counter struct {
 	mu   sync.Mutex
 	last map[uint32]uint32
 	pad  int // bytes added to each change, to fill the journal quickly
+	lost string
 }
 
 func newCounter() *counter { return &counter{last: map[uint32]uint32{}} }
@@ -40,6 +41,8 @@ func (c *counter) Snapshot(emit func([]byte)) error {
 	}
 	return nil
 }
+
+func (c *counter) Lost(what string) { c.lost = what }
 
 func (c *counter) change(k, v uint32) []byte {
 	b := binary.BigEndian.AppendUint32(nil, k)
@@ -148,6 +151,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(frame.Append(b, m.change(3, 4)))
 	f.Add(b[:20])
 	f.Add(make([]byte, 40))
+	f.Add([]byte("garbage from its first byte, and longer than a header"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fsys := vfs.NewCrashable(1)
 		if err := fsys.MkdirAll("meta"); err != nil {
@@ -158,8 +162,11 @@ func FuzzOpen(f *testing.F) {
 		}
 		m := newCounter()
 		j, err := journal.Open(fsys, "meta", m, 2000)
-		if err != nil {
+		if errors.Is(err, frame.ErrNewer) {
 			return
+		}
+		if err != nil {
+			t.Fatalf("damage keeps the journal from opening: %v", err)
 		}
 		if err := j.Append(m.change(9, 9)); err != nil {
 			t.Fatalf("append after recovery: %v", err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/waysideos/wayside/services/broker/frame"
 	"github.com/waysideos/wayside/services/vfs"
@@ -26,7 +27,8 @@ var end = []byte("end of snapshot")
 
 // Open replays dir into m, which must be empty, and makes what is missing.
 // dir's parent must exist. A snapshot is taken when the journal has grown
-// beyond compactAt bytes; 0 means CompactAt.
+// beyond compactAt bytes; 0 means CompactAt. Damage never makes it fail: what
+// can be read is in force, and Lost and Repairs say what is not.
 func Open(fsys vfs.FS, dir string, m Machine, compactAt int64) (*Journal, error) {
 	if compactAt == 0 {
 		compactAt = CompactAt
@@ -46,6 +48,9 @@ func Open(fsys vfs.FS, dir string, m Machine, compactAt int64) (*Journal, error)
 		return nil, err
 	}
 	j.limit = max(j.compactAt, j.size)
+	if len(j.lost) > 0 {
+		m.Lost(strings.Join(j.lost, "; "))
+	}
 	return j, j.repair(gen)
 }
 
@@ -54,6 +59,8 @@ func (j *Journal) name(kind string, gen uint64) string {
 }
 
 // newest finds the generation in force: that of the newest snapshot, or 0.
+// Where neither is there, all snapshots are gone, and the oldest journal is the
+// most that is left.
 func (j *Journal) newest() (gen uint64, found bool, err error) {
 	entries, err := j.fsys.ReadDir(j.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,6 +69,7 @@ func (j *Journal) newest() (gen uint64, found bool, err error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("list journal: %v", err)
 	}
+	var left []uint64
 	for _, e := range entries {
 		kind, n, ok := parseName(e.Name())
 		switch {
@@ -70,7 +78,12 @@ func (j *Journal) newest() (gen uint64, found bool, err error) {
 			gen, found = max(gen, n), true
 		case n == 0:
 			found = true
+		default:
+			left = append(left, n)
 		}
+	}
+	if !found && len(left) > 0 {
+		return slices.Min(left), true, nil
 	}
 	return gen, found, nil
 }
@@ -123,34 +136,38 @@ func (j *Journal) restore(gen uint64) error {
 	}
 	name := j.name("snapshot", gen)
 	b, err := j.read(name)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if at := damagedAt(b); at >= 0 {
-		if _, err := frame.CheckHeader(b, snapshotKind, version); errors.Is(err, frame.ErrNewer) {
-			return fmt.Errorf("read %s: %w", name, err)
-		}
-		if !j.has("journal", gen-1) || (gen > 1 && !j.has("snapshot", gen-1)) {
-			return fmt.Errorf("read %s: damaged at byte %d, and there is no older one; restore it from a backup", name, at)
-		}
+	at := damagedAt(b)
+	if at < 0 {
+		j.salvage(name, b)
+		return nil
+	}
+	if _, err := frame.CheckHeader(b, snapshotKind, version); errors.Is(err, frame.ErrNewer) {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	j.damaged = append(j.damaged, name)
+	journal, older := j.has("journal", gen-1), gen == 1 || j.has("snapshot", gen-1)
+	if journal && older {
 		j.noteRepair("%s is damaged at byte %d; the one before it and its journal are used", name, at)
-		j.damaged = append(j.damaged, name)
+	} else {
+		j.noteLost("%s is damaged at byte %d, and there is no older one", name, at)
+	}
+	if older {
 		if err := j.restore(gen - 1); err != nil {
 			return err
 		}
-		_, err := j.replay(j.name("journal", gen-1))
-		return err
 	}
-	for b = b[frame.HeaderSize:]; ; {
-		payload, rest, _ := frame.Next(b)
-		if bytes.Equal(payload, end) {
-			return nil
+	if journal {
+		if _, err := j.replay(j.name("journal", gen-1)); err != nil {
+			return err
 		}
-		if err := j.m.Apply(payload); err != nil {
-			return fmt.Errorf("replay %s: %v", name, err)
-		}
-		b = rest
 	}
+	if len(j.lost) > 0 {
+		j.salvage(name, b) // it is newer than what those have
+	}
+	return nil
 }
 
 // damagedAt returns where a snapshot is not whole; -1 when it is.
@@ -191,6 +208,9 @@ func (j *Journal) read(name string) ([]byte, error) {
 	defer f.Close()
 	vfs.Distrust(f, 0, false)
 	b, err := frame.ReadAll(f)
+	if errors.Is(err, syscall.EIO) {
+		return j.readAround(name, f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %v", name, err)
 	}
@@ -270,13 +290,15 @@ func (j *Journal) replay(name string) (int64, error) {
 			return int64(size), nil
 		}
 		if err := j.m.Apply(payload); err != nil {
-			return 0, fmt.Errorf("replay %s: %v", name, err)
+			j.noteLost("%s: the change at %d means nothing: %v", name, pos, err)
+			j.keepCopy(name, b)
 		}
 		pos = len(b) - len(rest)
 	}
 }
 
-// begin returns where a journal's frames begin; 0 when there are none.
+// begin returns where a journal's frames begin; its end when it is garbage, and
+// 0 when it never held any.
 func (j *Journal) begin(name string, b []byte) (int, error) {
 	_, err := frame.CheckHeader(b, journalKind, version)
 	switch {
@@ -285,21 +307,18 @@ func (j *Journal) begin(name string, b []byte) (int, error) {
 	case errors.Is(err, frame.ErrNewer):
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	at := frame.Find(b)
-	if at < 0 && unwritten(b) {
-		return 0, nil
+	if len(b) <= frame.HeaderSize {
+		return 0, nil // the header is durable before anything else is written
 	}
-	if at < 0 {
-		return 0, fmt.Errorf("read %s: %w", name, err)
+	at := frame.Find(b)
+	if at < 0 { // it is set aside when the state is written anew
+		j.noteLost("%s is garbage from its first byte: %v", name, err)
+		j.damaged = append(j.damaged, name)
+		return len(b), nil
 	}
 	j.noteRepair("%s: its header is damaged", name)
 	j.keepCopy(name, b)
 	return at, nil
-}
-
-func unwritten(b []byte) bool {
-	head := b[:min(len(b), frame.HeaderSize)]
-	return len(head) < frame.HeaderSize || !slices.ContainsFunc(head, func(c byte) bool { return c != 0 })
 }
 
 // settleTail makes durable what was replayed: after a kill it may have been

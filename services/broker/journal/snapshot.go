@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/waysideos/wayside/services/broker/frame"
@@ -89,6 +90,9 @@ func (j *Journal) tidy(gen uint64) error {
 	}
 	for _, e := range entries {
 		_, n, ok := parseName(e.Name())
+		if slices.Contains(j.damaged, path.Join(j.dir, e.Name())) {
+			continue // it is set aside
+		}
 		if (ok && n != gen && n+1 != gen) || strings.HasSuffix(e.Name(), ".tmp") {
 			j.fsys.Remove(path.Join(j.dir, e.Name()))
 		}

@@ -85,6 +85,7 @@ type state struct {
 	topicsVersion uint64
 	txns          txns
 	security
+	loss *Loss // the last; nil: none
 	// unknown are changes of kinds that a later release made; an older
 	// release, after a fallback, carries them through its snapshots.
 	unknown [][]byte
@@ -171,6 +172,7 @@ var appliers = map[kind]func(*state, []byte) error{
 	kindPutACLs:    with((*state).putACLs),
 	kindDeleteACLs: with((*state).deleteACLs),
 	kindScrams:     with((*state).alterScrams),
+	kindLoss:       with((*state).putLoss),
 	kindFeatures:   with(func(s *state, f features) { s.configs.features = f }),
 }
 
@@ -210,6 +212,9 @@ const snapshotBatch = 500
 func (s *state) Snapshot(emit func([]byte)) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.loss != nil { // first: it takes away what follows
+		emit(encode(kindLoss, s.loss))
+	}
 	emit(encode(kindCluster, s.cluster))
 	emit(encode(kindEpoch, s.epoch))
 	emit(encode(kindProducerIDs, s.nextPID))

@@ -52,12 +52,21 @@ func OpenSized(fsys vfs.FS, dir string, compactAt int64) (*Store, error) {
 }
 
 func (st *Store) begin() error {
+	if len(st.j.Lost()) > 0 { // it is in the snapshot too, if there was room for one
+		if err := st.j.Append(encode(kindLoss, st.s.loss)); err != nil {
+			return err
+		}
+	}
 	if st.s.cluster == "" {
 		if err := st.j.Append(encode(kindCluster, newClusterID())); err != nil {
 			return err
 		}
 	}
-	return st.j.Append(encode(kindEpoch, nextEpoch(st.s.epoch, time.Now(), mrand.Int32N(epochChance))))
+	return st.raiseEpoch(st.s.epoch)
+}
+
+func (st *Store) raiseEpoch(last int32) error {
+	return st.j.Append(encode(kindEpoch, nextEpoch(last, time.Now(), mrand.Int32N(epochChance))))
 }
 
 const (

@@ -94,13 +94,13 @@ func (c *conn) rawToken(ctx context.Context, size int32) (*request, func(), erro
 	if size < 0 || size > strangerBytes {
 		return nil, nil, fmt.Errorf("authentication message of %d bytes, at most %d are allowed", size, strangerBytes)
 	}
-	n, err := c.s.memory.strangers.acquire(ctx, int64(size))
+	n, err := c.s.memory.strangers.acquire(ctx, c.address(), int64(size))
 	if err != nil {
 		return nil, nil, err
 	}
 	free := func() { c.s.memory.strangers.release(n) }
 	token := make([]byte, size)
-	if err := c.readBody(token, c.s.memory.strangers); err != nil {
+	if err := c.readBody(token, c.s.memory.strangers, false); err != nil {
 		free()
 		return nil, nil, fmt.Errorf("read an authentication message: %w", err)
 	}

@@ -23,9 +23,13 @@ func inUse() (goroutines, bytes int) {
 	return runtime.NumGoroutine(), int(m.HeapAlloc + m.StackInuse)
 }
 
-// TestIdleConnections: a client that waits costs one goroutine and no buffer.
+// TestIdleConnections: a client that waits costs one goroutine, whose stack is
+// as small as stacks are, and no buffer.
 func TestIdleConnections(t *testing.T) {
-	const n = 400
+	const (
+		n    = 400
+		most = 7 << 10 // with its client's end; it is some 4.5 KB
+	)
 	s := newServer(t)
 	s.Connections = n
 	addr := listen(t, s)
@@ -37,11 +41,45 @@ func TestIdleConnections(t *testing.T) {
 		readFrame(t, c)
 	}
 	g, b := inUse()
+	for end := time.Now().Add(20 * time.Second); (b-bytes)/n > most && time.Now().Before(end); g, b = inUse() {
+		time.Sleep(restAfter)
+	}
 	if g -= goroutines; g > n {
 		t.Errorf("%d connections have %d goroutines", n, g)
 	}
-	if b = (b - bytes) / n; b > 16<<10 { // some 9 KB; more under the race detector
+	if b = (b - bytes) / n; b > most {
 		t.Errorf("a connection takes %d bytes, with its client's end", b)
+	}
+}
+
+// TestRest: a client that comes back after a rest is answered, however little of
+// a request comes first.
+func TestRest(t *testing.T) {
+	c := dial(t, listen(t, newServer(t)))
+	whole := frameOf(kmsg.NewPtrMetadataRequest(), 1)
+	for range 3 {
+		for i := range len(whole) {
+			if i < 2 {
+				time.Sleep(restAfter * 3 / 2) // nothing hangs on it: it is to have a rest under way
+			}
+			c.Write(whole[i : i+1])
+		}
+		readFrame(t, c)
+	}
+}
+
+// TestIdleTooLong: a client at rest is let go in its time, and not before.
+func TestIdleTooLong(t *testing.T) {
+	s := newServer(t)
+	s.IdleTimeout = 6 * restAfter
+	addr := listen(t, s)
+	begin := time.Now()
+	c := dial(t, addr)
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("idle for ever: got %v, want the end", err)
+	}
+	if d := time.Since(begin); d < s.IdleTimeout {
+		t.Errorf("let go after %v, idle time is %v", d, s.IdleTimeout)
 	}
 }
 
@@ -81,7 +119,7 @@ func TestStall(t *testing.T) {
 		1: stallMost, 16 * mb: stallMost, 96 * mb: 2 * time.Second, 484 * mb: stallLeast, 1 << 62: stallLeast,
 	} {
 		b := newBudget(16 * mb)
-		b.waiting.Store(line)
+		b.want = line
 		if got, wanted := b.stall(); !wanted || got != want {
 			t.Errorf("%d bytes wait: %s, %v, want %s", line, got, wanted, want)
 		}

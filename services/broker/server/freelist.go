@@ -26,10 +26,24 @@ type freeClass struct {
 // trimEvery is how long a buffer may lie unused, in halves.
 const trimEvery = time.Second
 
-// get returns a buffer of a class; nil when there is none.
+// largerClasses is how far above its class a buffer is looked for: up to four
+// times as long. Requests of one client differ in length, and would each have
+// a buffer made, cleared and collected.
+const largerClasses = 8
+
+// get returns a buffer of a class or of one above it; nil when there is none.
 func (l *freeList) get(c int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for k := c; k < min(c+largerClasses+1, poolClasses); k++ {
+		if b := l.take(k); b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+func (l *freeList) take(c int) []byte {
 	f := &l.classes[c]
 	n := len(f.bufs) - 1
 	if n < 0 {
@@ -42,10 +56,19 @@ func (l *freeList) get(c int) []byte {
 	return b
 }
 
-// put takes a buffer of a class, unless it has enough.
+// put takes a buffer of a class. When there are too many, shorter ones make
+// room, in whose place it can be used.
 func (l *freeList) put(c int, b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if cap(b) > l.limit {
+		return
+	}
+	for k := largeClass; k < c && l.bytes+cap(b) > l.limit; {
+		if l.take(k) == nil {
+			k++
+		}
+	}
 	if l.bytes+cap(b) > l.limit {
 		return
 	}

@@ -17,6 +17,7 @@ type input struct {
 	mem  *memory
 	buf  []byte // nil while nothing is buffered
 	r, w int    // what is buffered
+	look bool   // step only looks whether there is something
 	step func(fd uintptr) bool
 	n    int // what step read
 	err  error
@@ -77,6 +78,15 @@ func (in *input) read(p []byte) (n int, err error) {
 			return n, err
 		}
 	}
+}
+
+// await waits until there is something to read, or an end of it, and needs
+// neither a buffer nor much of a stack. It is for plain sockets.
+func (in *input) await() error {
+	in.look = true
+	err := in.raw.Read(in.step)
+	in.look = false
+	return err
 }
 
 // fill waits for at least one byte more.

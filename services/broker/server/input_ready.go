@@ -14,6 +14,10 @@ const canReadLate = true
 // readReady reads what the socket has; false when it has nothing yet, and
 // then the buffer is not kept either.
 func (in *input) readReady(fd uintptr) bool {
+	if in.look {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil
+	}
 	in.take()
 	for {
 		n, err := unix.Read(int(fd), in.buf[in.w:])

@@ -1,14 +1,10 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"math/bits"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // memory bounds what all requests together hold. Records and everything else
@@ -23,28 +19,6 @@ type memory struct {
 	free                      freeList
 }
 
-type budget struct {
-	size    int64
-	sem     *semaphore.Weighted
-	waiting atomic.Int64 // bytes that callers of acquire wait for
-}
-
-func newBudget(n int64) *budget { return &budget{size: n, sem: semaphore.NewWeighted(n)} }
-
-// tryAcquire takes n, or all there is when n is more, if that much is free.
-func (b *budget) tryAcquire(n int64) (taken int64, ok bool) {
-	n = min(n, b.size)
-	return n, b.sem.TryAcquire(n)
-}
-
-// acquire waits for n, or for all there is when n is more.
-func (b *budget) acquire(ctx context.Context, n int64) (taken int64, err error) {
-	n = min(n, b.size)
-	b.waiting.Add(n)
-	defer b.waiting.Add(-n)
-	return n, b.sem.Acquire(ctx, n)
-}
-
 // How long a client that is sending a request may be behind minSpeed while
 // others wait for the memory that it holds: so long that all who wait have
 // their turn within lineTime, should everybody hold it back.
@@ -56,18 +30,14 @@ const (
 
 // stall is that time now; false while nobody waits.
 func (b *budget) stall() (time.Duration, bool) {
-	line := b.waiting.Load()
+	b.mu.Lock()
+	line := b.want
+	b.mu.Unlock()
 	if line == 0 {
 		return 0, false
 	}
 	turns := float64(line) / float64(b.size)
 	return min(max(time.Duration(float64(lineTime)/turns), stallLeast), stallMost), true
-}
-
-func (b *budget) release(n int64) {
-	if n > 0 {
-		b.sem.Release(n)
-	}
 }
 
 func newMemory(n int64) *memory {
@@ -78,8 +48,8 @@ func newMemory(n int64) *memory {
 	}
 }
 
-// Whoever waits for memory waits in a line, and clients that claim much and
-// send nothing can make it long. So requests with records have three lines, by
+// Whoever waits for memory waits in a line (line.go), and clients that claim
+// much and send nothing can make it long. So requests with records have three lines, by
 // how long they are: what an ordinary client sends never waits behind those.
 const (
 	largeRequest = 2 << 20 // above what max.message.bytes lets through by default
@@ -106,12 +76,25 @@ type holding struct {
 	more   int64 // of decoded
 }
 
+// take makes the buffer, for whose n bytes there is room. A longer one that
+// happens to be free is taken when there is room for it too.
 func (h *holding) take(n int) {
-	if h.pooled {
-		h.buf = h.m.get(n)
-	} else {
+	if !h.pooled {
 		h.buf = make([]byte, n)
+		return
 	}
+	h.buf = h.m.get(n)
+	more := int64(cap(h.buf) - roundUp(n))
+	if more <= 0 {
+		return
+	}
+	taken, ok := h.from.tryAcquire(more)
+	if !ok {
+		h.m.put(h.buf)
+		h.buf = make([]byte, n, roundUp(n))
+		return
+	}
+	h.bytes += taken
 }
 
 // freely is what a decoded request may take without being counted.

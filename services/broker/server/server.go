@@ -142,10 +142,7 @@ func (s *Server) accept(ctx, hard context.Context, ln net.Listener) error {
 			nc.Close()
 			continue
 		}
-		s.wg.Go(func() {
-			defer s.untrack(c)
-			c.serve(ctx, hard)
-		})
+		s.wg.Go(func() { c.serve(ctx, hard) })
 		if ctx.Err() != nil {
 			c.hangUp() // it came in while the server stopped
 		}

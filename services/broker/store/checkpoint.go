@@ -102,6 +102,16 @@ func readCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 	return parseCheckpoint(b)
 }
 
+// NotedEpoch is the newest leader epoch that a log's checkpoint knows of; 0 when
+// there is none. Batches behind the checkpoint may have newer ones.
+func NotedEpoch(fsys vfs.FS, dir string) int32 {
+	c, err := readCheckpoint(fsys, dir)
+	if err != nil || len(c.Epochs) == 0 {
+		return 0
+	}
+	return c.Epochs[len(c.Epochs)-1].Epoch
+}
+
 func parseCheckpoint(b []byte) (checkpoint, error) {
 	var c checkpoint
 	if _, err := frame.CheckHeader(b, checkpointKind, checkpointVersion); errors.Is(err, frame.ErrNewer) {

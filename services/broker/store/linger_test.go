@@ -29,26 +29,29 @@ func unhurried(t *testing.T, l *store.Log, value string) {
 
 // TestLinger: a sync that nobody waits for comes after the linger when somebody
 // reads, and gathers more under load, for four lingers and until there is a
-// mebibyte. When nobody reads it is twenty lingers and 16 MiB.
+// mebibyte. When nobody reads it is twenty lingers and 16 MiB, towards the end
+// of a segment one.
 func TestLinger(t *testing.T) {
 	const linger = 5 * time.Millisecond
 	for _, tc := range []struct {
-		name  string
-		read  bool
-		bytes int           // of a batch each millisecond
-		want  time.Duration // from the first append to its sync
+		name    string
+		read    bool
+		bytes   int           // of a batch each millisecond
+		want    time.Duration // from the first append to its sync
+		segment int64         // 0: the default
 	}{
-		{"quiet", true, 1000, linger},
-		{"busy", true, 20_000, 4 * linger},
-		{"a mebibyte is there", true, 300_000, linger},
-		{"half a mebibyte at a time", true, 150_000, 2 * linger},
-		{"quiet, nobody reads", false, 1000, 20 * linger},
-		{"busy, nobody reads", false, 20_000, 20 * linger},
-		{"16 MiB are there, nobody reads", false, 1_000_000, 4 * linger},
+		{"quiet", true, 1000, linger, 0},
+		{"busy", true, 20_000, 4 * linger, 0},
+		{"a mebibyte is there", true, 300_000, linger, 0},
+		{"half a mebibyte at a time", true, 150_000, 2 * linger, 0},
+		{"quiet, nobody reads", false, 1000, 20 * linger, 0},
+		{"busy, nobody reads", false, 20_000, 20 * linger, 0},
+		{"16 MiB are there, nobody reads", false, 1_000_000, 4 * linger, 0},
+		{"a mebibyte is there, nobody reads, the segment ends", false, 300_000, linger, 16 << 20},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger})
+				l := open(t, vfs.NewCrashable(1), store.Options{Linger: linger, Settings: store.Settings{SegmentBytes: tc.segment}})
 				defer l.Close()
 				if tc.read {
 					l.Watch(ignore{})

@@ -151,6 +151,7 @@ func (l *Log) Append(b []byte, h Header, urgent bool) (Appended, error) {
 func (l *Log) put(b []byte, h Header, urgent bool) (Appended, error) {
 	h.BaseOffset, h.LeaderEpoch = l.leo, l.opts.Epoch
 	patch(b, h.BaseOffset, h.LeaderEpoch)
+	l.act.reserve(int64(len(b)))
 	if _, err := l.act.file.WriteAt(b, l.act.size); err != nil {
 		return Appended{}, l.writeFailed(err)
 	}
@@ -277,6 +278,9 @@ func (l *Log) Close() error {
 		l.idle.Wait()
 	}
 	defer l.act.file.release()
+	if l.act.reserved > l.act.size {
+		l.act.unreserve()
+	}
 	l.closeMark()
 	if l.err != nil {
 		return nil // it was reported when it happened; the next start recovers

@@ -61,6 +61,13 @@ func Create(fsys vfs.FS, dir string) error {
 	return nil
 }
 
+// HasRecords reports whether a log's folder holds records, or held some that
+// are deleted, or cannot be listed. Nobody may have the log open.
+func HasRecords(fsys vfs.FS, dir string) bool {
+	segs, err := listSegments(fsys, dir)
+	return err != nil || slices.ContainsFunc(segs, func(s segment) bool { return s.size > 0 || s.base > 0 })
+}
+
 // Open recovers the log in dir. Sealed segments are not read: recovery costs
 // what was written since the last checkpoint.
 func Open(fsys vfs.FS, dir string, opts Options) (*Log, error) {

@@ -47,6 +47,7 @@ func (l *Log) roomFor(n int64, h Header) error {
 // wait, reading goes on.
 func (l *Log) roll() error {
 	next := segment{dir: l.dir, base: l.leo, first: l.age, last: l.age}
+	l.act.unreserve()
 	x := l.act.files()
 	var f vfs.File
 	l.rolling = true

@@ -75,7 +75,37 @@ func (h *handle) release() {
 type active struct {
 	segment
 	*index
-	file *handle
+	file     *handle
+	reserved int64 // room on the disk is kept up to here; see reserve
+}
+
+// A segment that is growing has room kept for another eighth of it: blocks that
+// are there already make a write cost a quarter less CPU time, and a sync finds
+// nothing to place. Small ones have none, of which a box may have thousands.
+const (
+	reserveFrom  = 1 << 20
+	reserveShare = 8
+)
+
+// reserve keeps room for n bytes, about to be written, and for some that will
+// follow. Where that is not possible the write itself will tell.
+func (a *active) reserve(n int64) {
+	end := a.size + n
+	if end <= a.reserved || end < reserveFrom {
+		return
+	}
+	a.reserved = end + end/reserveShare
+	if r, ok := a.file.File.(vfs.Reserver); ok {
+		r.Reserve(a.size, a.reserved-a.size)
+	}
+}
+
+// unreserve gives back what was kept and not written.
+func (a *active) unreserve() {
+	if r, ok := a.file.File.(vfs.Reserver); ok && a.size >= reserveFrom {
+		r.Unreserve()
+	}
+	a.reserved = 0
 }
 
 func (a *active) rel(offset int64) int32 { return int32(offset - a.base) }

@@ -90,6 +90,8 @@ func (l *Log) syncLoop() {
 // linger while somebody reads the log, who is given what is durable only, and
 // for up to busyLingers while each brings busyBytes; for idleLingers when
 // nobody does. What would be lost with the power stays bounded in bytes too.
+// Towards the end of a segment there is a sync for every busyEnough: a roll,
+// for which appends wait, then finds little to sync.
 const (
 	busyLingers = 4
 	busyBytes   = 64 << 10
@@ -105,6 +107,9 @@ func (l *Log) linger() {
 		before := l.act.size
 		l.pause()
 		lingers, enough := idleLingers, int64(idleEnough)
+		if l.act.size > l.set.SegmentBytes-idleEnough {
+			enough = busyEnough
+		}
 		if l.watched() {
 			lingers, enough = busyLingers, busyEnough
 			if l.act.size-before < busyBytes {

@@ -391,12 +391,18 @@ func once(t *testing.T, all []string, n int) {
 // Power is cut at each operation on the disk in turn; a restart goes on
 // without a loss or a repetition.
 func TestOnceOverPowerCuts(t *testing.T) {
+	t.Run("ext4", func(t *testing.T) { onceOverPowerCuts(t, vfs.NewCrashable(5)) })
+	t.Run("FAT", func(t *testing.T) { onceOverPowerCuts(t, vfs.NewCrashableFAT(5)) })
+}
+
+func onceOverPowerCuts(t *testing.T, disk *vfs.Crashable) {
 	const records = 150
 	s := newSink(t, `topics: [a]
 format: json
 file: "{topic}/{partition}/{offset}"
 rotate: {size: 1kB, every: 300ms}
 `)
+	s.disk = disk
 	var values []string
 	for i := range records {
 		values = append(values, fmt.Sprintf(`{"n":%d,"pad":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`, i))

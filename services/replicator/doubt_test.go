@@ -1,0 +1,123 @@
+package replicator
+
+import (
+	"errors"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// doubtfulLink is a link to a destination of which partition 0 is empty, in 1
+// somebody else has a transaction open, in 2 the link has, as after Kafka forgot
+// it, and 3 does not answer. There is none with number 7.
+func doubtfulLink(t *testing.T) (*kfake.Cluster, *link) {
+	t.Helper()
+	dst := cluster(t, kfake.SeedTopics(5, "sensors"))
+	l := newTestLink(t, dst)
+	if err := l.ledger.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for num, cl := range map[int32]*kgo.Client{1: client(t, dst.ListenAddrs(), kgo.TransactionalID("other")), 2: l.dst} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		var failed error
+		cl.Produce(t.Context(), &kgo.Record{Topic: "sensors", Partition: num}, func(_ *kgo.Record, err error) { failed = err })
+		if err := errors.Join(cl.Flush(t.Context()), failed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "sensors", Partitions: []int32{3}, Err: kerr.NotLeaderForPartition, Count: -1})
+	for _, num := range []int32{0, 1, 2, 3, 7} {
+		l.ledger.doubt[destKey{"sensors", num}] = true
+	}
+	return dst, l
+}
+
+// What a leader has answered for is in doubt no more, but for what is ours and
+// undecided; somebody else's transaction is left alone.
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	_, l := doubtfulLink(t)
+	hidden, err := l.ledger.examine(t.Context())
+	if diff := cmp.Diff(map[destKey]int64{{"sensors", 2}: 0}, hidden, cmp.AllowUnexported(destKey{})); diff != "" || err != nil {
+		t.Errorf("hidden (-want +got), %v:\n%s", err, diff)
+	}
+	want := map[destKey]bool{{"sensors", 2}: true, {"sensors", 3}: true}
+	if diff := cmp.Diff(want, l.ledger.doubt, cmp.AllowUnexported(destKey{})); diff != "" {
+		t.Errorf("in doubt (-want +got):\n%s", diff)
+	}
+}
+
+// A destination that does not say who has transactions open holds nothing up.
+func TestExamineWithoutTheRight(t *testing.T) {
+	t.Parallel()
+	dst, l := doubtfulLink(t)
+	dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	hidden, err := l.ledger.examine(t.Context())
+	if err != nil || len(hidden) != 0 || !maps.Equal(l.ledger.doubt, map[destKey]bool{{"sensors", 3}: true}) {
+		t.Errorf("hidden %v, in doubt %v, %v", hidden, l.ledger.doubt, err)
+	}
+}
+
+// What positions know of becomes committed, in one transaction; what they do
+// not is given up in the next.
+func TestFate(t *testing.T) {
+	d := ledger{known: map[string]remembered{
+		"c/a/0/sensors":        {position: position{dest: 4}},
+		"c/a/0/sensors/newest": {position: position{dest: 9}},
+		"c/a/1/sensors":        {position: position{dest: 9}},
+	}}
+	known, other, none := destKey{"sensors", 0}, destKey{"sensors", 1}, destKey{"sensors", 2}
+	for _, step := range []struct {
+		hidden map[destKey]int64
+		want   undecided
+	}{
+		{map[destKey]int64{known: 8, other: 9, none: 0}, undecided{map[destKey]bool{known: true}, true}},
+		{map[destKey]int64{other: 9, none: 0}, undecided{map[destKey]bool{other: true, none: true}, false}},
+	} {
+		if got := d.fate(step.hidden); got.commit != step.want.commit || !maps.Equal(got.parts, step.want.parts) {
+			t.Errorf("fate of %v = %v, want %v", step.hidden, *got, step.want)
+		}
+	}
+}
+
+// A lost connection puts in doubt what transactions had shortly before; nothing
+// is sent there, nor anywhere while the log of positions is in doubt, and what
+// turns out to be hidden wants a new producer.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	_, l := doubtfulLink(t)
+	d := &l.ledger
+	clear(d.doubt)
+	l.opened = true
+	at := func(num int32) *partition {
+		return &partition{key: key{num: num}, to: "sensors", lot: lot{sent: flow{records: 1}}}
+	}
+	d.last = time.Now().Add(-2 * doubtful)
+	d.ended([]*partition{at(2)})
+	d.last = time.Now()
+	d.ended([]*partition{at(0), at(3)})
+	d.cut.OnBrokerDisconnect(kgo.BrokerMetadata{}, nil)
+	if !d.settled(t.Context()) || !l.opened || d.doubts(at(0)) || d.doubts(at(2)) || !d.doubts(at(3)) {
+		t.Fatalf("in doubt: %v", d.doubt)
+	}
+	own := destKey{l.positionLog(), 0}
+	d.doubt[own] = true // it is not time to ask again
+	d.askAt = time.Now().Add(time.Hour)
+	if d.settled(t.Context()) {
+		t.Error("a transaction would have positions that are in doubt")
+	}
+	d.askAt = time.Time{}
+	d.ended([]*partition{at(2)})
+	d.cut.OnBrokerDisconnect(kgo.BrokerMetadata{}, nil)
+	if d.settled(t.Context()) || l.opened || d.doubt[own] {
+		t.Errorf("goes on with records that are hidden; opened %v, in doubt %v", l.opened, d.doubt)
+	}
+}
