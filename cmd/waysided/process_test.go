@@ -263,3 +263,32 @@ func getUnix(t *testing.T, socket, path string) string {
 	}
 	return string(body)
 }
+
+// A process that was started ahead does nothing before the word, and exits
+// without it.
+func TestStartedAhead(t *testing.T) {
+	for _, word := range []string{"", "x"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "data")
+		p := startProcess(t, []string{manifest.StartFD + "=3"}, []*os.File{r}, "broker", "--data", dir, "--listen", "127.0.0.1:0")
+		r.Close()
+		if _, err := os.Stat(dir); err == nil {
+			t.Error("it has begun before the word")
+		}
+		w.WriteString(word)
+		w.Close()
+		if word == "" {
+			if code := p.exitCode(); code != 1 {
+				t.Errorf("without the word: got exit status %d, want 1", code)
+			}
+			continue
+		}
+		p.waitNote(t, "READY=1")
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("ready without its data: %v", err)
+		}
+	}
+}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -17,7 +19,8 @@ import (
 //go:embed page.html
 var pageSource string
 
-var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+// pageTemplate is parsed when it is needed: every service starts with this package.
+var pageTemplate = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageSource)) })
 
 // view is what the page shows, in words: the template decides nothing.
 type view struct {
@@ -64,7 +67,7 @@ type factGroup struct {
 }
 
 func render(w io.Writer, s *Snapshot) error {
-	return pageTemplate.Execute(w, newView(s))
+	return pageTemplate().Execute(w, newView(s))
 }
 
 func newView(s *Snapshot) view {
@@ -116,6 +119,9 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Board", Value: b.Board},
 		{Name: "Kernel", Value: b.Kernel},
 		{Name: "Watchdog", Value: orWord(b.Watchdog, "none")},
+	}
+	if c := b.Claim; c != nil {
+		v.Box = slices.Insert(v.Box, 5, item{Name: "Claim", Value: c.Name + ", issued " + c.Issued.UTC().Format("2006-01-02 15:04")})
 	}
 	for _, n := range b.Network {
 		v.Networks = append(v.Networks, networkItem(n))

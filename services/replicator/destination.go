@@ -55,7 +55,8 @@ func (l *link) ensure(ctx context.Context, adm *kadm.Client, due []*partition) (
 		all[name], grown = t, grown || more
 	}
 	ends, err := adm.ListEndOffsets(ctx, dests...)
-	if err != nil {
+	var some *kadm.ShardErrors // a partition has no leader: the others need not wait for it
+	if err != nil && !(errors.As(err, &some) && !some.AllFailed) {
 		return nil, false, fmt.Errorf("list offsets of the destination: %w", err)
 	}
 	ends.Each(func(o kadm.ListedOffset) {

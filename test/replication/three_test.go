@@ -71,7 +71,7 @@ func committedEnd(ctx context.Context, adm *kadm.Client) (n int64, err error) {
 }
 
 // inSync is nil when every partition, Kafka's own included, has so many
-// replicas in sync, and the link has made its topics.
+// replicas in sync, or all if it has fewer, and the link has made its topics.
 func inSync(ctx context.Context, adm *kadm.Client, want int) error {
 	topics, err := adm.ListTopicsWithInternal(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func inSync(ctx context.Context, adm *kadm.Client, want int) error {
 		}
 	}
 	topics.EachPartition(func(p kadm.PartitionDetail) {
-		if len(p.ISR) < want && err == nil {
+		if len(p.ISR) < min(want, len(p.Replicas)) && err == nil {
 			err = fmt.Errorf("%s/%d: %d replicas are in sync", p.Topic, p.Partition, len(p.ISR))
 		}
 	})

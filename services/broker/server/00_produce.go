@@ -66,7 +66,7 @@ func (s *Server) checkProduce(r *request, req *produceRequest) {
 		for j := range t.parts {
 			p := &t.parts[j]
 			if p.err = refusal; p.err == nil {
-				p.err = s.checkPart(r.version, req.acks, topic, p)
+				p.err = s.checkPart(r, req.acks, topic, p)
 			}
 			if p.err == nil && p.head.Transactional() {
 				p.err = mayTransact
@@ -90,7 +90,7 @@ func (s *Server) produceTopic(r *request, t *produceTopic) (*catalog.Topic, erro
 	return topic, s.refused(r, kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic, t.name)
 }
 
-func (s *Server) checkPart(version, acks int16, t *catalog.Topic, p *producePart) (err error) {
+func (s *Server) checkPart(r *request, acks int16, t *catalog.Topic, p *producePart) (err error) {
 	if p.log, err = logOf(t, p.num); err != nil {
 		return err
 	}
@@ -100,11 +100,13 @@ func (s *Server) checkPart(version, acks int16, t *catalog.Topic, p *producePart
 	case int64(len(p.records)) > t.MaxMessageBytes():
 		return kerr.MessageTooLarge
 	}
-	p.head, err = store.Check(p.records)
+	p.head, err = store.CheckBy(p.records, func(b []byte, at int) uint32 {
+		return r.sums.of(b, int(r.size)-len(r.body)+p.at+at)
+	})
 	switch {
 	case err != nil:
 		return err
-	case version < zstdVersion && p.head.Attributes&7 == zstdCodec:
+	case r.version < zstdVersion && p.head.Attributes&7 == zstdCodec:
 		return kerr.UnsupportedCompressionType
 	case !s.Room(p.head.Size()):
 		return store.ErrFull

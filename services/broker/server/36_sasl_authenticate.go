@@ -100,7 +100,7 @@ func (c *conn) rawToken(ctx context.Context, size int32) (*request, func(), erro
 	}
 	free := func() { c.s.memory.strangers.release(n) }
 	token := make([]byte, size)
-	if err := c.readBody(token, c.s.memory.strangers); err != nil {
+	if err := c.readBody(token, c.s.memory.strangers, false); err != nil {
 		free()
 		return nil, nil, fmt.Errorf("read an authentication message: %w", err)
 	}

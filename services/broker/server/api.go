@@ -53,6 +53,7 @@ type request struct {
 	flexible     bool  // header and body use compact encodings (KIP-482)
 	size         int32 // of header and body
 	body         []byte
+	sums         sums         // of header and body, until the next request is read
 	msg          kmsg.Request // decoded body; nil for Produce, which decodes its own
 	answer       answer
 }

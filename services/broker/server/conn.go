@@ -38,6 +38,7 @@ type conn struct {
 	s       *Server
 	nc      net.Conn
 	in      *input
+	sums    sums // of the request that was read last
 	out     sender
 	fetches *fetchSession // nil: none
 	shares  map[*share.Session]bool
@@ -212,7 +213,7 @@ func (c *conn) next(ctx context.Context) (req *request, free func(), err error) 
 		return nil, nil, err
 	}
 	free = held.release
-	if err := c.readBody(held.buf, held.from); err != nil {
+	if err := c.readBody(held.buf, held.from, key == kmsg.Produce); err != nil {
 		free()
 		return nil, nil, fmt.Errorf("read a request of %d bytes: %w", size, err)
 	}
@@ -220,7 +221,7 @@ func (c *conn) next(ctx context.Context) (req *request, free func(), err error) 
 		free()
 		return nil, nil, err
 	}
-	req.conn, req.from, req.size = c.nc, c, size
+	req.conn, req.from, req.size, req.sums = c.nc, c, size, c.sums
 	c.s.Metrics.BytesIn.Add(float64(size))
 	return req, free, nil
 }
@@ -331,36 +332,44 @@ func (c *conn) address() string { return auth.HostOf(c.nc.RemoteAddr()) }
 // lookEvery is how often a client that is sending a request is looked at.
 const lookEvery = 250 * time.Millisecond
 
-// readBody fills b, whose memory is of a budget. The client has the time that a
-// slow link takes, and must not pause for longer than the transfer timeout;
-// nobody holds memory that others wait for by sending a byte now and then.
-func (c *conn) readBody(b []byte, from *budget) error {
+// readBody fills b, whose memory is of a budget, and sums it up on the way if
+// asked to. The client has the time that a slow link takes, and must not pause
+// for longer than the transfer timeout; nobody holds memory that others wait for
+// by sending a byte now and then.
+func (c *conn) readBody(b []byte, from *budget, sum bool) error {
+	c.sums = c.sums[:0]
 	patience := c.s.TransferTimeout
 	moved := time.Now()
 	even := moved // what has come is what minSpeed gives until then, and never more
 	end := moved.Add(c.patience(patience + time.Duration(len(b)/minSpeed)*time.Second))
-	for {
-		if c.in.buffered() < len(b) {
+	for at := 0; at < len(b); {
+		rest := b[at:min(len(b), at+sumPiece)]
+		if c.in.buffered() < len(rest) {
 			if err := c.deadline(min(lookEvery, time.Until(moved.Add(patience)), time.Until(end))); err != nil {
 				return err
 			}
 		}
-		n, err := c.in.read(b)
-		if err == nil || !isTimeout(err) {
+		n, err := c.in.read(rest)
+		at += n
+		if sum {
+			c.sums = c.sums.arrived(b, at)
+		}
+		if err != nil && !isTimeout(err) {
 			return err
 		}
 		now := time.Now()
 		if n > 0 {
-			b, moved, even = b[n:], now, even.Add(time.Duration(n)*time.Second/minSpeed)
+			moved, even = now, even.Add(time.Duration(n)*time.Second/minSpeed)
 		}
 		if even.After(now) {
 			even = now
 		}
 		stall, wanted := from.stall()
-		if now.After(end) || now.Sub(moved) >= patience || wanted && now.Sub(even) >= stall {
+		if err != nil && (now.After(end) || now.Sub(moved) >= patience || wanted && now.Sub(even) >= stall) {
 			return err
 		}
 	}
+	return nil
 }
 
 func isTimeout(err error) bool {

@@ -25,6 +25,7 @@ type produceTopic struct {
 type producePart struct {
 	num     int32
 	records []byte
+	at      int // position in the request's body
 
 	// What becomes of it.
 	log    *store.Log
@@ -64,7 +65,9 @@ func decodeProduce(version int16, body []byte) (*produceRequest, error) {
 			if left--; left < 0 {
 				return nil, fmt.Errorf("more than %d partitions in one request", maxParts)
 			}
-			t.parts = append(t.parts, producePart{num: r.int32(), records: r.bytes(compact, true)})
+			p := producePart{num: r.int32(), records: r.bytes(compact, true)}
+			p.at = len(body) - len(r.src) - len(p.records)
+			t.parts = append(t.parts, p)
 			r.tagsIf(compact)
 		}
 		if left--; left < 0 {

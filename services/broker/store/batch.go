@@ -114,7 +114,11 @@ func ParseHeader(b []byte) (Header, error) {
 }
 
 // checkStored reads the batch at the start of b and verifies its checksum.
-func checkStored(b []byte) (Header, error) {
+func checkStored(b []byte) (Header, error) { return checkBy(b, checksum) }
+
+func checksum(b []byte, _ int) uint32 { return crc32.Checksum(b, castagnoli) }
+
+func checkBy(b []byte, sum func([]byte, int) uint32) (Header, error) {
 	h, err := ParseHeader(b)
 	if err != nil {
 		return h, err
@@ -122,18 +126,22 @@ func checkStored(b []byte) (Header, error) {
 	if h.Size() > int64(len(b)) {
 		return h, fmt.Errorf("%w: length %d, %d bytes present", ErrCorrupt, h.Length, len(b)-prefixSize)
 	}
-	if sum := crc32.Checksum(b[crcStart:h.Size()], castagnoli); sum != h.CRC {
-		return h, fmt.Errorf("%w: checksum %08x, header says %08x", ErrCorrupt, sum, h.CRC)
+	if got := sum(b[crcStart:h.Size()], crcStart); got != h.CRC {
+		return h, fmt.Errorf("%w: checksum %08x, header says %08x", ErrCorrupt, got, h.CRC)
 	}
 	return h, nil
 }
 
 // Check verifies a batch from a producer: b must be exactly one whole batch.
-func Check(b []byte) (Header, error) {
+func Check(b []byte) (Header, error) { return CheckBy(b, checksum) }
+
+// CheckBy is Check for who has read the batch before: sum is the CRC-32C of a
+// part of it that begins at a position.
+func CheckBy(b []byte, sum func(part []byte, at int) uint32) (Header, error) {
 	if len(b) > magicAt && b[magicAt] < 2 { // an old message set may be shorter than a header
 		return Header{}, fmt.Errorf("%w: magic %d", ErrMagic, b[magicAt])
 	}
-	h, err := checkStored(b)
+	h, err := checkBy(b, sum)
 	if err != nil {
 		return h, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/twmb/avro"
@@ -29,7 +30,8 @@ type Reading struct {
 //go:embed reading.avsc
 var Schema string
 
-var schema = avro.MustParse(Schema)
+// schema is parsed when it is needed: every service starts with this package.
+var schema = sync.OnceValue(func() *avro.Schema { return avro.MustParse(Schema) })
 
 var qualities = []string{"good", "uncertain", "bad"}
 
@@ -37,7 +39,7 @@ var qualities = []string{"good", "uncertain", "bad"}
 // object encoding"): C3 01, the schema's CRC-64-AVRO fingerprint, the value.
 // An unsigned number above 2^63-1 is a double.
 func Avro(r Reading) ([]byte, error) {
-	out, err := schema.AppendSingleObject(nil, map[string]any{
+	out, err := schema().AppendSingleObject(nil, map[string]any{
 		"connector": r.Connector, "point": r.Point, "address": r.Address, "value": avroValue(r.Value), "unit": r.Unit,
 		"quality": qualities[r.Quality], "time": r.Time.UnixMilli(), "box_time": r.BoxTime.UnixMilli(), "detail": r.Detail,
 	})
