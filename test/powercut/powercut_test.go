@@ -3,6 +3,7 @@
 package powercut
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -76,7 +77,7 @@ func TestLyingDisk(t *testing.T) {
 	found := scan(t, disk)
 	lost := 0
 	for _, n := range l.acked {
-		if !found[string(value(n))] {
+		if !found[mark(n)] {
 			lost++
 		}
 	}
@@ -105,19 +106,25 @@ func scan(t *testing.T, disk string) map[string]bool {
 		if err != nil && err != io.EOF {
 			t.Fatal(err)
 		}
-		for _, v := range anyValue.FindAll(buf[:n], -1) {
+		for _, v := range anyMark.FindAll(buf[:n], -1) {
 			found[string(v)] = true
 		}
-		// The next piece overlaps this one by a value.
-		off = harness.NextData(f, off+int64(len(buf)-len(value(0))), st.Size())
+		// The next piece overlaps this one by a mark.
+		off = harness.NextData(f, off+int64(len(buf)-len(mark(0))), st.Size())
 	}
 	return found
 }
 
-var anyValue = regexp.MustCompile(`ledger entry \d{9}\.`)
+var anyMark = regexp.MustCompile(`ledger entry \d{9}\.`)
 
-// value is a record's value: long enough to be found on a raw disk.
-func value(n int64) []byte { return fmt.Appendf(nil, "ledger entry %09d.", n) }
+// mark begins a record's value: long enough to be found on a raw disk.
+func mark(n int64) string { return fmt.Sprintf("ledger entry %09d.", n) }
+
+// value is a record's. A round brings more than a megabyte of them: from there
+// on a segment has blocks reserved ahead.
+func value(n int64) []byte { return append([]byte(mark(n)), padding...) }
+
+var padding = bytes.Repeat([]byte("."), 4<<10)
 
 func run(t *testing.T, disk qemu.DiskMode, cut func(*harness.Box, uint64) error) {
 	harness.NeedVM(t)
@@ -234,8 +241,8 @@ func (l *ledger) check(t *testing.T, box *harness.Box, round int) {
 	last := int64(-1)
 	for _, r := range harness.ReadAll(t, box.Addr("kafka"), topic) {
 		var n int64
-		if _, err := fmt.Sscanf(string(r.Value), "ledger entry %d.", &n); err != nil {
-			t.Fatalf("round %d: offset %d holds %q, which was never written", round, r.Offset, r.Value)
+		if _, err := fmt.Sscanf(string(r.Value), "ledger entry %d.", &n); err != nil || !bytes.Equal(r.Value, value(n)) {
+			t.Fatalf("round %d: offset %d holds %.60q, which was never written", round, r.Offset, r.Value)
 		}
 		if seen[n] || n < last {
 			t.Errorf("round %d: record %d at offset %d comes twice or after %d", round, n, r.Offset, last)
