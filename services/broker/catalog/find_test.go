@@ -3,6 +3,8 @@ package catalog_test
 import (
 	"bytes"
 	"maps"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,6 +119,41 @@ func TestFindGrown(t *testing.T) {
 		}
 	}
 	must(t, c.Close())
+}
+
+// TestFindInterrupted: topics that were being made when the broker was killed
+// are no loss, of a state that knows no other yet; records of none are.
+func TestFindInterrupted(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	c, st := openWith(t, fsys)
+	fsys.SetHook(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.HasPrefix(name, "meta/") {
+			return syscall.EIO // the folders are there, and the state never knows
+		}
+		return nil
+	})
+	if _, err := c.Create("t", 2, nil); err == nil {
+		t.Fatal("made without the state")
+	}
+	c.Close()
+	st.Close()
+	fsys.SetHook(nil)
+	_, err := frame.ReadFile(fsys, "topics/t-0/topic")
+	must(t, err)
+	f, st := find(t, fsys, nil)
+	if len(f.Topics) > 0 {
+		t.Errorf("found %+v of a broker that has lost nothing", f.Topics)
+	}
+	must(t, st.Rebuild(f))
+	if l, lost := st.Loss(); lost {
+		t.Errorf("told of a loss: %+v", l)
+	}
+	must(t, st.Close())
+
+	must(t, frame.WriteFile(fsys, "topics/t-1/00000000000000000000.log", record(100)))
+	if f, _ = find(t, fsys, nil); len(f.Topics) != 1 {
+		t.Errorf("found %+v, want the topic of the records", f.Topics)
+	}
 }
 
 // TestTopicFile: it says what the state says, whatever happened to the topic,
