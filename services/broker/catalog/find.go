@@ -19,7 +19,8 @@ import (
 var unknownConfig = map[string]string{"retention.ms": "-1", "retention.bytes": "-1"}
 
 // Find looks through the folders of partitions for topics that the state does
-// not know, or knows with fewer partitions. What a topic was is in its file.
+// not know, or knows as they were before: with fewer partitions, or another
+// configuration. What a topic was is in its file.
 // Without one it is a new topic of the old records, with the configuration
 // that is declared for it, if there is one. Folders with neither file nor
 // records are passed over; partitions that are missing are made, empty. Where
@@ -54,10 +55,14 @@ func Find(fsys vfs.FS, st *meta.Store, declared map[string]map[string]string) (f
 			kept.Topic = meta.Topic{}
 		}
 		want := max(t.Partitions, kept.Topic.Partitions, dir.last+1)
-		if want == 0 || want == t.Partitions {
+		altered := ok && kept.Name != "" && !maps.Equal(t.Config, kept.Config)
+		if want == 0 || want == t.Partitions && !altered {
 			continue
 		}
-		if !ok {
+		switch {
+		case altered: // the state may be of any earlier time
+			t.Config = kept.Config
+		case !ok:
 			t = found(name, kept.Topic, declared[name], ids)
 		}
 		t.Partitions = want

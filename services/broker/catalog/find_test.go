@@ -83,12 +83,14 @@ func TestFind(t *testing.T) {
 	must(t, st.Close())
 }
 
-// TestFindGrown: a state that knows less of a topic than its folders learns it,
+// TestFindGrown: a state that knows what a topic was before learns what it is,
 // and a folder that is not there is made.
 func TestFindGrown(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
 	c, st := openWith(t, fsys)
 	_, err := c.Create("t", 3, nil)
+	must(t, err)
+	_, err = c.Create("altered", 1, map[string]string{"retention.ms": "50"})
 	must(t, err)
 	b := record(100)
 	_, err = c.Get("t").Partitions[2].Log.Append(b, header(t, b), true)
@@ -98,6 +100,9 @@ func TestFindGrown(t *testing.T) {
 	less := c.Get("t").Topic
 	less.Partitions = 1
 	must(t, st.PutTopic(less))
+	old := c.Get("altered").Topic
+	old.Config = map[string]string{"retention.ms": "5"} // it would delete what is kept for longer now
+	must(t, st.PutTopic(old))
 	must(t, st.Close())
 	must(t, fsys.Remove("topics/t-1/00000000000000000000.log"))
 	entries, err := fsys.ReadDir("topics/t-1")
@@ -107,8 +112,8 @@ func TestFindGrown(t *testing.T) {
 	}
 	must(t, fsys.Remove("topics/t-1"))
 	f, st := find(t, fsys, nil)
-	if len(f.Topics) != 1 || f.Topics[0].ID != id || f.Topics[0].Partitions != 3 {
-		t.Fatalf("found %+v, want t with 3 partitions", f.Topics)
+	if len(f.Topics) != 2 || f.Topics[1].ID != id || f.Topics[1].Partitions != 3 || f.Topics[0].Config["retention.ms"] != "50" {
+		t.Fatalf("found %+v, want t with 3 partitions and altered with a retention of 50 ms", f.Topics)
 	}
 	must(t, st.Rebuild(f))
 	must(t, st.Close())
