@@ -72,7 +72,8 @@ type CacheDropper interface {
 // will be written behind its end.
 type Reserver interface {
 	// Reserve keeps room for n bytes from off on. The size stays. A file
-	// system that cannot do it says so by an error, and nothing has changed.
+	// system that cannot do it says so by an error; a full one may have kept
+	// some of it.
 	Reserve(off, n int64) error
 	// Unreserve gives back what is kept behind the end.
 	Unreserve() error

@@ -19,14 +19,20 @@ import (
 var unknownConfig = map[string]string{"retention.ms": "-1", "retention.bytes": "-1"}
 
 // Find looks through the folders of partitions for topics that the state does
-// not know, or knows with fewer partitions. What a topic was is in its file.
+// not know, or knows as they were before: with fewer partitions, or another
+// configuration. What a topic was is in its file.
 // Without one it is a new topic of the old records, with the configuration
 // that is declared for it, if there is one. Folders with neither file nor
-// records are passed over; partitions that are missing are made, empty.
+// records are passed over; partitions that are missing are made, empty. Where
+// nothing is known to be lost and no folder has records, the topics are those
+// that were being made when the broker ended: the state is the truth then.
 func Find(fsys vfs.FS, st *meta.Store, declared map[string]map[string]string) (f meta.Found, err error) {
 	folders, err := foldersOf(fsys)
 	if err != nil {
 		return f, fmt.Errorf("look for topics: %w", err)
+	}
+	if _, lost := st.Loss(); !lost && !anyRecords(folders) {
+		return f, nil
 	}
 	ids := map[meta.ID]bool{}
 	for _, t := range st.Deleting() {
@@ -49,10 +55,14 @@ func Find(fsys vfs.FS, st *meta.Store, declared map[string]map[string]string) (f
 			kept.Topic = meta.Topic{}
 		}
 		want := max(t.Partitions, kept.Topic.Partitions, dir.last+1)
-		if want == 0 || want == t.Partitions {
+		altered := ok && kept.Name != "" && !maps.Equal(t.Config, kept.Config)
+		if want == 0 || want == t.Partitions && !altered {
 			continue
 		}
-		if !ok {
+		switch {
+		case altered: // the state may be of any earlier time
+			t.Config = kept.Config
+		case !ok:
 			t = found(name, kept.Topic, declared[name], ids)
 		}
 		t.Partitions = want
@@ -97,6 +107,15 @@ func makeMissing(fsys vfs.FS, t meta.Topic) error {
 type folder struct {
 	last  int32 // the last partition with records; -1 there is none
 	epoch int32 // the newest leader epoch that is noted
+}
+
+func anyRecords(folders map[string]folder) bool {
+	for _, d := range folders {
+		if d.last >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func foldersOf(fsys vfs.FS) (map[string]folder, error) {

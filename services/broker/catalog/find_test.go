@@ -3,6 +3,8 @@ package catalog_test
 import (
 	"bytes"
 	"maps"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,12 +83,14 @@ func TestFind(t *testing.T) {
 	must(t, st.Close())
 }
 
-// TestFindGrown: a state that knows less of a topic than its folders learns it,
+// TestFindGrown: a state that knows what a topic was before learns what it is,
 // and a folder that is not there is made.
 func TestFindGrown(t *testing.T) {
 	fsys := vfs.NewCrashable(1)
 	c, st := openWith(t, fsys)
 	_, err := c.Create("t", 3, nil)
+	must(t, err)
+	_, err = c.Create("altered", 1, map[string]string{"retention.ms": "50"})
 	must(t, err)
 	b := record(100)
 	_, err = c.Get("t").Partitions[2].Log.Append(b, header(t, b), true)
@@ -96,6 +100,9 @@ func TestFindGrown(t *testing.T) {
 	less := c.Get("t").Topic
 	less.Partitions = 1
 	must(t, st.PutTopic(less))
+	old := c.Get("altered").Topic
+	old.Config = map[string]string{"retention.ms": "5"} // it would delete what is kept for longer now
+	must(t, st.PutTopic(old))
 	must(t, st.Close())
 	must(t, fsys.Remove("topics/t-1/00000000000000000000.log"))
 	entries, err := fsys.ReadDir("topics/t-1")
@@ -105,8 +112,8 @@ func TestFindGrown(t *testing.T) {
 	}
 	must(t, fsys.Remove("topics/t-1"))
 	f, st := find(t, fsys, nil)
-	if len(f.Topics) != 1 || f.Topics[0].ID != id || f.Topics[0].Partitions != 3 {
-		t.Fatalf("found %+v, want t with 3 partitions", f.Topics)
+	if len(f.Topics) != 2 || f.Topics[1].ID != id || f.Topics[1].Partitions != 3 || f.Topics[0].Config["retention.ms"] != "50" {
+		t.Fatalf("found %+v, want t with 3 partitions and altered with a retention of 50 ms", f.Topics)
 	}
 	must(t, st.Rebuild(f))
 	must(t, st.Close())
@@ -117,6 +124,41 @@ func TestFindGrown(t *testing.T) {
 		}
 	}
 	must(t, c.Close())
+}
+
+// TestFindInterrupted: topics that were being made when the broker was killed
+// are no loss, of a state that knows no other yet; records of none are.
+func TestFindInterrupted(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	c, st := openWith(t, fsys)
+	fsys.SetHook(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.HasPrefix(name, "meta/") {
+			return syscall.EIO // the folders are there, and the state never knows
+		}
+		return nil
+	})
+	if _, err := c.Create("t", 2, nil); err == nil {
+		t.Fatal("made without the state")
+	}
+	c.Close()
+	st.Close()
+	fsys.SetHook(nil)
+	_, err := frame.ReadFile(fsys, "topics/t-0/topic")
+	must(t, err)
+	f, st := find(t, fsys, nil)
+	if len(f.Topics) > 0 {
+		t.Errorf("found %+v of a broker that has lost nothing", f.Topics)
+	}
+	must(t, st.Rebuild(f))
+	if l, lost := st.Loss(); lost {
+		t.Errorf("told of a loss: %+v", l)
+	}
+	must(t, st.Close())
+
+	must(t, frame.WriteFile(fsys, "topics/t-1/00000000000000000000.log", record(100)))
+	if f, _ = find(t, fsys, nil); len(f.Topics) != 1 {
+		t.Errorf("found %+v, want the topic of the records", f.Topics)
+	}
 }
 
 // TestTopicFile: it says what the state says, whatever happened to the topic,

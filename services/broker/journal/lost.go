@@ -49,6 +49,19 @@ func (j *Journal) salvage(name string, b []byte) {
 	}
 }
 
+// replayOlder replays a journal that others came after. All of it was durable
+// by then, so whatever is damaged in it is lost, the end too.
+func (j *Journal) replayOlder(gen uint64) error {
+	name, cut, told := j.name("journal", gen), j.cut, len(j.repairs)
+	_, err := j.replay(name)
+	if j.cut > cut || len(j.repairs) > told {
+		j.cut = cut
+		j.noteLost("%s is damaged, and no snapshot behind it is whole", name)
+		j.damaged = append(j.damaged, name)
+	}
+	return err
+}
+
 // sector is the most that an unreadable place takes with it, in bytes.
 const sector = 4096
 

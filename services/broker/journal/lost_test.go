@@ -43,6 +43,24 @@ func TestLost(t *testing.T) {
 				}
 			}
 		}, 1},
+		"a snapshot gone and its journal": {func(t *testing.T, fsys vfs.FS, snaps, journals []string) {
+			if err := fsys.Remove(snaps[1]); err != nil {
+				t.Fatal(err)
+			}
+			garbage(t, fsys, journals[1])
+		}, 20},
+		"a snapshot and the middle of the journal before it": {func(t *testing.T, fsys vfs.FS, snaps, journals []string) {
+			flip(t, fsys, snaps[1], 20)
+			flip(t, fsys, journals[0], 20)
+		}, 20},
+		"a snapshot and the end of the journal before it": {func(t *testing.T, fsys vfs.FS, snaps, journals []string) {
+			flip(t, fsys, snaps[1], 20)
+			b, err := frame.ReadFile(fsys, journals[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			flip(t, fsys, journals[0], len(b)-1)
+		}, 20},
 		"everything": {func(t *testing.T, fsys vfs.FS, snaps, journals []string) {
 			for _, s := range append(snaps, journals...) {
 				garbage(t, fsys, s)

@@ -160,7 +160,7 @@ func (j *Journal) restore(gen uint64) error {
 		}
 	}
 	if journal {
-		if _, err := j.replay(j.name("journal", gen-1)); err != nil {
+		if err := j.replayOlder(gen - 1); err != nil {
 			return err
 		}
 	}
@@ -225,11 +225,11 @@ func (j *Journal) loadJournals(gen uint64) (uint64, error) {
 		if err != nil {
 			return gen, err
 		}
-		if frame.Find(b) < 0 {
+		if len(b) <= frame.HeaderSize {
 			break // left from a snapshot that was not finished
 		}
 		j.noteRepair("%s is missing; the one before it and its journal are used", j.name("snapshot", gen+1))
-		if _, err := j.replay(j.name("journal", gen)); err != nil {
+		if err := j.replayOlder(gen); err != nil {
 			return gen, err
 		}
 		gen++

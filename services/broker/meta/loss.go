@@ -22,6 +22,10 @@ type Loss struct {
 	PIDs    int64 `json:"p"`
 	Rebuilt bool  `json:"r,omitempty"` // topics were made again from their folders
 	Topics  int   `json:"t,omitempty"` // how many
+	// Taken: what it takes away is gone from the changes that it stands among. An
+	// older release, which does not know this kind, carries it to the end of its
+	// snapshots, where it must not take away what was set since.
+	Taken bool `json:"a,omitempty"`
 }
 
 // Found is what the disk says of a state that is lost.
@@ -47,7 +51,7 @@ func (s *state) Lost(what string) {
 }
 
 func (s *state) putLoss(l Loss) {
-	if s.loss == nil || s.loss.ID != l.ID {
+	if !l.Taken && (s.loss == nil || s.loss.ID != l.ID) {
 		quotas := s.quotas
 		s.security = newSecurity()
 		s.quotas = quotas
@@ -55,6 +59,15 @@ func (s *state) putLoss(l Loss) {
 		s.nextPID = max(s.nextPID, l.PIDs)
 	}
 	s.loss = &l
+}
+
+// snapshotLoss comes before what a loss takes away, and takes away nothing.
+func (s *state) snapshotLoss(emit func([]byte)) {
+	if s.loss != nil {
+		l := *s.loss
+		l.Taken = true
+		emit(encode(kindLoss, l))
+	}
 }
 
 // Loss is the last one; false when there never was one.
@@ -105,6 +118,6 @@ func (st *Store) Rebuild(f Found) error {
 			return err
 		}
 	}
-	l.Rebuilt, l.Topics = true, len(f.Topics)
+	l.Rebuilt, l.Topics, l.Taken = true, len(f.Topics), true
 	return st.j.Append(encode(kindLoss, l))
 }

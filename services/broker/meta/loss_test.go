@@ -92,6 +92,32 @@ func TestPartOfTheStateLost(t *testing.T) {
 	}
 }
 
+// TestLossCarried: an older release, after a fallback, knows nothing of a loss
+// and writes it behind all else. What was set meanwhile stays.
+func TestLossCarried(t *testing.T) {
+	s := newState()
+	s.Lost("everything")
+	older := newState()
+	var carried [][]byte
+	must(t, s.Snapshot(func(p []byte) {
+		if kind(p[0]) == kindLoss {
+			carried = append(carried, bytes.Clone(p))
+			return
+		}
+		must(t, older.Apply(p))
+	}))
+	must(t, older.Apply(encode(kindPutACLs, []ACL{{Type: 2, Name: "since"}})))
+	must(t, older.Apply(encode(kindScrams, []Scram{{User: "ann", Mechanism: 1}})))
+	back := newState()
+	must(t, older.Snapshot(func(p []byte) { must(t, back.Apply(p)) }))
+	for _, p := range carried {
+		must(t, back.Apply(p))
+	}
+	if len(back.acls) != 1 || len(back.scram) != 1 || back.loss == nil || back.loss.ID != s.loss.ID {
+		t.Errorf("after the way back: rules %v, users %v, loss %+v", back.acls, back.scram, back.loss)
+	}
+}
+
 // TestStateGone: a new state beside old records is a loss, and one without any
 // is a new broker.
 func TestStateGone(t *testing.T) {

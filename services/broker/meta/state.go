@@ -212,9 +212,7 @@ const snapshotBatch = 500
 func (s *state) Snapshot(emit func([]byte)) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.loss != nil { // first: it takes away what follows
-		emit(encode(kindLoss, s.loss))
-	}
+	s.snapshotLoss(emit)
 	emit(encode(kindCluster, s.cluster))
 	emit(encode(kindEpoch, s.epoch))
 	emit(encode(kindProducerIDs, s.nextPID))

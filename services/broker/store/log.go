@@ -151,7 +151,7 @@ func (l *Log) Append(b []byte, h Header, urgent bool) (Appended, error) {
 func (l *Log) put(b []byte, h Header, urgent bool) (Appended, error) {
 	h.BaseOffset, h.LeaderEpoch = l.leo, l.opts.Epoch
 	patch(b, h.BaseOffset, h.LeaderEpoch)
-	l.act.reserve(int64(len(b)))
+	l.reserve(int64(len(b)))
 	if _, err := l.act.file.WriteAt(b, l.act.size); err != nil {
 		return Appended{}, l.writeFailed(err)
 	}

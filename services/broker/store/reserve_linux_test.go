@@ -11,12 +11,22 @@ import (
 	"github.com/waysideos/wayside/services/vfs"
 )
 
+// disk is a file system that says how full it is.
+type disk struct {
+	vfs.FS
+	free, total int64
+}
+
+func (d *disk) Space() (free, total int64, err error) { return d.free, d.total, nil }
+
 // TestReserve: a segment that grows has room kept for some more, which it gives
-// back when it is sealed and when the log is closed. A small one has none.
+// back when it is sealed and when the log is closed. A small one has none, and
+// none has when the disk is nearly full, or for more than a segment may hold.
 func TestReserve(t *testing.T) {
 	const unit, slack = 1 << 20, 1 << 16
 	root := t.TempDir()
-	l := open(t, vfs.OS(root), store.Options{Settings: store.Settings{SegmentBytes: 4 * unit}})
+	d := &disk{vfs.OS(root), 1 << 40, 1 << 40}
+	l := open(t, d, store.Options{Settings: store.Settings{SegmentBytes: 6 * unit}})
 	fill := func(batches int) {
 		for range batches {
 			putDurable(t, l, spec{values: []string{strings.Repeat("x", unit-100)}})
@@ -44,12 +54,22 @@ func TestReserve(t *testing.T) {
 	check("small", 0, slack)
 	fill(3)
 	check("grown", unit/4, unit)
+	fill(2)
+	check("before the end", 0, slack)
 	fill(1)
 	check("sealed", 0, slack)
-	fill(2)
+	fill(3)
 	check("grown again", unit/4, unit)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	check("closed", 0, slack)
+
+	d.free = 1 << 30
+	l = open(t, d, store.Options{Settings: store.Settings{SegmentBytes: 6 * unit}})
+	fill(4)
+	check("on a disk that is nearly full", 0, slack)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -81,23 +81,38 @@ type active struct {
 
 // A segment that is growing has room kept for another eighth of it: blocks that
 // are there already make a write cost a quarter less CPU time, and a sync finds
-// nothing to place. Small ones have none, of which a box may have thousands.
+// nothing to place. Small ones have none, of which a box may have thousands, and
+// none has where less than a tenth of the disk, or a gibibyte, would stay free:
+// nobody else can use what is kept, and the last of it is for commits.
 const (
 	reserveFrom  = 1 << 20
 	reserveShare = 8
+	spareShare   = 10
+	spareMost    = 1 << 30
 )
 
 // reserve keeps room for n bytes, about to be written, and for some that will
 // follow. Where that is not possible the write itself will tell.
-func (a *active) reserve(n int64) {
+func (l *Log) reserve(n int64) {
+	a := &l.act
 	end := a.size + n
 	if end <= a.reserved || end < reserveFrom {
 		return
 	}
-	a.reserved = end + end/reserveShare
-	if r, ok := a.file.File.(vfs.Reserver); ok {
+	a.reserved = max(end, min(end+end/reserveShare, l.set.SegmentBytes))
+	if r, ok := a.file.File.(vfs.Reserver); ok && l.spare(a.reserved-a.size) {
 		r.Reserve(a.size, a.reserved-a.size)
 	}
+}
+
+// spare reports whether the disk can do without n bytes.
+func (l *Log) spare(n int64) bool {
+	disk, ok := l.fsys.(vfs.Spacer)
+	if !ok {
+		return false
+	}
+	free, total, err := disk.Space()
+	return err == nil && free-n >= min(total/spareShare, spareMost)
 }
 
 // unreserve gives back what was kept and not written.
