@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/waysideos/wayside/services/manifest"
 )
@@ -81,6 +82,20 @@ func (l *launcher) startAhead(ctx context.Context) error {
 	return nil
 }
 
+// leaveMoved ends a process that waits for the word if its listeners were moved
+// since. It holds them until it has ended, and the new ones cannot be made where
+// both are of one port.
+func (l *launcher) leaveMoved() {
+	var files []*os.File
+	for _, s := range l.sockets {
+		files = append(files, s.made()...)
+	}
+	if l.ahead != nil && !slices.Equal(l.ahead.files, files) {
+		l.ahead.end()
+		l.ahead = nil
+	}
+}
+
 // takeAhead returns the process that waits, if it has the listeners that the
 // service is to have; one that has others is ended. nil is none.
 func (l *launcher) takeAhead(files []*os.File) *ahead {
@@ -100,11 +115,15 @@ func (a *ahead) begin() *process {
 	return a.proc
 }
 
-// end has the process exit instead.
+// end has the process exit instead, and waits a moment until it has.
 func (a *ahead) end() {
 	if a == nil {
 		return
 	}
 	a.word.Close()
 	a.proc.finish()
+	select {
+	case <-a.proc.exit:
+	case <-time.After(5 * time.Second):
+	}
 }

@@ -3,6 +3,8 @@
 package supervise
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +21,7 @@ func aheadBench(t *testing.T) (b *bench, pid int) {
 	t.Helper()
 	u := childUnit("echo", "echo")
 	u.Sockets, u.StartAhead, u.StateDirectory = []string{"echo"}, true, []string{"echo"}
-	b = idleBench(t, "", []manifest.Socket{{Name: "echo", Listen: []string{"127.0.0.1:0"}, FDName: "echo", Service: "echo"}}, u)
+	b = idleBench(t, "", []manifest.Socket{{Name: "echo", Listen: []string{"0.0.0.0:0"}, FDName: "echo", Service: "echo"}}, u)
 	if err := b.StartAhead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +48,17 @@ func TestStartAhead(t *testing.T) {
 	}
 }
 
-// A process that has other listeners than the service is to have is not it.
+// A process that has other listeners than the service is to have is not it, and
+// lets go of them before those are made: they may be of the same port.
 func TestMovedAfterStartAhead(t *testing.T) {
 	b, pid := aheadBench(t)
-	b.Move("echo", []string{"127.0.0.2:0"})
+	l, err := net.FileListener(b.sockets["echo"].files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port)
+	l.Close()
+	b.Move("echo", []string{to})
 	b.run()
 	s := b.until("readiness", func(s manifest.Service) bool { return s.Ready })
 	if s.PID == pid || s.Restarts != 0 {

@@ -49,6 +49,7 @@ func (l *launcher) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.leaveMoved()
 	files, names, err := l.listeners(ctx)
 	if err != nil {
 		return nil, err

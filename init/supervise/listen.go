@@ -43,6 +43,13 @@ func (l *listening) open(ctx context.Context) ([]*os.File, error) {
 	return l.files, nil
 }
 
+// made are the listeners that are there.
+func (l *listening) made() []*os.File {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.files)
+}
+
 // move closes what listens elsewhere; open makes the new listeners.
 func (l *listening) move(addresses []string) bool {
 	l.mu.Lock()

@@ -181,6 +181,9 @@ func (s *Supervisor) listen(ctx context.Context) error {
 		s.close()
 		return err
 	}
+	for _, l := range s.launch {
+		l.leaveMoved()
+	}
 	for _, sock := range s.cfg.Sockets {
 		if _, err := s.sockets[sock.Name].open(ctx); err != nil {
 			s.cfg.Log.Warn("listen", "err", err)
