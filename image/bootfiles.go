@@ -191,5 +191,5 @@ func (p *parts) verifyBootFiles(root fs.FS) error {
 
 // isOwners says that a file of the boot partition is its owner's to change.
 func isOwners(name string) bool {
-	return slices.Contains([]string{layout.ESPSite, layout.ESPInstall, layout.ESPRecovery}, name) || path.Dir(name) == layout.ESPSecrets
+	return slices.Contains([]string{layout.ESPSite, layout.ESPInstall, layout.ESPRecovery, layout.ESPClaim, layout.ESPRefused}, name) || path.Dir(name) == layout.ESPSecrets
 }

@@ -23,6 +23,9 @@ type Contents struct {
 	RootBytes int64
 	// Files of the root, nil where it has none.
 	UpdateRoot, SBOM, Provenance []byte
+	// Owners are the files of the boot partition that are its owner's to change,
+	// by path.
+	Owners map[string][]byte
 }
 
 // Open takes an image apart. It believes what the image says: Verify first.
@@ -48,6 +51,14 @@ func Open(img io.ReaderAt, size int64) (*Contents, error) {
 	c.RootBytes = verity.Size(c.DataBlocks)
 	c.Root = io.NewSectionReader(p.slot, 0, (c.DataBlocks+1)*layout.VerityBlock)
 	c.UpdateRoot, c.SBOM, c.Provenance = file(root, layout.RootTUF), file(root, layout.RootSBOM), file(root, layout.RootProvenance)
+	c.Owners = map[string][]byte{}
+	for _, f := range p.files {
+		if isOwners(f.Path) && f.Size <= layout.MiB {
+			if c.Owners[f.Path], err = p.esp.ReadFile(f.Path); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return c, nil
 }
 

@@ -21,6 +21,7 @@ import (
 // flashOptions is what `wayside flash` is asked for.
 type flashOptions struct {
 	site, secrets string // of the host
+	claim         string // file
 	install       string // layout.ESPInstall
 	cert          string
 	keys          string
@@ -38,11 +39,14 @@ func newFlashCmd() *cobra.Command {
 first, only blocks in use are written, what an earlier system left where the
 first boot would look is erased, and everything is read back from the medium.
 The partition table comes last, so that an interrupted disk starts nowhere.
+Profile, secrets and claim go onto the boot partition in the same step; a claim
+has to be signed for this image, and to make the profile whole.
 
 Without DEVICE the removable disks are listed. A disk that is not removable, or
 in use, is refused; the refusal says the words that --force wants.`,
 		Example: `  wayside flash out/wayside-x86-64-uefi-1.4.0.img.zst              which disks are there?
   wayside flash out/wayside-x86-64-uefi-1.4.0.img.zst /dev/sdb --site shop.yaml --secrets shop-secrets/
+  wayside flash IMAGE /dev/sdb --site shops.yaml --claim shop-042.claim   one box out of many
   wayside flash --cert db.crt IMAGE /dev/sdb                       a computer without the key folder
   wayside flash IMAGE /dev/sdb --install install.yaml              a stick that installs to the disk inside
   wayside flash --json                                             the disks, for scripts`,
@@ -57,6 +61,7 @@ in use, is refused; the refusal says the words that --force wants.`,
 	fl := cmd.Flags()
 	fl.StringVar(&o.site, "site", "", "put this site profile `FILE` on the boot partition")
 	fl.StringVar(&o.secrets, "secrets", "", "put the files of this folder `DIR`, those that the profile names, on the boot partition")
+	fl.StringVar(&o.claim, "claim", "", "put the claim `FILE` of wayside claim new on the boot partition: it has to fit image and profile")
 	fl.StringVar(&o.install, "install", "", "make an installer: `FILE` says which disk of the box it goes to (docs/flashing.md)")
 	fl.StringVar(&o.cert, "cert", "", "`FILE` with the signer's certificate, PEM (default: the one in --keys)")
 	fl.BoolVar(&o.unverified, "unverified", false, "write an image whose signatures nobody has checked")
@@ -105,6 +110,7 @@ type flashed struct {
 	Version string   `json:"version"`
 	Written int64    `json:"written_bytes"`
 	Added   []string `json:"added,omitempty"` // files put on the boot partition
+	Claim   string   `json:"claim,omitempty"` // name of the box whose claim it holds
 	State   string   `json:"state"`
 	Seconds float64  `json:"seconds"`
 }
@@ -152,12 +158,16 @@ func (o *flashOptions) run(ctx context.Context, img, device string, in io.Reader
 	p.done("write", "%s of %s, and read back", mib(flash.Total(src.used)), mib(src.size))
 	res := flashed{
 		Device: d.Device, Board: src.release.Board, Version: src.release.Version, Written: flash.Total(src.used),
-		Added: src.added, State: string(state), Seconds: p.total().Seconds(),
+		Added: src.added, Claim: src.claim, State: string(state), Seconds: p.total().Seconds(),
 	}
 	if o.asJSON {
 		return json.NewEncoder(out).Encode(res)
 	}
-	fmt.Fprintf(log, "%s holds %s %s; it can be taken out\n", d.Device, res.Board, res.Version)
+	whose := ""
+	if res.Claim != "" {
+		whose = " for " + res.Claim
+	}
+	fmt.Fprintf(log, "%s holds %s %s%s; it can be taken out\n", d.Device, res.Board, res.Version, whose)
 	return nil
 }
 

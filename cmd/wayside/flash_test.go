@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/waysideos/wayside/image/flash"
+	"github.com/waysideos/wayside/services/site"
 )
 
 func TestJudgeDisk(t *testing.T) {
@@ -59,7 +60,7 @@ func TestFlashRefuses(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"a.img": "no image", "b.img": "no image", "bad.yaml": "version: 1\nsite: Shop 42\n",
-		"install.yaml": "version: 1\ndisk: biggest\n", "secrets/large": strings.Repeat("x", maxSecretSize+1),
+		"install.yaml": "version: 1\ndisk: biggest\n", "secrets/large": strings.Repeat("x", site.MaxSecretSize+1),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

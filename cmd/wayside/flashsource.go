@@ -27,8 +27,11 @@ type flashSource struct {
 	size    int64
 	used    []flash.Range
 	release release.Release
+	owner   []byte            // its update root; nil if it has none
+	boot    map[string][]byte // what of files for us is on its boot partition
 	added   []string
-	temp    bool // the file is ours, and goes away
+	claim   string // name of the box whose claim was added
+	temp    bool   // the file is ours, and goes away
 }
 
 func (s *flashSource) Close() error {
@@ -70,6 +73,11 @@ func (o *flashOptions) open(ctx context.Context, img string, p *progress) (s *fl
 		how = "NOT VERIFIED"
 	}
 	p.done("image", "%s %s, %s", s.release.Board, s.release.Version, how)
+	if o.claim != "" {
+		if err := o.addClaim(s, files, p); err != nil {
+			return nil, err
+		}
+	}
 	if len(files) > 0 {
 		if err := s.own(ctx); err != nil {
 			return nil, err
@@ -153,7 +161,7 @@ func openImage(ctx context.Context, name string, check imageCheck) (s *flashSour
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s.release = c.Release
+	s.release, s.owner, s.boot = c.Release, c.UpdateRoot, c.Owners
 	return s, nil
 }
 
@@ -220,12 +228,6 @@ func (s *flashSource) own(ctx context.Context) error {
 	return nil
 }
 
-// What a box takes of secrets; see docs/security.md.
-const (
-	maxSecrets    = 64
-	maxSecretSize = 64 << 10
-)
-
 // bootFiles are the files for the boot partition, by their paths there.
 func (o *flashOptions) bootFiles() (map[string][]byte, error) {
 	files := map[string][]byte{}
@@ -262,8 +264,8 @@ func (o *flashOptions) bootFiles() (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read secrets: %w", err)
 		}
-		if n++; n > maxSecrets || len(data) > maxSecretSize || len(data) == 0 {
-			return nil, fmt.Errorf("secret %s: a box takes %d files of 1 to %d bytes", e.Name(), maxSecrets, maxSecretSize)
+		if n++; n > site.MaxSecrets || len(data) > site.MaxSecretSize || len(data) == 0 {
+			return nil, fmt.Errorf("secret %s: a box takes %d files of 1 to %d bytes", e.Name(), site.MaxSecrets, site.MaxSecretSize)
 		}
 		files[path.Join(layout.ESPSecrets, e.Name())] = data
 	}

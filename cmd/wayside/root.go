@@ -23,7 +23,7 @@ straight into a Kafka-compatible broker, a replicator and device connectors.`,
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(
-		newBuildCmd(), newRunCmd(), newFlashCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
+		newBuildCmd(), newRunCmd(), newFlashCmd(), newClaimCmd(), newInspectCmd(), newPublishCmd(), newKeysCmd(),
 		newSiteCmd(), newLinkCmd(), newConnectCmd(), newLockCmd(), newHostCmd(), newBoxCmd(),
 	)
 	return root

@@ -92,6 +92,8 @@ const (
 	ESPSite       = "wayside/site.yaml"    // the site profile as dropped by the engineer
 	ESPSecrets    = "wayside/secrets"      // folder of the files that the profile's listeners name
 	ESPInstall    = "wayside/install.yaml" // makes a stick an installer; see services/site
+	ESPClaim      = "wayside/box.claim"    // makes the box somebody's; see services/claim. Gone once it was taken over
+	ESPRefused    = "wayside/box.refused"  // a claim that was refused
 )
 
 // ESPRecovery is where a person puts the recovery key of a box whose TPM does

@@ -135,6 +135,30 @@ func TestLifeOfAFile(t *testing.T) {
 	fsck(t, d)
 }
 
+// What was wiped is nowhere on the disk, and nothing else is touched.
+func TestWipe(t *testing.T) {
+	d := volume(t)
+	v := open(t, d)
+	free := v.Free()
+	create(t, v, "wayside-2.efi", "s", 5000)
+	for range 2 { // the second time there is nothing to wipe
+		if err := v.Wipe(dir, "wayside-2.efi"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := io.ReadAll(io.NewSectionReader(d, 0, d.Size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(all, []byte("ssss")) || v.Free() != free {
+		t.Errorf("the disk still holds the file, or %d bytes are free and were %d", v.Free(), free)
+	}
+	if diff := cmp.Diff(map[string]string{"wayside-1.efi": "a0"}, names(t, d)); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	fsck(t, d)
+}
+
 func TestRefusals(t *testing.T) {
 	v := open(t, volume(t))
 	r, size := fill("x", 100)

@@ -28,6 +28,7 @@ import (
 	"github.com/waysideos/wayside/init/uevent"
 	"github.com/waysideos/wayside/init/vault"
 	"github.com/waysideos/wayside/init/watchdog"
+	"github.com/waysideos/wayside/services/claim"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 )
@@ -79,6 +80,7 @@ type Machine struct {
 	vault      *vault.Vault
 	encryption string // see vault.How
 
+	claim    *claim.Claim      // in force; nil for none
 	profile  *profile.Result   // at the start of the box
 	secrets  map[string][]byte // files by name; never changed once set
 	changer  *profile.Changer  // knows what it is now; nil without a profile
@@ -198,6 +200,9 @@ func (m *Machine) Box() manifest.Box {
 		box.Profile = m.changer.Report()
 	case m.profile != nil:
 		box.Profile = m.profile.Report
+	}
+	if m.claim != nil {
+		box.Claim = &manifest.Claim{Name: m.claim.Name, Issued: m.claim.Issued}
 	}
 	if m.services != nil {
 		box.Services = m.services.Status()

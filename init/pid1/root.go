@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,7 @@ var Root = []Step{
 	{"clock", startClock, false, 5 * time.Second},
 	// Before anything that may write what the version before cannot read.
 	{"trial", openTrial, true, 60 * time.Second},
+	{"claim", loadClaim, false, 60 * time.Second},
 	{"site profile", loadProfile, false, 30 * time.Second},
 	{"hardware clock", addClock, false, 100 * time.Second},
 	{"site secrets", loadSecrets, false, 30 * time.Second},
@@ -122,7 +124,7 @@ func (m *Machine) stateFS() vfs.FS {
 }
 
 func loadProfile(_ context.Context, m *Machine) error {
-	r, err := profile.Load(profile.Config{Log: m.Log(), State: m.stateFS(), Boot: m.bootProfile})
+	r, err := profile.Load(profile.Config{Log: m.Log(), State: m.stateFS(), Own: m.claim.Own(), Boot: m.bootProfile})
 	if err != nil {
 		return err
 	}
@@ -163,11 +165,19 @@ func (m *Machine) withESP(read func(dir string) error) error {
 	return mount.WithESP(node, read)
 }
 
-// loadSecrets gives services the files that the profile names.
+// loadSecrets gives services the files that the profile names. One that the
+// claim brought counts over one of the same name: it is signed, and the box's own.
 func loadSecrets(_ context.Context, m *Machine) error {
 	files, problems := profile.LoadSecrets(profile.SecretsConfig{Log: m.Log(), State: m.stateFS(), Boot: m.bootSecrets})
 	for _, p := range problems {
 		m.problem(p)
+	}
+	if m.claim != nil && len(m.claim.Secrets) > 0 {
+		files = maps.Clone(files)
+		if files == nil {
+			files = map[string][]byte{}
+		}
+		maps.Copy(files, m.claim.Secrets)
 	}
 	m.secrets = files
 	effective := &site.Profile{}

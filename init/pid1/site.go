@@ -24,7 +24,7 @@ func watchProfile(_ context.Context, m *Machine) error {
 		return nil
 	}
 	m.changer = profile.NewChanger(profile.ChangerConfig{
-		State: m.stateFS(), Boot: m.profile, Log: m.Log(),
+		State: m.stateFS(), Boot: m.profile, Own: m.claim.Own(), Log: m.Log(),
 		Enforce: m.enforce, Kept: m.profileKept,
 		Reaches: func(ctx context.Context) bool { return m.network != nil && m.network.Reaches(ctx) },
 		Busy: func() string {

@@ -23,6 +23,7 @@ const Window = 5 * time.Minute
 type ChangerConfig struct {
 	State vfs.FS  // the state partition; nil if it could not be mounted
 	Boot  *Result // what the box has started with
+	Own   site.Own
 	Log   *slog.Logger
 	// Enforce has the running box do as r says, which was until now like was.
 	// Services is what was started anew for it, later what waits for the next
@@ -150,7 +151,7 @@ func (c *Changer) prepare(want manifest.ApplyProfile) (*Result, error) {
 		}
 		text = rec.Before
 	}
-	p, err := within(func() (*site.Profile, error) { return site.Parse(want.File, text) })
+	p, err := within(func() (*site.Profile, error) { return site.ParseFor(want.File, text, c.cfg.Own) })
 	var bad site.Errors
 	if errors.As(err, &bad) {
 		return nil, slots.Refusal(bad.Error())

@@ -72,6 +72,20 @@ func refused(t *testing.T, err error, want string) {
 	}
 }
 
+// What is applied to a box with a claim does not rename it, on trial or kept.
+func TestApplyToClaimed(t *testing.T) {
+	state := vfs.NewCrashable(1)
+	b := running(t, state, good)
+	b.cfg.Own = site.Own{Site: "box-7"}
+	must(t, b.apply(next))
+	must(t, b.Keep())
+	if diff := cmp.Diff([]string{"box-7"}, b.enforced); diff != "" {
+		t.Errorf("enforced (-want +got):\n%s", diff)
+	}
+	r, _ := boot(t, state, good) // kept is the profile as it was written
+	expect(t, r, "shop-13", "applied")
+}
+
 // Of the boot partition and what was applied the later decision counts.
 func TestWhichProfileWins(t *testing.T) {
 	const third = "version: 1\nsite: shop-14\n"

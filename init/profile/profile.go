@@ -32,9 +32,10 @@ type Config struct {
 	// there is none.
 	Boot  func() ([]byte, error)
 	State vfs.FS // the state partition; nil if it could not be mounted
+	Own   site.Own
 	Log   *slog.Logger
 
-	parse func(file string, text []byte) (*site.Profile, error) // site.Parse
+	parse func(file string, text []byte) (*site.Profile, error) // site.ParseFor
 }
 
 // Result is the profile in force.
@@ -51,7 +52,7 @@ type Result struct {
 // and in the log.
 func Load(c Config) (*Result, error) {
 	if c.parse == nil {
-		c.parse = site.Parse
+		c.parse = func(file string, text []byte) (*site.Profile, error) { return site.ParseFor(file, text, c.Own) }
 	}
 	r := &Result{}
 	boot, text := c.fromBoot(&r.Report)
@@ -77,7 +78,7 @@ func Load(c Config) (*Result, error) {
 	case kept != nil:
 		r.take(kept, keptText, "last good")
 	default:
-		r.take(site.Default(), nil, "built in")
+		r.take(site.DefaultFor(c.Own), nil, "built in")
 	}
 	var err error
 	if r.Text, err = site.Marshal(r.Profile); err != nil {

@@ -67,6 +67,31 @@ func TestLifeOfAProfile(t *testing.T) {
 	expect(t, r, "shop-13", "last good")
 }
 
+// A box with a claim bears its name whichever profile is in force.
+func TestOwn(t *testing.T) {
+	state := vfs.NewCrashable(1)
+	for _, c := range []struct{ onESP, source string }{
+		{"", "built in"}, {good, "boot partition"}, {bad, "last good"}, {"version: 1\nsite: shops\nvariables: {till: \"1\"}\ndescription: till {var:till}\n", "boot partition"},
+	} {
+		r, err := Load(Config{State: state, Log: slog.New(slog.DiscardHandler), Own: site.Own{Site: "box-7", Variables: map[string]string{"till": "7"}},
+			Boot: func() ([]byte, error) {
+				if c.onESP == "" {
+					return nil, fs.ErrNotExist
+				}
+				return []byte(c.onESP), nil
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, r, "box-7", c.source)
+		if r.Profile.Network.Hostname != "box-7" || strings.Contains(c.onESP, "var") && r.Profile.Description != "till 7" {
+			t.Errorf("%s: got host name %q and description %q", c.source, r.Profile.Network.Hostname, r.Profile.Description)
+		}
+	}
+	r, _ := boot(t, state, good) // kept is the profile as it was written
+	expect(t, r, "shop-12", "boot partition")
+}
+
 func TestWithoutState(t *testing.T) {
 	r, _ := boot(t, nil, good)
 	expect(t, r, "shop-12", "boot partition")

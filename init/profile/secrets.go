@@ -13,14 +13,15 @@ import (
 	"strings"
 
 	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
 // Bounds of a set of secret files.
 const (
-	MaxSecrets    = 64       // files
-	MaxSecretSize = 64 << 10 // bytes of each
-	maxSecretName = 100      // bytes
+	MaxSecrets    = site.MaxSecrets
+	MaxSecretSize = site.MaxSecretSize
+	maxSecretName = site.MaxSecretName
 
 	// maxEntries bounds the folder with what file managers leave in it: macOS
 	// puts a hidden file beside each that it copies.
@@ -145,18 +146,11 @@ func goodNames(where string, names []string) error {
 		return fmt.Errorf("%s: %d files, the most is %d", where, len(names), MaxSecrets)
 	}
 	for _, name := range names {
-		if !plain(name) {
+		if !site.SecretName(name) {
 			return fmt.Errorf("%s: file name %.*q: want letters, digits, '.', '_' and '-', at most %d", where, maxSecretName, name, maxSecretName)
 		}
 	}
 	return nil
-}
-
-func plain(name string) bool {
-	foreign := func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
-	}
-	return name != "" && len(name) <= maxSecretName && name[0] != '.' && !strings.ContainsFunc(name, foreign)
 }
 
 func readSecret(fsys fs.FS, name string) ([]byte, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waysideos/wayside/image/layout"
+	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
 )
 
@@ -360,7 +361,7 @@ func FuzzKeptSecrets(f *testing.F) {
 			t.Errorf("got %d files", len(files))
 		}
 		for name, data := range files {
-			if !plain(name) || filepath.Base(name) != name || len(data) == 0 || len(data) > MaxSecretSize {
+			if !site.SecretName(name) || filepath.Base(name) != name || len(data) == 0 || len(data) > MaxSecretSize {
 				t.Errorf("got file %q of %d bytes", name, len(data))
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -118,6 +119,9 @@ func (v *view) box(s *Snapshot) {
 		{Name: "Board", Value: b.Board},
 		{Name: "Kernel", Value: b.Kernel},
 		{Name: "Watchdog", Value: orWord(b.Watchdog, "none")},
+	}
+	if c := b.Claim; c != nil {
+		v.Box = slices.Insert(v.Box, 5, item{Name: "Claim", Value: c.Name + ", issued " + c.Issued.UTC().Format("2006-01-02 15:04")})
 	}
 	for _, n := range b.Network {
 		v.Networks = append(v.Networks, networkItem(n))

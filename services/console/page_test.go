@@ -39,6 +39,7 @@ func TestPage(t *testing.T) {
 				`site.yaml:5:3: broker.topcis: unknown field (did you mean "topics"?)`,
 				`site.yaml:9:14: links[0].bootstrap[0]: "<script>" is no host name`,
 			}}
+			s.Box.Claim = &manifest.Claim{Name: "shop-17", Issued: now}
 		}, "warn"},
 		{"corrupted", func(s *Snapshot) { s.Box.Verity = "corrupted" }, "bad"},
 		{"uplink", func(s *Snapshot) {

@@ -34,6 +34,7 @@ type Box struct {
 	// give the key, "locked" when nothing did, "off".
 	Encryption string `json:"encryption"`
 
+	Claim    *Claim      `json:"claim,omitempty"` // whose the box is; nil for one without
 	Profile  Profile     `json:"profile"`
 	Services []Service   `json:"services"`
 	Network  []Interface `json:"network"`
@@ -44,6 +45,12 @@ type Box struct {
 	// MissingModules are kernel modules that are wanted, by a device or by the
 	// board, and that this release does not hold or its kernel does not take.
 	MissingModules []string `json:"missing_modules,omitempty"`
+}
+
+// Claim is the one in force.
+type Claim struct {
+	Name   string    `json:"name"`
+	Issued time.Time `json:"issued"`
 }
 
 // Profile says which site profile is in force and what was wrong with a

@@ -20,7 +20,6 @@ type decoder struct {
 
 func decodeProfile(root *ast.MappingNode, p *Profile, r *report, own Own) {
 	decoder{r, readOwn(root, own)}.object("", root, reflect.ValueOf(p).Elem())
-	own.take(p)
 }
 
 func (d decoder) decode(path string, node ast.Node, v reflect.Value) {

@@ -46,6 +46,7 @@ func ParseFor(file string, data []byte, own Own) (*Profile, error) {
 	if errs := r.errors(); len(errs) > 0 {
 		return nil, errs
 	}
+	own.take(p) // what the profile itself says was to be right all the same
 	p.fill()
 	return p, nil
 }

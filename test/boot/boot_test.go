@@ -5,6 +5,7 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -67,16 +68,55 @@ func TestLifeOfABox(t *testing.T) {
 		box.PowerOff()
 	})
 
-	t.Run("good profile again", func(t *testing.T) {
-		harness.PutOnBootPartition(t, disk, layout.ESPSite, []byte(strings.Replace(profile, "shop-0042", "shop-0043", 1)))
+	t.Run("good profile again, and a claim", func(t *testing.T) {
+		harness.PutOnBootPartition(t, disk, layout.ESPSite, []byte(strings.Replace(profile, "shop-0042", "shops", 1)))
+		token := filepath.Join(t.TempDir(), "token")
+		text := claimFor(t, "shop-0043", token)
+		harness.PutOnBootPartition(t, disk, layout.ESPClaim, text)
 		box.PowerOn()
-		if got := status(t, box).Box.Profile; got.Site != "shop-0043" || len(got.Errors) != 0 {
-			t.Errorf("got profile %+v, want shop-0043 without errors", got)
+		if got := status(t, box).Box; got.Profile.Site != "shop-0043" || len(got.Profile.Errors) != 0 || len(got.Problems) != 0 {
+			t.Errorf("got profile %+v and problems %q, want shop-0043 without errors", got.Profile, got.Problems)
 		}
+		checkClaimed(t, box, disk, token, text)
 		if n := strings.Count(box.Console().Text(), "wayside: first boot"); n == 0 {
 			t.Error("the transcript lost the first boot")
 		}
 	})
+}
+
+// claimFor makes the claim of a box, with a token for its page.
+func claimFor(t *testing.T, name, token string) []byte {
+	t.Helper()
+	if err := os.WriteFile(token, []byte("a token of enough letters"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "box.claim")
+	if out, err := harness.Command(t, "claim", "new", "--name", name, "--secret", "api.token=@"+token, "-o", file).CombinedOutput(); err != nil {
+		t.Fatalf("wayside claim new: %v\n%s", err, out)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// checkClaimed uses a secret of a claim, and looks for the claim on the boot
+// partition.
+func checkClaimed(t *testing.T, box *harness.Box, disk, token string, text []byte) {
+	t.Helper()
+	out, err := harness.Command(t, "site", "back", "--box", "http://"+box.Addr("console"), "--token-file", token).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "there is no profile to go back to") {
+		t.Errorf("wayside site back: got %v, %s; want the token believed, and no profile to go back to", err, out)
+	}
+	esp := harness.OpenPartition(t, disk, layout.ESP)
+	all, err := io.ReadAll(io.NewSectionReader(esp, 0, esp.Info.Size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(all, text[:200]) || bytes.Contains(all, text[200:400]) {
+		t.Error("the boot partition still holds the claim, or pieces of it")
+	}
 }
 
 // checkComplaint wants the words of `wayside site check` on the box.

@@ -46,11 +46,12 @@ var allowed = map[string][]string{
 	"image":        {"boards", "overlays", "image/", "services/manifest"},
 	"image/layout": {},
 	// A disk is written in one way, by the tool and by the installer.
-	"init": {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/vfs"},
+	"init": {"init/", "image/layout", "image/release", "image/flash", "services/manifest", "services/site", "services/claim", "services/vfs"},
 	// The suite of connectors runs the box's broker.
 	"services/connect/connecttest": {"services/manifest", "services/site", "services/vfs", "services/kafka", "services/secret", "services/broker"},
 	"services/manifest":            {},
 	"services/site":                {"services/manifest"},
+	"services/claim":               {"services/site"}, // made by the tool, read by init
 	"services/vfs":                 {},
 	"services/secret":              {"services/site"},
 	"services/kafka":               {"services/manifest", "services/site", "services/secret"},

@@ -143,6 +143,10 @@ func TestFaultMatrix(t *testing.T) {
 		u.PowerOff()
 		free()
 	}
+	// Before the rows that prepare 0.2.0: what the slot holds is not fetched again.
+	if name := "the server stalls in the middle"; row(name) {
+		session(nil, func() { u.stalls(name) })
+	}
 	if name := "the boot partition is full"; row(name) {
 		free := u.fillBootPartition()
 		session(nil, func() {
@@ -151,9 +155,6 @@ func TestFaultMatrix(t *testing.T) {
 			u.refuses(name, "activate", "boot partition full")
 		})
 		free()
-	}
-	if name := "the server stalls in the middle"; row(name) {
-		session(nil, func() { u.stalls(name) })
 	}
 	if name := "a driver in use was left out"; row(name) {
 		board := "boards/" + harness.Board + "/board.yaml"

@@ -4,6 +4,10 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // TestSums: the sum of any range is the same whether it was taken piece by
@@ -29,6 +33,42 @@ func TestSums(t *testing.T) {
 	for _, r := range ranges {
 		if got, want := s.of(buf[r[0]:r[1]], r[0]), crc32.Checksum(buf[r[0]:r[1]], castagnoli); got != want {
 			t.Errorf("bytes %d to %d: sum %08x, want %08x", r[0], r[1], got, want)
+		}
+	}
+}
+
+// TestLargeProduce: of the batches of a request of some megabytes, the one that
+// is damaged is refused, wherever it lies, and no other.
+func TestLargeProduce(t *testing.T) {
+	s := newServer(t)
+	s.RequestBytes, s.TransferTimeout = 32<<20, 10*time.Second
+	s.memory = newMemory(64 << 20)
+	f := newFetcher(t, s)
+	f.c.SetDeadline(time.Now().Add(time.Minute))
+	f.topic("t", 6)
+	for bad := range 6 {
+		req := kmsg.NewPtrProduceRequest()
+		req.Version, req.Acks = 9, 1
+		rt := kmsg.NewProduceRequestTopic()
+		rt.Topic = "t"
+		for i, size := range []int{100, 900_000, 64 << 10, 200_000, 1000, 1_000_000} {
+			b := batchOf(1, size, 0)
+			if i == bad {
+				b[len(b)*(i+1)/7] ^= 1
+			}
+			rt.Partitions = append(rt.Partitions, kmsg.ProduceRequestTopicPartition{Partition: int32(i), Records: b})
+		}
+		req.Topics = []kmsg.ProduceRequestTopic{rt}
+		resp := kmsg.NewPtrProduceResponse()
+		f.send(req, resp)
+		for _, p := range resp.Topics[0].Partitions {
+			want := int16(0)
+			if p.Partition == int32(bad) {
+				want = kerr.CorruptMessage.Code
+			}
+			if p.ErrorCode != want {
+				t.Errorf("batch %d is damaged: partition %d: error %d, want %d", bad, p.Partition, p.ErrorCode, want)
+			}
 		}
 	}
 }
