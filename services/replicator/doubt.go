@@ -108,10 +108,8 @@ func (d *ledger) hold() {
 // writes to, or has written to.
 func (d *ledger) doubtAll() {
 	d.touched, d.doubt = map[destKey]time.Time{}, map[destKey]bool{}
-	for key := range d.known {
-		if k, ok := destinationOf(key); ok {
-			d.doubt[k] = true
-		}
+	for k := range d.reached() {
+		d.doubt[k] = true
 	}
 	for _, p := range d.l.parts {
 		d.doubt[destKey{p.to, p.num}] = true

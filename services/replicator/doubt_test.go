@@ -72,12 +72,13 @@ func TestExamineWithoutTheRight(t *testing.T) {
 }
 
 // What positions know of becomes committed, in one transaction; what they do
-// not is given up in the next.
+// not is given up in the next. Other sources' positions say nothing of it.
 func TestFate(t *testing.T) {
-	d := ledger{known: map[string]remembered{
+	d := ledger{l: &link{source: "c"}, known: map[string]remembered{
 		"c/a/0/sensors":        {position: position{dest: 4}},
 		"c/a/0/sensors/newest": {position: position{dest: 9}},
 		"c/a/1/sensors":        {position: position{dest: 9}},
+		"d/a/1/sensors":        {position: position{dest: 20}}, // of another box, which was given the same name
 	}}
 	known, other, none := destKey{"sensors", 0}, destKey{"sensors", 1}, destKey{"sensors", 2}
 	for _, step := range []struct {
