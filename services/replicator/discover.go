@@ -42,7 +42,7 @@ func (l *link) discover(ctx context.Context) {
 	}
 	var due []*partition
 	for _, p := range l.parts {
-		if !p.active && !p.rests() && time.Now().After(p.retry) {
+		if !p.active && !p.rests() && !l.ledger.doubts(p) && time.Now().After(p.retry) {
 			due = append(due, p)
 		}
 	}

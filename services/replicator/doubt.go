@@ -33,6 +33,10 @@ import (
 // limits, services/kafka), and what is in doubt then.
 const doubtful = time.Minute
 
+// doubtWait is how many questions without an answer a partition keeps what is
+// read of it: an election takes seconds.
+const doubtWait = 4
+
 // cuts notes that a client has lost a connection.
 type cuts struct{ atomic.Bool }
 
@@ -82,19 +86,30 @@ func (d *ledger) settled(ctx context.Context) bool {
 		case len(hidden) > 0: // ended by a new producer, see start
 			l.opened = false
 			return false
+		case d.tries >= doubtWait:
+			d.hold()
 		}
 	}
 	return !d.doubt[destKey{l.positionLog(), 0}]
+}
+
+// hold stops what is in doubt: what is read of it would fill the queue that it
+// shares with others, and the status has to say why nothing comes. Once there
+// is no doubt, it begins as after any stop.
+func (d *ledger) hold() {
+	for _, p := range d.l.parts {
+		if d.doubts(p) && !p.rests() && (p.active || p.err == nil) {
+			d.l.stop(p, fmt.Errorf("%s/%d waits: %s/%d has no leader at the destination, or it does not answer", p.topic, p.num, p.to, p.num))
+		}
+	}
 }
 
 // doubtAll has every partition of the destination in doubt that the link
 // writes to, or has written to.
 func (d *ledger) doubtAll() {
 	d.touched, d.doubt = map[destKey]time.Time{}, map[destKey]bool{}
-	for key := range d.known {
-		if k, ok := destinationOf(key); ok {
-			d.doubt[k] = true
-		}
+	for k := range d.reached() {
+		d.doubt[k] = true
 	}
 	for _, p := range d.l.parts {
 		d.doubt[destKey{p.to, p.num}] = true

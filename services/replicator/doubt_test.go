@@ -1,8 +1,13 @@
 package replicator
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,12 +72,13 @@ func TestExamineWithoutTheRight(t *testing.T) {
 }
 
 // What positions know of becomes committed, in one transaction; what they do
-// not is given up in the next.
+// not is given up in the next. Other sources' positions say nothing of it.
 func TestFate(t *testing.T) {
-	d := ledger{known: map[string]remembered{
+	d := ledger{l: &link{source: "c"}, known: map[string]remembered{
 		"c/a/0/sensors":        {position: position{dest: 4}},
 		"c/a/0/sensors/newest": {position: position{dest: 9}},
 		"c/a/1/sensors":        {position: position{dest: 9}},
+		"d/a/1/sensors":        {position: position{dest: 20}}, // of another box, which was given the same name
 	}}
 	known, other, none := destKey{"sensors", 0}, destKey{"sensors", 1}, destKey{"sensors", 2}
 	for _, step := range []struct {
@@ -119,5 +125,50 @@ func TestLostConnection(t *testing.T) {
 	d.cut.OnBrokerDisconnect(kgo.BrokerMetadata{}, nil)
 	if d.settled(t.Context()) || l.opened || d.doubt[own] {
 		t.Errorf("goes on with records that are hidden; opened %v, in doubt %v", l.opened, d.doubt)
+	}
+}
+
+// A partition whose leader does not answer for days says so, and what waits
+// for it does not fill the queue of the others; it goes on when it is answered for.
+func TestDoubtHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	const size = 1_000_000
+	const large = aheadBytes/size + 2 // records of that size, more than a lane queues
+	src, dst := cluster(t, kfake.SeedTopics(2, "sensors")), cluster(t, kfake.SeedTopics(2, "sensors"))
+	cl := client(t, src.ListenAddrs(), kgo.ProducerBatchMaxBytes(2<<20))
+	r, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	write(t, cl, "sensors", 2, 0, 4)
+	read(t, dst.ListenAddrs(), "sensors", 4)
+	end := func(r kmsg.Request) bool { return r.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp == -1 } // our reader asks for the start
+	silent := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "sensors", Partitions: []int32{1}, Err: kerr.NotLeaderForPartition, Count: -1, When: end})
+	l := r.links[0]
+	inLoop := func(do func(p *partition)) {
+		t.Helper()
+		c := command{done: make(chan error, 1), do: func(context.Context) error {
+			do(l.parts[key{l.lanes[0], "sensors", 1}])
+			return nil
+		}}
+		l.commands <- c
+		<-c.done
+	}
+	inLoop(func(p *partition) { l.ledger.doubt[destKey{p.to, p.num}] = true })
+	for n := range large {
+		v := fmt.Append(bytes.Repeat([]byte{'0'}, size), 2*n+5)
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "sensors", Partition: 1, Value: v}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the partition is stopped, or fills the queue", func() (held bool) {
+		inLoop(func(p *partition) { held = !p.active || p.lane.bytes >= p.lane.ahead })
+		return held
+	})
+	write(t, cl, "sensors", 1, 4, 5)
+	if got := read(t, dst.ListenAddrs(), "sensors", 5)[0]; !slices.Equal(got, []int{0, 2, 4}) {
+		t.Errorf("partition 0 holds %v, want 0 2 4", got)
+	}
+	eventually(t, "the status says why", func() bool { return strings.Contains(linkOf(r).Error, "leader") })
+	silent.Remove()
+	if got := read(t, dst.ListenAddrs(), "sensors", 5+large)[1]; len(got) != 2+large || !slices.IsSorted(got) {
+		t.Errorf("partition 1 holds %v, want 1, 3 and %d more", got, large)
 	}
 }

@@ -79,18 +79,27 @@ type undecided struct {
 // fate says what becomes of what is hidden, from an offset on: positions know
 // what was committed. What was not is ended by itself, later.
 func (d *ledger) fate(hidden map[destKey]int64) *undecided {
-	known := map[destKey]int64{} // offset behind what was committed
-	for key, at := range d.known {
-		if k, ok := destinationOf(key); ok {
-			known[k] = max(known[k], at.dest)
-		}
-	}
+	known := d.reached()
 	of := map[bool]map[destKey]bool{true: {}, false: {}}
 	for k, from := range hidden {
 		of[from < known[k]][k] = true
 	}
 	commit := len(of[true]) > 0
 	return &undecided{of[commit], commit}
+}
+
+// reached are the partitions of the destination that the link has written to,
+// and the offsets behind what is known to be committed there. Another source's
+// positions may be in the same log, and are about another producer.
+func (d *ledger) reached() map[destKey]int64 {
+	of := map[destKey]int64{}
+	for key, at := range d.known {
+		k, ok := destinationOf(key)
+		if source, _, _ := strings.Cut(key, "/"); ok && source == d.l.source {
+			of[k] = max(of[k], at.dest)
+		}
+	}
+	return of
 }
 
 // decide ends what is left of an earlier transaction, by one that has all its
