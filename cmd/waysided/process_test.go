@@ -275,14 +275,14 @@ func TestStartedAhead(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		p := startProcess(t, []string{manifest.StartFD + "=3"}, []*os.File{r}, "broker", "--data", dir, "--listen", "127.0.0.1:0")
 		r.Close()
-		if _, err := os.Stat(dir); err == nil {
-			t.Error("it has begun before the word")
-		}
 		w.WriteString(word)
 		w.Close()
 		if word == "" {
 			if code := p.exitCode(); code != 1 {
 				t.Errorf("without the word: got exit status %d, want 1", code)
+			}
+			if _, err := os.Stat(dir); err == nil {
+				t.Error("it has begun without the word")
 			}
 			continue
 		}
