@@ -40,17 +40,16 @@ const maxGrowth = 256 << 10
 func readOwn(root *ast.MappingNode, own Own) *ownWords {
 	w := &ownWords{site: own.Site, variables: map[string]string{}, left: maxGrowth}
 	for _, kv := range root.Values {
-		switch v := kv.Value.(type) {
-		case *ast.StringNode:
-			if kv.Key.GetToken().Value == "site" && w.site == "" {
-				w.site = v.Value
-			}
-		case *ast.MappingNode:
-			if kv.Key.GetToken().Value != variables {
+		switch key := kv.Key.GetToken().Value; {
+		case key == "site" && w.site == "":
+			w.site = plainText(kv.Value)
+		case key == variables:
+			v, ok := kv.Value.(*ast.MappingNode)
+			if !ok {
 				continue
 			}
 			for _, kv := range v.Values {
-				name, value := kv.Key.GetToken().Value, kv.Value.GetToken().Value
+				name, value := kv.Key.GetToken().Value, plainText(kv.Value)
 				if brought, ok := own.Variables[name]; ok {
 					value = brought
 				}
@@ -59,6 +58,19 @@ func readOwn(root *ast.MappingNode, own Own) *ownWords {
 		}
 	}
 	return w
+}
+
+// plainText is a scalar as the decoder reads it into text.
+func plainText(node ast.Node) string {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value
+	case *ast.LiteralNode:
+		return n.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.GetToken().Value
+	}
+	return ""
 }
 
 const variables = "variables" // the field

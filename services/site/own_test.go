@@ -51,6 +51,21 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+// However YAML writes a text, its words stand for what it reads as.
+func TestOwnStyles(t *testing.T) {
+	for text, want := range map[string]string{
+		"site: shop\nvariables: {a: x}":                       "shop x",
+		"site: 'shop'\nvariables: {\"a\": 'it''s'}":           "shop it's",
+		"site: |-\n  shop\nvariables:\n  a: >-\n    x\n    y": "shop x y",
+		"site: \"7\"\nvariables: {a: 007}":                    "7 007",
+	} {
+		p, err := Parse("f", []byte("version: 1\ndescription: \"{site} {var:a}\"\n"+text+"\n"))
+		if err != nil || p.Description != want {
+			t.Errorf("%q: got %+v, %v, want %q", text, p, err, want)
+		}
+	}
+}
+
 func TestOwnRefusals(t *testing.T) {
 	for text, want := range map[string]string{
 		"description: \"{var:tall}\"\nvariables: {till: 1}":              `{var:tall} is not declared; in variables there is: till (did you mean "till"?)`,
