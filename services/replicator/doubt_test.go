@@ -172,3 +172,24 @@ func TestDoubtHoldsUpNoOther(t *testing.T) {
 		t.Errorf("partition 1 holds %v, want 1, 3 and %d more", got, large)
 	}
 }
+
+// Positions behind what is not carried are kept although some partition is in
+// doubt, but not while their log is.
+func TestPositionsAreKeptInDoubt(t *testing.T) {
+	t.Parallel()
+	_, l := doubtfulLink(t)
+	if err := l.ledger.start(t.Context()); err != nil { // ends what doubtfulLink has left open
+		t.Fatal(err)
+	}
+	p := &partition{key: key{l.lanes[0], "sensors", 0}, to: "sensors", position: position{next: 5, epoch: -1, dest: -1}, saved: unknown, active: true}
+	l.parts[p.key], l.opened = p, true
+	own := destKey{l.positionLog(), 0}
+	l.ledger.doubt = map[destKey]bool{{"sensors", 3}: true, own: true}
+	if l.ledger.save(t.Context(), true); p.saved != unknown {
+		t.Errorf("position %+v is saved in a log that is in doubt", p.saved)
+	}
+	delete(l.ledger.doubt, own)
+	if l.ledger.save(t.Context(), true); p.saved != p.position {
+		t.Errorf("saved is %+v, want %+v", p.saved, p.position)
+	}
+}

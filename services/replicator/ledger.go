@@ -217,7 +217,7 @@ func (d *ledger) why(err error) error {
 // the destination has lost its own.
 func (d *ledger) save(ctx context.Context, now bool) {
 	l := d.l
-	if d.exact && l.opened && len(d.doubt) == 0 && (now || time.Since(d.last) > quietAfter) {
+	if d.exact && l.opened && !d.doubt[destKey{l.positionLog(), 0}] && (now || time.Since(d.last) > quietAfter) {
 		d.last = time.Now()
 		if err := d.saveQuiet(ctx); err != nil {
 			l.broke(err)
