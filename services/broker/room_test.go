@@ -106,6 +106,41 @@ func TestDropOldest(t *testing.T) {
 	}
 }
 
+// TestRoomForTheReader: records that give way to a reader leave it room to
+// write to another topic before it commits, to the last byte.
+func TestRoomForTheReader(t *testing.T) {
+	fsys := vfs.NewCrashable(1)
+	fsys.SetCapacity(2 << 20)
+	b := start(t, fsys)
+	adm, cl := uncompressed(t, b)
+	_, err := adm.CreateTopic(within(t), 1, 1, map[string]*string{
+		"segment.bytes": kadm.StringPtr("100000"), "wayside.full": kadm.StringPtr("drop-read"), "wayside.full.group": kadm.StringPtr("g"),
+	}, "raw")
+	must(t, err)
+	small(t, adm, "summaries", "block")
+	impatient := client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordRetries(1),
+		kgo.DisableIdempotentWrite(), kgo.MetadataMinAge(50*time.Millisecond))
+	for _, size := range []int{10_000, 100} {
+		for err = nil; err == nil; {
+			err = impatient.ProduceSync(within(t), &kgo.Record{Topic: "raw", Value: make([]byte, size)}).FirstErr()
+		}
+		if !errors.Is(err, kerr.KafkaStorageError) {
+			t.Fatalf("got %v when the disk is full, want %v", err, kerr.KafkaStorageError)
+		}
+	}
+	if err := impatient.ProduceSync(within(t), &kgo.Record{Topic: "summaries", Value: make([]byte, 1000)}).FirstErr(); err != nil {
+		t.Fatalf("the reader finds no room: %v", err)
+	}
+	_, end := bounds(t, adm, "raw")
+	var offsets kadm.Offsets
+	offsets.AddOffset("raw", 0, end, -1)
+	must(t, adm.CommitAllOffsets(within(t), "g", offsets))
+	fill(t, cl, "raw", 0, 100)
+	if s, _ := bounds(t, adm, "raw"); s == 0 {
+		t.Error("nothing was dropped, and the disk holds less")
+	}
+}
+
 // TestFullDiskBlocks fills the disk with a topic that blocks: everything but
 // producing goes on, and when space returns so does that.
 func TestFullDiskBlocks(t *testing.T) {

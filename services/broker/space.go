@@ -43,8 +43,13 @@ func newSpace(fsys vfs.FS, reserve int64) *space {
 	return &space{disk: disk, reserve: reserve, short: make(chan struct{}, 1)}
 }
 
+// readerRoom is the most that is left free for who makes room by reading: what
+// it writes on this disk meanwhile, as summaries are, would else find it full.
+const readerRoom = 2 << 20
+
 // room reports whether records of n bytes may be written, and counts them.
-func (s *space) room(n int64) bool {
+// gives is true for a topic whose records give way to its reader.
+func (s *space) room(n int64, gives bool) bool {
 	if s.disk == nil {
 		return true
 	}
@@ -53,7 +58,11 @@ func (s *space) room(n int64) bool {
 	if s.written > spaceBytes || time.Since(s.asked) > spaceAge {
 		s.ask()
 	}
-	s.refused = s.free-s.written-n < s.keep()
+	keep := s.keep()
+	if gives {
+		keep += min(keep/2, readerRoom)
+	}
+	s.refused = s.free-s.written-n < keep
 	if !s.refused {
 		s.written += n
 		s.unshared += n

@@ -108,7 +108,7 @@ func (s *Server) checkPart(r *request, acks int16, t *catalog.Topic, p *produceP
 		return err
 	case r.version < zstdVersion && p.head.Attributes&7 == zstdCodec:
 		return kerr.UnsupportedCompressionType
-	case !s.Room(p.head.Size()):
+	case !s.Room(p.head.Size(), t.GivesWay()):
 		return store.ErrFull
 	}
 	set := t.Settings()

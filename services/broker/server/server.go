@@ -33,8 +33,9 @@ type Config struct {
 	// FormatLevel says how new the formats are that may be written now
 	// (manifest.FormatLevel).
 	FormatLevel func() int
-	// Room reports whether records of n bytes may still be written.
-	Room func(n int64) bool
+	// Room reports whether records of n bytes may still be written; gives is
+	// Topic.GivesWay.
+	Room func(n int64, gives bool) bool
 	// Disk, if not nil, returns how many bytes records may still take and the
 	// size of the file system; -1 for what is not known.
 	Disk    func() (usable, total int64)

@@ -54,7 +54,7 @@ func newServer(t testing.TB) *Server {
 		FormatLevel: func() int { return manifest.FormatLevel },
 		Catalog:     cat, Meta: st, Groups: groups, Shares: shares, Txns: txns, Metrics: m, Log: log,
 		Advertise:   func(net.Conn) (string, int32) { return "here", 9092 },
-		Room:        func(int64) bool { return true },
+		Room:        func(int64, bool) bool { return true },
 		Connections: 10, RequestBytes: 1 << 20, RequestMemory: 4 << 20, FetchBytes: 1 << 20,
 		IdleTimeout: 10 * time.Second, TransferTimeout: 300 * time.Millisecond,
 	})
