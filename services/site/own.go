@@ -89,16 +89,21 @@ func (d decoder) expand(path, s string) string {
 		}
 		out.WriteString(s[:at])
 		s = s[at:]
-		word, _, closed := strings.Cut(s, "}")
-		name, isVar := strings.CutPrefix(word, "{var:")
-		value, known := d.own.variables[name]
-		switch {
-		case closed && word == "{site":
-			value = d.own.site
-		case !closed || !isVar:
+		if !strings.HasPrefix(s, "{site}") && !strings.HasPrefix(s, "{var:") {
 			out.WriteByte('{')
 			s = s[1:]
 			continue
+		}
+		word, _, closed := strings.Cut(s, "}")
+		if !closed {
+			out.WriteString(s)
+			return out.String()
+		}
+		name := strings.TrimPrefix(word, "{var:")
+		value, known := d.own.variables[name]
+		switch {
+		case word == "{site":
+			value = d.own.site
 		case !known:
 			names := slices.Collect(maps.Keys(d.own.variables))
 			d.value(path, nearest(name, names), "{var:%s} is not declared; in variables there is: %s", shorten(name), cmp.Or(sortedList(names), "nothing"))
