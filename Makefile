@@ -64,6 +64,7 @@ vm-short: ## the same, one life of a box of another board: BOARD=qemu-arm64
 # out/, and at the end what failed, what was left out and why, and the packages.
 test-all: $(WAYSIDE) ## the whole matrix of virtual machines on one board, hours: BOARD=qemu-arm64
 	@$(WAYSIDE) host setup --for test
+	@rm -f out/test-all.status
 	@{ WAYSIDE_VM=1 WAYSIDE_LONG=1 WAYSIDE_BOARD=$(BOARD) $(GO) test -p 1 -count 1 -timeout 240m -v $(VM_PACKAGES) 2>&1; echo $$? >out/test-all.status; } | tee out/test-all-$(BOARD).log
 	@awk '/^ *--- SKIP/ {print "left out:" $$0; print last} /^ *--- FAIL/ {print "failed:" $$0} /^(ok|FAIL|panic:|\?)[ \t]/ {print} {last = $$0}' out/test-all-$(BOARD).log
 	@exit $$(cat out/test-all.status)

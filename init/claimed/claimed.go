@@ -29,8 +29,9 @@ type Config struct {
 	State vfs.FS // the state partition; nil if it could not be mounted
 	Owner []byte // the update root of this image; nil if it has none
 	Now   time.Time
-	// Hardware is asked once a claim was found good otherwise.
-	Hardware func(*claim.Claim) claim.Hardware
+	// Hardware is asked once a claim was found good otherwise. An error is that
+	// nobody can tell yet: the claim stays for the next start.
+	Hardware func(*claim.Claim) (claim.Hardware, error)
 	// Hold keeps the boot partition as it is: a version is on trial, and the one
 	// before may know of no claims.
 	Hold bool
@@ -113,6 +114,9 @@ func (l *loader) found(b *boot, text []byte) error {
 		return l.wipe(b) // the power went before that was done, or it was copied again
 	}
 	c, err := l.judge(text)
+	if errors.Is(err, errUnsure) {
+		return err
+	}
 	if err != nil {
 		// These words are promised to whoever watches the console.
 		rejected := fmt.Errorf("claim rejected: %s: %v", layout.ESPClaim, err)
@@ -143,6 +147,10 @@ func (l *loader) wipe(b *boot) error {
 	return nil
 }
 
+// errUnsure is of a claim of which this start cannot say whether it is for this
+// box.
+var errUnsure = errors.New("the claim stays on the boot partition and is looked at again at the next start")
+
 // judge reads a claim and says why it is not for this box.
 func (l *loader) judge(text []byte) (*claim.Claim, error) {
 	c, err := claim.Open(text, l.Owner)
@@ -152,7 +160,11 @@ func (l *loader) judge(text []byte) (*claim.Claim, error) {
 	if l.now != nil && !c.Issued.After(l.now.Issued) {
 		return nil, fmt.Errorf("it was issued %s; the box has one for %s that is as new", c.Issued.UTC().Format(time.RFC3339), l.now.Name)
 	}
-	return c, c.For(l.Hardware(c), l.Now)
+	h, err := l.Hardware(c)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errUnsure, err)
+	}
+	return c, c.For(h, l.Now)
 }
 
 // readState gives fs.ErrNotExist where there is no state partition.

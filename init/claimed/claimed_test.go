@@ -61,6 +61,7 @@ type box struct {
 	esp   *disktest.Disk
 	state *vfs.Crashable
 	hold  bool
+	blind error // nobody can tell which machine it is
 	log   string
 }
 
@@ -76,7 +77,7 @@ func (b *box) start() (name, problems string) {
 	c := Config{
 		ESP:   func(use func(d gpt.Disk, size int64) error) error { return use(b.esp, b.esp.Size) },
 		Owner: owner, Now: issued, Hold: b.hold, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Hardware: func(*claim.Claim) claim.Hardware { return claim.Hardware{Serial: "C0FFEE"} },
+		Hardware: func(*claim.Claim) (claim.Hardware, error) { return claim.Hardware{Serial: "C0FFEE"}, b.blind },
 	}
 	if b.state != nil {
 		c.State = b.state
@@ -219,6 +220,19 @@ func TestHold(t *testing.T) {
 	if b.esp.Meter.Events > 0 {
 		t.Error("a claim was put aside during a trial")
 	}
+}
+
+// A claim is not refused because a driver was slow: that is for good.
+func TestUnknownHardware(t *testing.T) {
+	b := newBox(t)
+	b.put(file(t, "shop-1", 0, nil))
+	b.blind, b.esp.Meter = errors.New("drivers hang"), &disktest.Meter{}
+	expect(t, b, "", "is looked at again at the next start: drivers hang")
+	if b.esp.Meter.Events > 0 {
+		t.Error("the boot partition was written")
+	}
+	b.blind = nil
+	expect(t, b, "shop-1", "")
 }
 
 // Whatever is put there, the box goes on with what it had.

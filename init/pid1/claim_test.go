@@ -3,9 +3,11 @@
 package pid1
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,5 +39,25 @@ func TestHardware(t *testing.T) {
 		if diff := cmp.Diff(want, hardware(sys)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	}
+}
+
+// An interface that comes late is waited for, one that never comes for a while.
+func TestWithCard(t *testing.T) {
+	sys, mac := t.TempDir(), "52:54:00:ab:cd:ef"
+	if h := withCard(t.Context(), sys, mac, time.Millisecond); len(h.MACs) != 0 {
+		t.Errorf("got %+v, want none", h)
+	}
+	plugged := make(chan error, 1)
+	go func() {
+		card := sys + "/class/net/eth0"
+		plugged <- errors.Join(os.MkdirAll(card+"/device", 0o755), os.WriteFile(card+"/address", []byte(mac+"\n"), 0o644))
+	}()
+	h := withCard(t.Context(), sys, mac, time.Minute)
+	if diff := cmp.Diff(claim.Hardware{MACs: []string{mac}}, h); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := <-plugged; err != nil {
+		t.Error(err)
 	}
 }

@@ -47,7 +47,7 @@ var Root = []Step{
 	{"clock", startClock, false, 5 * time.Second},
 	// Before anything that may write what the version before cannot read.
 	{"trial", openTrial, true, 60 * time.Second},
-	{"claim", loadClaim, false, 60 * time.Second},
+	{"claim", loadClaim, false, 150 * time.Second}, // may wait for all drivers, see rootBeside
 	{"site profile", loadProfile, false, 30 * time.Second},
 	{"hardware clock", addClock, false, 100 * time.Second},
 	{"site secrets", loadSecrets, false, 30 * time.Second},
