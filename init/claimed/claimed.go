@@ -172,20 +172,7 @@ func readState(state vfs.FS) ([]byte, error) {
 	if state == nil {
 		return nil, fs.ErrNotExist
 	}
-	f, err := state.Open(keptFile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, min(size, claim.MaxSize+1))
-	if _, err := f.ReadAt(text, 0); err != nil && size > 0 {
-		return nil, err
-	}
-	return text, nil
+	return vfs.ReadWhole(state, keptFile, claim.MaxSize)
 }
 
 // keep makes text the claim in force. It is on stable storage when it returns.
@@ -193,23 +180,5 @@ func keep(state vfs.FS, text []byte) error {
 	if state == nil {
 		return errors.New("the state partition is not there")
 	}
-	dir, next := path.Dir(keptFile), keptFile+".new"
-	if err := state.MkdirAll(dir); err != nil {
-		return err
-	}
-	f, err := state.Create(next)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(text, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := state.Rename(next, keptFile); err != nil {
-		return err
-	}
-	return errors.Join(state.SyncDir(dir), state.SyncDir("."))
+	return vfs.WriteWhole(state, keptFile, text)
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -380,27 +378,5 @@ func bootPartition(t testing.TB) *disktest.Disk {
 
 func makeFAT(dir string) (*disktest.Disk, error) {
 	file := filepath.Join(dir, "fat")
-	for _, args := range [][]string{{"mkfs.vfat", "-F", "32", "-s", "1", "-C", file, "34000"}, {"mmd", "-i", file, "::wayside"}} {
-		cmd := exec.Command(args[0], args[1:]...)
-		if cmd.Err != nil {
-			cmd = exec.Command(filepath.Join("/sbin", args[0]), args[1:]...)
-		}
-		if err := cmd.Run(); err != nil {
-			return nil, err
-		}
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	d := disktest.New(int64(len(data)))
-	zero := make([]byte, disktest.Sector)
-	for off := 0; off < len(data); off += len(zero) {
-		if s := data[off : off+len(zero)]; string(s) != string(zero) {
-			if _, err := d.WriteAt(s, int64(off)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return d, d.Sync()
+	return disktest.Foreign(file, []string{"mkfs.vfat", "-F", "32", "-s", "1", "-C", file, "34000"}, []string{"mmd", "-i", file, "::wayside"})
 }

@@ -113,7 +113,7 @@ func TestFloorWithASpoiltFile(t *testing.T) {
 	if err := fsys.MkdirAll(savedDir); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeWhole(fsys, savedDir+"/"+savedFile, []byte("nonsense")); err != nil {
+	if err := vfs.WriteWhole(fsys, savedDir+"/"+savedFile, []byte("nonsense")); err != nil {
 		t.Fatal(err)
 	}
 	sys := &fake{off: -70 * year}

@@ -80,34 +80,8 @@ func load(fsys vfs.FS) (time.Time, error) {
 
 // save replaces the saved time; after a power cut there is the old or the new.
 func save(fsys vfs.FS, t time.Time) error {
-	if err := fsys.MkdirAll(savedDir); err != nil {
-		return fmt.Errorf("save time: %v", err)
-	}
-	temp := path.Join(savedDir, savedFile+".new")
-	err := writeWhole(fsys, temp, encode(t))
-	if err == nil {
-		err = fsys.Rename(temp, path.Join(savedDir, savedFile))
-	}
-	if err == nil {
-		err = fsys.SyncDir(savedDir)
-	}
-	if err == nil {
-		err = fsys.SyncDir(".")
-	}
-	if err != nil {
+	if err := vfs.WriteWhole(fsys, path.Join(savedDir, savedFile), encode(t)); err != nil {
 		return fmt.Errorf("save time: %v", err)
 	}
 	return nil
-}
-
-func writeWhole(fsys vfs.FS, name string, b []byte) error {
-	f, err := fsys.Create(name)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

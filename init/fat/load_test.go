@@ -2,7 +2,6 @@ package fat_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,31 +31,8 @@ func make33(dir string) (*disktest.Disk, error) {
 	if err := os.WriteFile(uki, []byte(strings.Repeat("a", 3000)), 0o600); err != nil {
 		return nil, err
 	}
-	for _, args := range [][]string{
-		{"mkfs.vfat", "-F", "32", "-s", "1", "-C", file, "34000"},
-		{"mmd", "-i", file, "::EFI", "::EFI/Linux"},
-		{"mcopy", "-i", file, uki, "::EFI/Linux/wayside-1.efi"},
-	} {
-		cmd := exec.Command(args[0], args[1:]...)
-		if cmd.Err != nil {
-			cmd = exec.Command(filepath.Join("/sbin", args[0]), args[1:]...)
-		}
-		if err := cmd.Run(); err != nil {
-			return nil, err
-		}
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	d := disktest.New(int64(len(data)))
-	zero := make([]byte, disktest.Sector)
-	for off := 0; off < len(data); off += len(zero) {
-		if s := data[off : off+len(zero)]; string(s) != string(zero) {
-			if _, err := d.WriteAt(s, int64(off)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return d, d.Sync()
+	return disktest.Foreign(file,
+		[]string{"mkfs.vfat", "-F", "32", "-s", "1", "-C", file, "34000"},
+		[]string{"mmd", "-i", file, "::EFI", "::EFI/Linux"},
+		[]string{"mcopy", "-i", file, uki, "::EFI/Linux/wayside-1.efi"})
 }

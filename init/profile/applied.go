@@ -12,6 +12,7 @@ import (
 
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
+	"github.com/waysideos/wayside/services/vfs"
 )
 
 // appliedFile keeps the profile that was applied to the running box, below the
@@ -94,7 +95,7 @@ func (c Config) keepApplied(rec applied) error {
 	rec.Version = appliedVersion
 	text, err := json.Marshal(rec)
 	if err == nil {
-		err = replace(c.State, appliedFile, text)
+		err = vfs.WriteWhole(c.State, appliedFile, text)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the site profile: %w", err)

@@ -301,7 +301,7 @@ func TestDamagedApplied(t *testing.T) {
 		`{"version":1,"profile":"c2l0ZQ"}`: "not readable",
 	} {
 		state := vfs.NewCrashable(1)
-		must(t, replace(state, appliedFile, []byte(text)))
+		must(t, vfs.WriteWhole(state, appliedFile, []byte(text)))
 		r, _ := boot(t, state, good)
 		expect(t, r, "shop-12", "boot partition")
 		if all := strings.Join(r.Report.Errors, "\n"); !strings.Contains(all, want) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path"
 	"time"
 
 	"github.com/waysideos/wayside/image/layout"
@@ -186,7 +185,7 @@ func (c Config) keep(text []byte, report *manifest.Profile) {
 	if old, err := read(c.State, lastGood, site.MaxSize); err == nil && string(old) == string(text) {
 		return
 	}
-	if err := replace(c.State, lastGood, text); err != nil {
+	if err := vfs.WriteWhole(c.State, lastGood, text); err != nil {
 		c.complain(report, fmt.Sprintf("keep the site profile: %v", err))
 	}
 }
@@ -202,44 +201,5 @@ func read(fsys vfs.FS, name string, most int64) ([]byte, error) {
 	if fsys == nil {
 		return nil, fs.ErrNotExist
 	}
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > most {
-		return nil, fmt.Errorf("%s has %d bytes, the most is %d", name, size, most)
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {
-		return nil, err
-	}
-	return b, nil
-}
-
-func replace(fsys vfs.FS, name string, data []byte) error {
-	dir, tmp := path.Dir(name), name+".new"
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
-	}
-	f, err := fsys.Create(tmp)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(data, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fsys.Rename(tmp, name); err != nil {
-		return err
-	}
-	// The folder may be new as well; its own name is in the root.
-	return errors.Join(fsys.SyncDir(dir), fsys.SyncDir("."))
+	return vfs.ReadWhole(fsys, name, most)
 }

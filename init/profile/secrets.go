@@ -189,7 +189,7 @@ func (c SecretsConfig) keep(files map[string][]byte) error {
 	if old, err := read(c.State, keptSecrets, maxKept); err == nil && string(old) == string(text) {
 		return nil
 	}
-	if err := replace(c.State, keptSecrets, text); err != nil {
+	if err := vfs.WriteWhole(c.State, keptSecrets, text); err != nil {
 		return fmt.Errorf("keep the site secrets: %v", err)
 	}
 	return nil

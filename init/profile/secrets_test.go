@@ -329,7 +329,7 @@ func TestDamagedKeptSecrets(t *testing.T) {
 		`{"version":1,"files":{"../x":"AAAA"}}`, `{"version":1,"files":{"x":""}}`, `{"version":1,"files":{"x":"` + secretWord + `!"}}`,
 	} {
 		state := vfs.NewCrashable(1)
-		must(t, replace(state, keptSecrets, []byte(text)))
+		must(t, vfs.WriteWhole(state, keptSecrets, []byte(text)))
 		files, problems := bootSecrets(t, state, onBoot(nil))
 		if len(files) > 0 || len(problems) != 1 || !strings.Contains(problems[0], "the last good site secrets are refused: ") {
 			t.Errorf("%q: got %d files and problems %q, want none and one", text, len(files), problems)

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"path"
 	"time"
 
 	"github.com/waysideos/wayside/services/manifest"
@@ -161,29 +160,8 @@ func save(fsys vfs.FS, r *Record) error {
 	if err != nil {
 		return fmt.Errorf("keep the update state: %w", err)
 	}
-	if err := replace(fsys, b); err != nil {
+	if err := vfs.WriteWhole(fsys, file, b); err != nil {
 		return fmt.Errorf("keep the update state: %w", err)
 	}
 	return nil
-}
-
-func replace(fsys vfs.FS, b []byte) error {
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
-	}
-	f, err := fsys.Create(file + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fsys.Rename(file+".new", file); err != nil {
-		return err
-	}
-	return errors.Join(fsys.SyncDir(dir), fsys.SyncDir(path.Dir(dir)))
 }

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"path"
 )
 
@@ -35,4 +36,26 @@ func WriteWhole(fsys FS, name string, data []byte) error {
 			return nil
 		}
 	}
+}
+
+// ReadWhole reads the file name. One of more than most bytes is an error, and
+// is not read.
+func ReadWhole(fsys FS, name string, most int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > most {
+		return nil, fmt.Errorf("%s has %d bytes, the most is %d", name, size, most)
+	}
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return nil, err
+	}
+	return b, nil
 }

@@ -39,3 +39,20 @@ func TestWriteWhole(t *testing.T) {
 		t.Errorf("got %v, want what the file system says", err)
 	}
 }
+
+// TestReadWhole reads a file of the bound and refuses one of a byte more.
+func TestReadWhole(t *testing.T) {
+	c := vfs.NewCrashable(1)
+	for _, text := range []string{"", "abc"} {
+		must(t, vfs.WriteWhole(c, "d/f", []byte(text)))
+		if got, err := vfs.ReadWhole(c, "d/f", int64(len(text))); err != nil || string(got) != text {
+			t.Errorf("got %q, %v; want %q", got, err, text)
+		}
+	}
+	if got, err := vfs.ReadWhole(c, "d/f", 2); err == nil {
+		t.Errorf("3 bytes with a bound of 2: got %q", got)
+	}
+	if _, err := vfs.ReadWhole(c, "d/g", 2); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no such file: got %v", err)
+	}
+}
