@@ -14,7 +14,7 @@ import (
 // resolve makes a Topic of what the state says and what is in force.
 func (c *Catalog) resolve(mt meta.Topic, parts []Partition) *Topic {
 	t := &Topic{Topic: mt, Partitions: parts, broker: c.broker}
-	t.settings = settingsOf(t)
+	t.settings, t.givesWay = settingsOf(t), t.Value("wayside.full") == "drop-read"
 	return t
 }
 

@@ -57,6 +57,7 @@ type Topic struct {
 	Partitions []Partition
 	broker     map[string]string // the broker's configuration, by its own names
 	settings   store.Settings
+	givesWay   bool
 }
 
 // Value is a setting of the topic: its own, else the broker's, else the
@@ -77,6 +78,9 @@ func (t *Topic) MaxMessageBytes() int64 { return t.settings.MaxMessageBytes }
 
 // Settings is what the topic's configuration means to its logs.
 func (t *Topic) Settings() store.Settings { return t.settings }
+
+// GivesWay reports whether records give way when a group has read them.
+func (t *Topic) GivesWay() bool { return t.givesWay }
 
 // Partition has either a log or the reason why there is none.
 type Partition struct {

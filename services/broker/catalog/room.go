@@ -14,13 +14,10 @@ func (t *Topic) DropsOldest() bool {
 	return t.settings.Compaction.Delete && (full == "drop-oldest" || full == "drop-read")
 }
 
-// GivesWay reports whether records give way when a group has read them.
-func (t *Topic) GivesWay() bool { return t.Value("wayside.full") == "drop-read" }
-
 // mayDrop is the offset up to which the oldest records of a partition may
 // give way: with drop-read, what the topic's group has committed.
 func (c *Catalog) mayDrop(t *Topic, part int32) int64 {
-	if !t.GivesWay() {
+	if !t.givesWay {
 		return math.MaxInt64
 	}
 	o, _ := c.meta.Offset(t.Value("wayside.full.group"), t.Name, part)
