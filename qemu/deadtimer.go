@@ -17,7 +17,10 @@ func (v *VM) DeadTimer() (cpu int, dead bool) {
 	if v.cfg.Accel != "tcg" {
 		return 0, false
 	}
-	return deadTimer(v.console.Text()[v.bootAt:])
+	v.mu.Lock()
+	from := v.bootAt
+	v.mu.Unlock()
+	return deadTimer(v.console.Text()[from:])
 }
 
 // LocalAPIC is what QEMU says of an x86 processor's interrupt controller: its

@@ -31,7 +31,7 @@ func Open(fsys vfs.FS, dir string, bound int64) (s *Spool, lost int, err error) 
 		}
 		bad, err := s.adopt(first)
 		if err != nil {
-			// One sector that the disk does not give back, and all connectors
+			// One sector that the disk does not give back, and the connector
 			// would never start again.
 			if !Damaged(err) || s.setAside(first) != nil {
 				return nil, 0, err
