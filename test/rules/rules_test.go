@@ -40,6 +40,7 @@ type pkg struct {
 var allowed = map[string][]string{
 	"cmd/wayside":  {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
 	"cmd/init":     {"init/"},
+	"cmd/rerun":    {"qemu"},
 	"cmd/waysided": {"services/"},
 	"boards":       {"image/layout"},
 	"overlays":     {},
