@@ -18,7 +18,7 @@ import (
 type Limits struct {
 	Batch int64 // of one batch, the bytes alone
 	All   int64 // of all readers; a batch that would be more is as too large as one beyond Batch
-	Each  int64 // of one reader, but for a single batch that is larger
+	Each  int64 // of one reader, but for a single batch that is larger; what it adds to its first leaves Batch of All free
 	// Own is what a reader may have however much others hold: with it those go on, in
 	// smaller lots, that share a room with others that are stuck.
 	Own int64
@@ -128,8 +128,11 @@ func (u *reader) take(n int64) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l := &u.limits
-	own := u.held+n <= l.Own
-	if !own && (u.used+n > l.All || u.held > 0 && u.held+n > l.Each) {
+	most := l.All
+	if u.held > 0 { // those who hold nothing yet, because others are stuck, find room for a batch
+		most = min(l.All-l.Batch, u.used-u.held+l.Each)
+	}
+	if u.used+n > most && u.held+n > l.Own {
 		return false
 	}
 	u.used += n

@@ -29,6 +29,35 @@ func TestCost(t *testing.T) {
 	}
 }
 
+// Readers that hold what they can leave room for a batch of one more, and for
+// small ones of any number.
+func TestRoomForOneMore(t *testing.T) {
+	const mb = 1 << 20
+	r, err := NewRoom(Limits{Batch: 16 * mb, All: 48 * mb, Each: 16 * mb, Own: mb})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		stuck := &reader{Room: r}
+		for range 10 {
+			stuck.take(4 * mb)
+		}
+		if stuck.held == 0 || stuck.held > 16*mb {
+			t.Errorf("reader %d got %d MB of 16", i, stuck.held/mb)
+		}
+	}
+	one := &reader{Room: r}
+	if !one.take(12 * mb) {
+		t.Errorf("a reader that holds nothing gets none of %d MB", (48*mb-r.used)/mb)
+	}
+	if one.give(12 * mb); !one.take(12 * mb) {
+		t.Error("it gets none again")
+	}
+	if small := (&reader{Room: r}); !small.take(mb/2) || !small.take(mb/2) {
+		t.Errorf("a reader of small batches got %d bytes of %d, in a room of which all is taken", small.held, mb)
+	}
+}
+
 // FuzzCost holds that nothing that a producer may send upsets it.
 func FuzzCost(f *testing.F) {
 	f.Add(record(3, 2))
