@@ -56,6 +56,7 @@ type Machine struct {
 	listed    gate // what the board lists for the root is loaded
 	mountable gate // so is what it lists for other file systems
 	devices   gate // all devices that were there have their drivers
+	ahead     gate // nothing starts services ahead any more
 	armed     gate // the hardware watchdog is armed, if there is one
 	ready     gate // all services have been ready
 	listener  *uevent.Listener
@@ -103,7 +104,7 @@ type Machine struct {
 // newMachine starts what lives as long as the process: the feeder.
 func newMachine(phase string) *Machine {
 	m := &Machine{phase: phase, booted: time.Now(), spent: newSpent(), requests: make(chan request, 8), served: make(chan error, 1), verity: "off",
-		firmware: make(gate), listed: make(gate), mountable: make(gate), devices: make(gate), armed: make(gate), ready: make(gate)}
+		firmware: make(gate), listed: make(gate), mountable: make(gate), devices: make(gate), ahead: make(gate), armed: make(gate), ready: make(gate)}
 	m.log.Store(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	m.background, m.stop = context.WithCancel(context.Background())
 	m.serving, m.endServe = context.WithCancel(context.Background())

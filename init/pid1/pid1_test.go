@@ -430,6 +430,29 @@ func TestRootIsOpenedAfterListedModules(t *testing.T) {
 	}
 }
 
+// A step that is left behind while it starts services ahead works on what the
+// services are run from.
+func TestServicesWaitForWhatStartsThemAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := testMachine(t)
+		var err error
+		if m.services, err = supervise.New(supervise.Config{Log: m.Log(), RunDir: t.TempDir()}); err != nil {
+			t.Fatal(err)
+		}
+		defer m.endServe()
+		err = bounded(m.background, time.Minute, func(ctx context.Context) error { return startServices(ctx, m) })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that it waits", err)
+		}
+		synctest.Wait()
+		select {
+		case <-m.services.Ready():
+			t.Error("the services run")
+		default:
+		}
+	})
+}
+
 // A driver that hangs is given up after a while, and does not keep a stick from
 // installing until then.
 func TestInstallerWaitsForDrivers(t *testing.T) {

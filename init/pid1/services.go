@@ -4,6 +4,7 @@ package pid1
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
@@ -46,6 +47,7 @@ var serviceEnv = []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin", "LANG=C.UTF-8", 
 // startAhead starts those services that can wait for the rest of the sequence
 // while their program is read.
 func startAhead(ctx context.Context, m *Machine) error {
+	defer close(m.ahead)
 	// The reaper lives as long as the process: orphans come at any time.
 	m.forever("reaper", func() { m.reaper.Run(context.Background()) })
 	if err := m.readServices(); err != nil {
@@ -76,7 +78,12 @@ func (m *Machine) readServices() error {
 	return err
 }
 
-func startServices(_ context.Context, m *Machine) error {
+func startServices(ctx context.Context, m *Machine) error {
+	// The step that starts some ahead may have been left behind: whatever it
+	// hangs in, it must not go on beside this one.
+	if err := m.ahead.wait(ctx); err != nil {
+		return fmt.Errorf("wait for what starts services ahead: %w", err)
+	}
 	if m.services == nil {
 		if err := m.readServices(); err != nil {
 			return err

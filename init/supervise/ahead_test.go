@@ -48,6 +48,24 @@ func TestStartAhead(t *testing.T) {
 	}
 }
 
+// What has died or hangs before the word is a service that has died or hangs.
+func TestLostAfterStartAhead(t *testing.T) {
+	for name, signal := range map[string]unix.Signal{"died": unix.SIGKILL, "hangs": unix.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			b, pid := aheadBench(t)
+			b.launch[0].unit.TimeoutStart, b.launch[0].unit.TimeoutStop = 2*time.Second, time.Second
+			if err := unix.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+			b.run()
+			s := b.until("readiness", func(s manifest.Service) bool { return s.Ready })
+			if s.PID == pid || s.Restarts == 0 {
+				t.Errorf("process %d is ready after %d restarts, want another than %d", s.PID, s.Restarts, pid)
+			}
+		})
+	}
+}
+
 // A process that has other listeners than the service is to have is not it, and
 // lets go of them before those are made: they may be of the same port.
 func TestMovedAfterStartAhead(t *testing.T) {

@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 
 // frame is what connectors have in common; none of them imports another.
 var frame = []string{
-	"services/connect", "services/connect/connecttest", "services/connect/decode", "services/connect/encode", "services/connect/spool",
+	"services/connect", "services/connect/connecttest", "services/connect/decode", "services/connect/encode", "services/connect/spool", "services/connect/unpack",
 }
 
 func list(t *testing.T, args ...string) []pkg {
