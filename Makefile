@@ -53,7 +53,7 @@ connectors: ## connectors against servers and clients that others wrote
 	@WAYSIDE_CONNECT=1 $(GO) test -p 1 -count 1 -timeout 10m -v ./test/connect
 
 vm: ## what an outsider may rely on, in virtual machines
-	@WAYSIDE_VM=1 $(GO) test -p 2 -count 1 -timeout 45m -v $(VM_PACKAGES)
+	@WAYSIDE_VM=1 $(GO) run ./cmd/rerun -p 2 -count 1 -timeout 45m -v -- $(VM_PACKAGES)
 
 # What each other board shows on each run: it boots, an update that fails falls
 # back, and the broker takes and gives records.

@@ -8,19 +8,28 @@ import (
 	"strings"
 )
 
+// EmulatorFault begins what a test's log says of a machine that its emulator
+// has stopped: cmd/rerun runs such a test once more.
+const EmulatorFault = "EMULATOR FAULT"
+
 // DeadTimer says whether the emulator has stopped the timer of one of the
 // guest's processors for good, and of which. QEMU 10.0.2 does so once in some
-// thousands of boots of a machine of two. It goes by what the guest's kernel
-// has said since the machine was switched on, and only where processors are
-// emulated. Nothing but a power cycle helps.
-func (v *VM) DeadTimer() (cpu int, dead bool) {
+// thousands of boots. It goes by what the guest's kernel has said since the
+// machine was switched on and, where that is of one processor and can say
+// nothing any more, by what QEMU says of it: who waits asks again and again.
+// It is false where processors are not emulated. Nothing but a power cycle
+// helps.
+func (v *VM) DeadTimer(ctx context.Context) (cpu int, dead bool) {
 	if v.cfg.Accel != "tcg" {
 		return 0, false
 	}
 	v.mu.Lock()
 	from := v.bootAt
 	v.mu.Unlock()
-	return deadTimer(v.console.Text()[from:])
+	if cpu, dead := deadTimer(v.console.Text()[from:]); dead {
+		return cpu, true
+	}
+	return v.overslept(ctx)
 }
 
 // LocalAPIC is what QEMU says of an x86 processor's interrupt controller: its

@@ -45,7 +45,7 @@ func TestDeadTimer(t *testing.T) {
 	} {
 		v := &VM{cfg: Config{Accel: "tcg"}, console: NewConsole(nil)}
 		v.console.Write([]byte(c.console))
-		cpu, dead := v.DeadTimer()
+		cpu, dead := v.DeadTimer(t.Context())
 		if dead != c.want || dead && cpu != 1 {
 			t.Errorf("%s: got processor %d, %v; want %v", c.name, cpu, dead, c.want)
 		}
@@ -62,11 +62,11 @@ func TestDeadTimerOfThisRun(t *testing.T) {
 	v := &VM{cfg: Config{Accel: "tcg"}, console: NewConsole(nil)}
 	v.console.Write(b)
 	v.bootAt = len(v.console.Text())
-	if cpu, dead := v.DeadTimer(); dead {
+	if cpu, dead := v.DeadTimer(t.Context()); dead {
 		t.Errorf("of the run before: got processor %d", cpu)
 	}
 	v.bootAt, v.cfg.Accel = 0, "kvm"
-	if cpu, dead := v.DeadTimer(); dead {
+	if cpu, dead := v.DeadTimer(t.Context()); dead {
 		t.Errorf("under KVM: got processor %d", cpu)
 	}
 }

@@ -49,7 +49,7 @@ func TestGuestsAreTheirSources(t *testing.T) {
 			t.Skipf("%s is not installed (Debian package binutils)", tool)
 		}
 	}
-	for source, code := range map[string]string{"probe.asm": probeCode, "guest.asm": guestCode} {
+	for source, code := range map[string]string{"probe.asm": probeCode, "guest.asm": guestCode, "sleeper.asm": sleeperCode} {
 		dir := t.TempDir()
 		out, err := exec.Command("sh", "-c", assemble, "sh", dir, filepath.Join("testdata", source)).CombinedOutput()
 		if err != nil {

@@ -25,6 +25,7 @@ type VM struct {
 	closeLog func() error
 	ownWork  bool
 	bootAt   int // where the console's transcript of the current run begins
+	sleepers sleepers
 
 	mu   sync.Mutex
 	proc *process // the current or last run; nil before the first
@@ -169,6 +170,7 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 	}
 	v.console.Skip()
 	v.bootAt = len(v.console.Text())
+	v.sleepers.forget()
 	var diskEnd *os.File
 	if v.cfg.Disk == DiskDropping {
 		v.disk.close() // of a run that the guest itself ended

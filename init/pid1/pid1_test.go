@@ -430,8 +430,6 @@ func TestRootIsOpenedAfterListedModules(t *testing.T) {
 	}
 }
 
-// A driver that hangs is given up after a while, and does not keep a stick from
-// installing until then.
 // A step that is left behind while it starts services ahead works on what the
 // services are run from.
 func TestServicesWaitForWhatStartsThemAhead(t *testing.T) {
@@ -455,6 +453,8 @@ func TestServicesWaitForWhatStartsThemAhead(t *testing.T) {
 	})
 }
 
+// A driver that hangs is given up after a while, and does not keep a stick from
+// installing until then.
 func TestInstallerWaitsForDrivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := testMachine(t)

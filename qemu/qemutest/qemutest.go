@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/waysideos/wayside/qemu"
 )
@@ -90,11 +91,27 @@ func closeAfter(t testing.TB, vm *qemu.VM) {
 		if t.Failed() {
 			t.Logf("the console of the machine (%s) ends with:\n%s",
 				filepath.Base(vm.Config().Work), vm.Console().Tail(40))
+			tellDeadTimer(t, vm)
 		}
 		if err := vm.Close(); err != nil {
 			t.Errorf("end the machine: %v", err)
 		}
 	})
+}
+
+// tellDeadTimer says of a test that failed whether its machine can do nothing
+// any more, by no fault of its own: it looks for some seconds.
+func tellDeadTimer(t testing.TB, vm *qemu.VM) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for ctx.Err() == nil && vm.Exit() == nil {
+		if cpu, dead := vm.DeadTimer(ctx); dead {
+			apic, err := vm.LocalAPIC(ctx, cpu)
+			t.Logf("%s: QEMU has stopped the timer of processor %d, %v:\n%s", qemu.EmulatorFault, cpu, err, apic)
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // Logger writes to the test's log.

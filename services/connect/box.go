@@ -225,7 +225,7 @@ func (b *Box) ListenPacket(address string) (net.PacketConn, error) {
 // than records. What it unpacks counts with what all sinks unpack; who reads
 // with it asks Poll. It is the caller's to close before Run returns.
 func (b *Box) Client(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kafka.NewClient(b.client(), append([]kgo.Opt{kgo.WithDecompressor(&unpacker{room: b.cfg.room})}, opts...)...)
+	return kafka.NewClient(b.client(), append([]kgo.Opt{kgo.WithDecompressor(b.cfg.room.Reader())}, opts...)...)
 }
 
 // Poll is PollRecords of a client of Client. It goes on behind batches that are

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/unpack"
 )
 
 // What a sink holds of what it has fetched and not written yet: batches of so
@@ -15,10 +17,11 @@ import (
 const (
 	consumeBytes   = 128 << 10
 	consumeRecords = 1000
-	// consumeBatch is the most that one may be when it is unpacked: producers
-	// of 1 MB of compressed data that is worth it come close.
-	consumeBatch = 16 << 20
 )
+
+// unpacked is what the sinks of a service hold of what they have unpacked.
+// Producers of 1 MB of compressed data that is worth it come close to Batch.
+var unpacked = unpack.Limits{Batch: 16 << 20, All: 48 << 20, Each: 16 << 20, Own: 1 << 20}
 
 // consumerGroup is where the box's broker keeps how far a sink has come.
 func consumerGroup(connector string) string { return "wayside-connect." + connector }
@@ -88,7 +91,7 @@ func topicPatterns(topics []string) (patterns []string, any bool) {
 // unread deals with the error of a fetch; it returns one that is not about a
 // batch's size.
 func (b *Box) unread(cl *kgo.Client, err error) error {
-	if errors.Is(err, errNoRoom) || b.passOver(cl, err) > 0 {
+	if errors.Is(err, unpack.ErrNoRoom) || b.passOver(cl, err) > 0 {
 		return nil
 	}
 	return err
@@ -98,15 +101,14 @@ func (b *Box) unread(cl *kgo.Client, err error) error {
 // to the sink, which a dead letter says. It returns the offset behind it, 0
 // where err is another.
 func (b *Box) passOver(cl *kgo.Client, err error) (next int64) {
-	var large *kgo.ErrDecompressTooLarge
-	if !errors.As(err, &large) {
+	large := unpack.PassOver(cl, err)
+	if large == nil {
 		return 0
 	}
 	n := large.NextOffset - large.Offset
 	b.log.Warn("a batch is too large to be read", "topic", large.Topic, "partition", large.Partition, "offset", large.Offset, "records", n)
 	b.state.lost(n)
-	b.Dead(fmt.Sprintf("the batch of %d records is larger than %d bytes when it is unpacked, or takes more than %d in memory", n, consumeBatch, allUnpacked), nil,
+	b.Dead(fmt.Sprintf("the batch of %d records is larger than %d bytes when it is unpacked, or takes more than %d in memory", n, unpacked.Batch, unpacked.All), nil,
 		fmt.Sprintf("%s/%d/%d", large.Topic, large.Partition, large.Offset))
-	cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{large.Topic: {large.Partition: {Epoch: large.Epoch, Offset: large.NextOffset}}})
 	return large.NextOffset
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/unpack"
 )
 
 // Of a sink that keeps its own position.
@@ -181,7 +183,7 @@ func (f *follower) poll(ctx context.Context) ([]*kgo.Record, error) {
 	fetched.EachError(func(topic string, partition int32, err error) {
 		if next := f.box.passOver(f.cl, err); next > 0 {
 			f.next[topic][partition] = next
-		} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errNoRoom) {
+		} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, unpack.ErrNoRoom) {
 			failed = fmt.Errorf("read %s, partition %d: %w", topic, partition, err)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waysideos/wayside/services/connect/unpack"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/site"
 	"github.com/waysideos/wayside/services/vfs"
@@ -33,7 +34,7 @@ type Config struct {
 	Log          *slog.Logger          // nil discards
 	Now          func() time.Time      // default time.Now
 
-	room *room // of what sinks unpack
+	room *unpack.Room // of what sinks unpack
 }
 
 func (c *Config) now() time.Time { return c.Now() }
@@ -91,7 +92,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
 	var err error
-	if s.cfg.room, err = newRoom(); err != nil {
+	if s.cfg.room, err = unpack.NewRoom(unpacked); err != nil {
 		return nil, err
 	}
 	if s.kafka, err = newBroker(&s.cfg); err != nil {

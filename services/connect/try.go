@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/connect/unpack"
 )
 
 // Try runs one connector without a broker: what would be records is given to
@@ -59,7 +61,7 @@ func tryBox(cfg *Config, i Instance, s *screen) (*Box, error) {
 	}
 	cfg.FS = nil
 	var err error
-	if cfg.room, err = newRoom(); err != nil {
+	if cfg.room, err = unpack.NewRoom(unpacked); err != nil {
 		return nil, err
 	}
 	i.Commands = nil // nobody gives any, and nothing is written to the device

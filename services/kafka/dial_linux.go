@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"crypto/tls"
+	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,4 +22,27 @@ func unansweredLimit(_, _ string, c syscall.RawConn) error {
 		return e
 	}
 	return err
+}
+
+// Gone is true once the other end of a connection has closed it, or it has
+// failed, although nobody has read from it since: nothing is sent, nothing is
+// read. A connection that this end is about to close is not gone.
+func Gone(c net.Conn) bool {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := true
+	err = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		gone = err != nil || info.State != unix.BPF_TCP_ESTABLISHED
+	})
+	return err != nil || gone
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -26,29 +24,52 @@ import (
 //
 // Whatever is undecided becomes what the next transaction becomes that has the
 // partition in it. So a partition is in doubt, and none has it, until its leader
-// has been asked: at the start, and when a connection was lost soon after a
-// transaction had it.
+// has been asked: at the start, when a connection was lost soon after a
+// transaction had it, and when its leader epoch is another one than at the end of
+// that transaction. The epoch is the one that the client knows, from metadata that
+// it has in any case, so it costs no bytes, and minutes where nothing else has it ask.
 
 // doubtful is how long a lost connection may take to be noticed (the dialer's
-// limits, services/kafka), and what is in doubt then.
+// limits, services/kafka).
 const doubtful = time.Minute
 
 // doubtWait is how many questions without an answer a partition keeps what is
 // read of it: an election takes seconds.
 const doubtWait = 4
 
-// cuts notes that a client has lost a connection.
-type cuts struct{ atomic.Bool }
+// touch is the last transaction that had a partition and was committed.
+type touch struct {
+	at    time.Time
+	epoch int32 // the partition's leader epoch before the end was asked for, -1 if unknown
+}
 
-// OnBrokerDisconnect implements kgo.HookBrokerDisconnect.
-func (c *cuts) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { c.Store(true) }
-
-// ended notes which partitions a transaction had that is committed.
-func (d *ledger) ended(ps []*partition) {
-	d.touched[destKey{d.l.positionLog(), 0}] = d.last
+// epochs are those of the partitions that a transaction has.
+func (d *ledger) epochs(ps []*partition) map[destKey]int32 {
+	own := destKey{d.l.positionLog(), 0}
+	of := map[destKey]int32{own: d.epoch(own)}
 	for _, p := range ps {
-		if p.lot.sent.records > 0 {
-			d.touched[destKey{p.to, p.num}] = d.last
+		if k := (destKey{p.to, p.num}); p.lot.sent.records > 0 {
+			of[k] = d.epoch(k)
+		}
+	}
+	return of
+}
+
+// epoch is what the client knows. It knows none of the partitions that have
+// batches alone (stamped.go).
+func (d *ledger) epoch(k destKey) int32 {
+	_, epoch, _ := d.l.dst.PartitionLeader(k.topic, k.num)
+	return epoch
+}
+
+// suspect puts in doubt what there is a sign of.
+func (d *ledger) suspect() {
+	cut, before := d.cut.swap(), d.looked.Add(-doubtful)
+	d.looked = time.Now()
+	for k, last := range d.touched {
+		if d.epoch(k) != last.epoch || cut && last.at.After(before) {
+			d.doubt[k] = true
+			delete(d.touched, k)
 		}
 	}
 }
@@ -61,11 +82,8 @@ func (d *ledger) doubts(p *partition) bool { return d.doubt[destKey{p.to, p.num}
 // doubt in the log of positions.
 func (d *ledger) settled(ctx context.Context) bool {
 	l := d.l
-	if d.exact && d.cut.Swap(false) {
-		maps.DeleteFunc(d.touched, func(_ destKey, at time.Time) bool { return time.Since(at) > doubtful })
-		for k := range d.touched {
-			d.doubt[k] = true
-		}
+	if d.exact {
+		d.suspect()
 	}
 	if len(d.doubt) == 0 {
 		d.tries = 0
@@ -107,7 +125,7 @@ func (d *ledger) hold() {
 // doubtAll has every partition of the destination in doubt that the link
 // writes to, or has written to.
 func (d *ledger) doubtAll() {
-	d.touched, d.doubt = map[destKey]time.Time{}, map[destKey]bool{}
+	d.touched, d.doubt = map[destKey]touch{}, map[destKey]bool{}
 	for k := range d.reached() {
 		d.doubt[k] = true
 	}

@@ -103,15 +103,17 @@ func TestLostConnection(t *testing.T) {
 	d := &l.ledger
 	clear(d.doubt)
 	l.opened = true
-	at := func(num int32) *partition {
-		return &partition{key: key{num: num}, to: "sensors", lot: lot{sent: flow{records: 1}}}
+	touched := func(num int32, at time.Time) {
+		k := destKey{"sensors", num}
+		d.touched[k] = touch{at, d.epoch(k)}
 	}
-	d.last = time.Now().Add(-2 * doubtful)
-	d.ended([]*partition{at(2)})
-	d.last = time.Now()
-	d.ended([]*partition{at(0), at(3)})
-	d.cut.OnBrokerDisconnect(kgo.BrokerMetadata{}, nil)
-	if !d.settled(t.Context()) || !l.opened || d.doubts(at(0)) || d.doubts(at(2)) || !d.doubts(at(3)) {
+	doubts := func(num int32) bool { return d.doubts(&partition{key: key{num: num}, to: "sensors"}) }
+	d.looked = time.Now()
+	touched(2, time.Now().Add(-2*doubtful))
+	touched(0, time.Now())
+	touched(3, time.Now())
+	d.cut.cut = true
+	if !d.settled(t.Context()) || !l.opened || doubts(0) || doubts(2) || !doubts(3) {
 		t.Fatalf("in doubt: %v", d.doubt)
 	}
 	own := destKey{l.positionLog(), 0}
@@ -121,11 +123,80 @@ func TestLostConnection(t *testing.T) {
 		t.Error("a transaction would have positions that are in doubt")
 	}
 	d.askAt = time.Time{}
-	d.ended([]*partition{at(2)})
-	d.cut.OnBrokerDisconnect(kgo.BrokerMetadata{}, nil)
+	touched(2, time.Now())
+	d.cut.cut = true
 	if d.settled(t.Context()) || l.opened || d.doubt[own] {
 		t.Errorf("goes on with records that are hidden; opened %v, in doubt %v", l.opened, d.doubt)
 	}
+}
+
+// Long after the signs were looked at last, as in a long pause or on a slow
+// uplink, what was touched since is in doubt, however long ago that is.
+func TestLostConnectionSeenLate(t *testing.T) {
+	t.Parallel()
+	_, l := doubtfulLink(t)
+	d := &l.ledger
+	clear(d.doubt)
+	k := destKey{"sensors", 3}
+	d.touched[k] = touch{time.Now().Add(-time.Hour), d.epoch(k)}
+	d.looked = time.Now().Add(-time.Hour)
+	d.cut.cut = true
+	if d.settled(t.Context()); !d.doubt[k] {
+		t.Error("a connection was lost since the transaction, and its partition is not in doubt")
+	}
+}
+
+// A partition that had no leader for a moment has another leader epoch, although no
+// connection was lost: it is in doubt, and no other is.
+func TestLeaderEpochPutsInDoubt(t *testing.T) {
+	t.Parallel()
+	src, dst := cluster(t, kfake.SeedTopics(2, "sensors")), cluster(t, kfake.SeedTopics(2, "sensors"))
+	r, _ := start(t, config(src.ListenAddrs(), dst.ListenAddrs()...))
+	write(t, client(t, src.ListenAddrs()), "sensors", 2, 0, 4)
+	read(t, dst.ListenAddrs(), "sensors", 4)
+	l := r.links[0]
+	for num := range int32(2) {
+		eventually(t, "the commit is noted", func() (noted bool) {
+			inLoop(t, l, func() { _, noted = l.ledger.touched[destKey{"sensors", num}] })
+			return noted
+		})
+	}
+	asked := make(chan int32, 100)
+	dst.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		for _, topic := range req.(*kmsg.ListOffsetsRequest).Topics {
+			for _, p := range topic.Partitions {
+				if p.Timestamp == -1 && req.(*kmsg.ListOffsetsRequest).IsolationLevel == 0 { // no reader asks so
+					asked <- p.Partition
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	if err := dst.MoveTopicPartition("sensors", 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	inLoop(t, l, func() { l.dst.ForceMetadataRefresh() }) // as it does by itself every few minutes
+	select {
+	case num := <-asked:
+		if num != 1 {
+			t.Errorf("partition %d is looked at, which had the same leader all the time", num)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("nobody looks at the partition that had another leader")
+	}
+	write(t, client(t, src.ListenAddrs()), "sensors", 2, 4, 6)
+	if again := check(t, read(t, dst.ListenAddrs(), "sensors", 6), 2, 6); again != 0 {
+		t.Errorf("%d records twice", again)
+	}
+}
+
+// inLoop does something where nothing else of the link runs.
+func inLoop(t *testing.T, l *link, do func()) {
+	t.Helper()
+	c := command{done: make(chan error, 1), do: func(context.Context) error { do(); return nil }}
+	l.commands <- c
+	<-c.done
 }
 
 // A partition whose leader does not answer for days says so, and what waits
@@ -142,16 +213,11 @@ func TestDoubtHoldsUpNoOther(t *testing.T) {
 	end := func(r kmsg.Request) bool { return r.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp == -1 } // our reader asks for the start
 	silent := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "sensors", Partitions: []int32{1}, Err: kerr.NotLeaderForPartition, Count: -1, When: end})
 	l := r.links[0]
-	inLoop := func(do func(p *partition)) {
+	part := func(do func(p *partition)) {
 		t.Helper()
-		c := command{done: make(chan error, 1), do: func(context.Context) error {
-			do(l.parts[key{l.lanes[0], "sensors", 1}])
-			return nil
-		}}
-		l.commands <- c
-		<-c.done
+		inLoop(t, l, func() { do(l.parts[key{l.lanes[0], "sensors", 1}]) })
 	}
-	inLoop(func(p *partition) { l.ledger.doubt[destKey{p.to, p.num}] = true })
+	part(func(p *partition) { l.ledger.doubt[destKey{p.to, p.num}] = true })
 	for n := range large {
 		v := fmt.Append(bytes.Repeat([]byte{'0'}, size), 2*n+5)
 		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "sensors", Partition: 1, Value: v}).FirstErr(); err != nil {
@@ -159,7 +225,7 @@ func TestDoubtHoldsUpNoOther(t *testing.T) {
 		}
 	}
 	eventually(t, "the partition is stopped, or fills the queue", func() (held bool) {
-		inLoop(func(p *partition) { held = !p.active || p.lane.bytes >= p.lane.ahead })
+		part(func(p *partition) { held = !p.active || p.lane.bytes >= p.lane.ahead })
 		return held
 	})
 	write(t, cl, "sensors", 1, 4, 5)

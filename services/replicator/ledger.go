@@ -37,8 +37,9 @@ type ledger struct {
 	last time.Time // when a transaction was committed
 
 	// What the destination may have left undecided, see doubt.go.
-	cut     *cuts                 // of the client
-	touched map[destKey]time.Time // when a transaction that had the partition was committed last
+	cut     *cuts     // of the client
+	looked  time.Time // at the signs of it
+	touched map[destKey]touch
 	doubt   map[destKey]bool
 	askAt   time.Time
 	tries   int
@@ -185,11 +186,14 @@ func (d *ledger) commit(ctx context.Context, ps []*partition) error {
 	if err := l.writePositions(wait, moved); err != nil {
 		return fmt.Errorf("write positions: %w", d.why(err))
 	}
+	epochs := d.epochs(ps)
 	if err := l.dst.EndTransaction(wait, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", d.why(err))
 	}
 	d.open, d.last = false, time.Now()
-	d.ended(ps)
+	for k, epoch := range epochs {
+		d.touched[k] = touch{d.last, epoch}
+	}
 	for p, at := range moved {
 		p.saved = at
 		d.known[l.positionKey(p)] = remembered{position: at, id: p.id}

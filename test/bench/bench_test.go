@@ -21,7 +21,7 @@ import (
 
 var (
 	full  = flag.Bool("bench-broker", false, "measure everything and write the page")
-	quick = flag.Bool("bench-quick", false, "with -bench-broker: a tenth of the data and fewer rounds")
+	quick = flag.Bool("bench-quick", false, "with -bench-broker: less data where that says as much")
 	page  = flag.String("bench-page", "../../docs/benchmarks.md", "the page to write")
 	only  = flag.String("bench-only", "", "only measurements whose names contain this; the page is not written")
 )
@@ -29,12 +29,13 @@ var (
 // TestBench measures the broker beside its peers and controls. Without
 // -bench-broker it only sees that all of that works, with hardly any data.
 func TestBench(t *testing.T) {
-	b := &bench{t: t, root: t, rounds: 1, bytes: 8_000_000, records: 2_000_000, seconds: 0.2, page: &report{}}
-	switch {
-	case *full && *quick:
-		b.rounds, b.bytes, b.records, b.seconds = 3, 128_000_000, 64_000_000, 2
-	case *full:
-		b.rounds, b.bytes, b.records, b.seconds = 3, 600_000_000, 250_000_000, 5
+	b := &bench{t: t, root: t, rounds: 1, sizes: sizes{8_000_000, 2_000_000, 0.2}, page: &report{}}
+	if *full {
+		b.rounds, b.sizes = 3, sizes{600_000_000, 250_000_000, 5}
+	}
+	b.long = b.sizes
+	if *full && *quick {
+		b.sizes = sizes{128_000_000, 64_000_000, 2}
 	}
 	b.kafka = *full
 	begin := time.Now()
@@ -52,19 +53,25 @@ func TestBench(t *testing.T) {
 
 // bench is one run of all measurements.
 type bench struct {
-	t       *testing.T // of the measurement under way, which alone ends when it fails
-	root    *testing.T // servers outlive a measurement
-	rounds  int
-	bytes   int64   // of one measurement with raw clients
-	records int64   // bytes of one with others
-	seconds float64 // of one that is timed
-	kafka   bool    // Apache Kafka takes part
-	page    *report
+	t      *testing.T // of the measurement under way, which alone ends when it fails
+	root   *testing.T // servers outlive a measurement
+	rounds int
+	sizes
+	long  sizes // of measurements that say nothing when they are short
+	kafka bool  // Apache Kafka takes part
+	page  *report
 
 	broker  string // the command's path
 	topics  *int
 	topic   string // see with
 	servers map[string]*subject
+}
+
+// sizes are how much is measured in one go.
+type sizes struct {
+	bytes   int64   // with raw clients
+	records int64   // bytes with others
+	seconds float64 // where it is timed
 }
 
 // subject is a server that is measured.
@@ -85,7 +92,9 @@ const (
 	kfakeMemory = "kfake, memory"
 	kfakeDir    = "kfake, DataDir"
 	kfakeSync   = "kfake, SyncWrites"
+	kfakeVoid   = "kfake that keeps nothing"
 	sinkWrite   = "sink"
+	sinkBehind  = "sink, fdatasync behind"
 	sinkSync    = "sink, fdatasync each"
 	loopback    = "loopback"
 	sendfile    = "sendfile"
@@ -169,11 +178,11 @@ func (b *bench) subject(name string) *subject {
 	case kafkaFlush:
 		k := b.subject(kafka)
 		s.process, s.dir, s.topic = k.process, k.dir, map[string]string{"flush.messages": "1"}
-	case kfakeMemory, kfakeDir, kfakeSync:
-		mode := map[string]string{kfakeMemory: "memory", kfakeDir: "dir", kfakeSync: "sync"}[name]
+	case kfakeMemory, kfakeDir, kfakeSync, kfakeVoid:
+		mode := map[string]string{kfakeMemory: "memory", kfakeDir: "dir", kfakeSync: "sync", kfakeVoid: "void"}[name]
 		s.process = server(b.root, "kfake", job{Mode: mode, Dir: s.dir})
-	case sinkWrite, sinkSync, loopback:
-		mode := map[string]string{sinkWrite: "write", sinkSync: "sync", loopback: "discard"}[name]
+	case sinkWrite, sinkBehind, sinkSync, loopback:
+		mode := map[string]string{sinkWrite: "write", sinkBehind: "behind", sinkSync: "sync", loopback: "discard"}[name]
 		s.process, s.plain = server(b.root, "sink", job{Mode: mode, Dir: s.dir}), true
 	case disk:
 		s.process, s.plain = &process{pid: os.Getpid(), stop: func() {}}, true
@@ -205,7 +214,7 @@ func writeFile(name string, n int64) error {
 
 // stopKfake ends the fakes, which keep what they were sent in memory.
 func (b *bench) stopKfake() {
-	for _, name := range []string{kfakeMemory, kfakeDir, kfakeSync} {
+	for _, name := range []string{kfakeMemory, kfakeDir, kfakeSync, kfakeVoid} {
 		if s := b.servers[name]; s != nil {
 			s.stop()
 			delete(b.servers, name)

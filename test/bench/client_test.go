@@ -19,14 +19,18 @@ import (
 )
 
 // kfakeServer is franz-go's fake broker: Mode "memory", "dir" (a data
-// directory) or "sync" (which also syncs each write).
+// directory), "sync" (which also syncs each write) or "void" (what is produced is
+// acknowledged and forgotten: what a client can do at most).
 func kfakeServer(j job) (any, error) {
 	opts := []kfake.Opt{kfake.NumBrokers(1)}
-	if j.Mode != "memory" {
-		opts = append(opts, kfake.DataDir(j.Dir))
-	}
-	if j.Mode == "sync" {
+	switch j.Mode {
+	case "void":
+		opts = append(opts, kfake.BlackholeProduce())
+	case "sync":
 		opts = append(opts, kfake.SyncWrites())
+		fallthrough
+	case "dir":
+		opts = append(opts, kfake.DataDir(j.Dir))
 	}
 	c, err := kfake.NewCluster(opts...)
 	if err != nil {

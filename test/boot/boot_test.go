@@ -57,7 +57,7 @@ func TestLifeOfABox(t *testing.T) {
 		if !strings.Contains(box.Console().Text(), "wayside: site profile rejected: ") {
 			t.Error("the console does not say that the profile is rejected")
 		}
-		s := status(t, box)
+		s := box.Look()
 		if s.Box.Profile.Site != "shop-0042" || s.Box.Profile.Source != "last good" {
 			t.Errorf("got site %q from %q, want shop-0042 from the last good profile", s.Box.Profile.Site, s.Box.Profile.Source)
 		}
@@ -74,7 +74,7 @@ func TestLifeOfABox(t *testing.T) {
 		text := claimFor(t, "shop-0043", token)
 		harness.PutOnBootPartition(t, disk, layout.ESPClaim, text)
 		box.PowerOn()
-		if got := status(t, box).Box; got.Profile.Site != "shop-0043" || len(got.Profile.Errors) != 0 || len(got.Problems) != 0 {
+		if got := box.Look().Box; got.Profile.Site != "shop-0043" || len(got.Profile.Errors) != 0 || len(got.Problems) != 0 {
 			t.Errorf("got profile %+v and problems %q, want shop-0043 without errors", got.Profile, got.Problems)
 		}
 		checkClaimed(t, box, disk, token, text)
@@ -143,22 +143,13 @@ func checkPage(t *testing.T, box *harness.Box) {
 			t.Errorf("the page does not show %q", want)
 		}
 	}
-	s := status(t, box)
+	s := box.Look()
 	if s.Box.Verity != "ok" || s.Box.Watchdog == "" {
 		t.Errorf("got verity %q and watchdog %q, want ok and a hardware watchdog", s.Box.Verity, s.Box.Watchdog)
 	}
 	if metrics := box.Get("/metrics"); !strings.Contains(metrics, `service="broker"`) {
 		t.Error("the metrics have none of the broker's")
 	}
-}
-
-func status(t *testing.T, box *harness.Box) harness.Status {
-	t.Helper()
-	s, err := box.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // checkDisk has foreign tools look at what the first boot made of a disk.
@@ -218,7 +209,7 @@ func TestServiceCrashes(t *testing.T) {
 	if page := box.Get("/"); !strings.Contains(page, "exit status 70") {
 		t.Error("the page does not show how the replicator ended")
 	}
-	if booted := status(t, box).Box.Booted; booted.Year() < 2026 {
+	if booted := box.Look().Box.Booted; booted.Year() < 2026 {
 		t.Errorf("the box believes to have booted at %v, before it was built", booted)
 	}
 }

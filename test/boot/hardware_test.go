@@ -74,7 +74,7 @@ func TestGenericBoard(t *testing.T) {
 			}
 			box := harness.Boot(t, img, machine...)
 			box.WaitReady()
-			if got := status(t, box).Box; got.Board != slug || got.Verity != "ok" {
+			if got := box.Look().Box; got.Board != slug || got.Verity != "ok" {
 				t.Errorf("got board %q with verity %q, want %s and ok", got.Board, got.Verity, slug)
 			}
 			box.PowerOff()

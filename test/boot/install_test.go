@@ -90,7 +90,7 @@ func TestInstaller(t *testing.T) {
 			return err
 		})
 	}
-	got := status(t, box).Box
+	got := box.Look().Box
 	if got.Board != slug || got.Verity != "ok" {
 		t.Errorf("got board %q with verity %q, want %s and ok", got.Board, got.Verity, slug)
 	}

@@ -140,10 +140,7 @@ func measure(t *testing.T, b boards.Board) row {
 	box.WaitReady()
 	box.Expect(harness.BootTime, "spent on modules")
 	r.first = phasesOf(t, box.Console().Text())
-	s, err := box.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := box.Look()
 	r.idle, r.total = s.Box.Memory.Total-s.Box.Memory.Available, s.Box.Memory.Total
 	box.PowerOff()
 	before := len(box.Console().Text())
@@ -155,9 +152,7 @@ func measure(t *testing.T, b boards.Board) row {
 
 	small := harness.Boot(t, img, harness.AllProcessors, func(c *qemu.Config) { c.MemoryMiB = little })
 	small.WaitReady()
-	if s, err = small.Status(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s = small.Look()
 	r.littleFree = s.Box.Memory.Available
 	small.PowerOff()
 	return r

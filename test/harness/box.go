@@ -303,6 +303,16 @@ func (b *Box) PowerOff() {
 	}
 }
 
+// Look is Status of a box that is up, which is waited for.
+func (b *Box) Look() (s Status) {
+	b.t.Helper()
+	b.Eventually(BootTime, "the box says how it is", func(ctx context.Context) (err error) {
+		s, err = b.Status(ctx)
+		return err
+	})
+	return s
+}
+
 // get reads a path of the status server; any answer but 200 is an error.
 func (b *Box) get(ctx context.Context, path string) ([]byte, error) {
 	return get(ctx, b.Addr("console"), path)
@@ -327,14 +337,16 @@ func get(ctx context.Context, addr, path string) ([]byte, error) {
 	return body, err
 }
 
-// Get reads a path of the status server.
-func (b *Box) Get(path string) string {
+// Get reads a path of the status server of a box that is up, which is waited
+// for.
+func (b *Box) Get(path string) (page string) {
 	b.t.Helper()
-	body, err := b.get(b.t.Context(), path)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return string(body)
+	b.Eventually(BootTime, "the box shows "+path, func(ctx context.Context) error {
+		body, err := b.get(ctx, path)
+		page = string(body)
+		return err
+	})
+	return page
 }
 
 // Status is what GET /status says.

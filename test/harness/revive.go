@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+
+	"github.com/waysideos/wayside/qemu"
 )
 
 // machine is what revive needs of a box.
 type machine interface {
-	DeadTimer() (cpu int, dead bool)
+	DeadTimer(context.Context) (cpu int, dead bool)
 	LocalAPIC(ctx context.Context, cpu int) (string, error)
 	PowerCut() error
 	PowerOn(context.Context) error
@@ -24,7 +26,7 @@ var revived atomic.Bool
 // its record would begin anew.
 func revive(t testing.TB, m machine, once *atomic.Bool, recorded bool) bool {
 	t.Helper()
-	cpu, dead := m.DeadTimer()
+	cpu, dead := m.DeadTimer(t.Context())
 	if !dead {
 		return false
 	}
@@ -32,11 +34,11 @@ func revive(t testing.TB, m machine, once *atomic.Bool, recorded bool) bool {
 	t.Logf("processor %d, whose timer has stopped, %v:\n%s", cpu, err, apic)
 	switch {
 	case recorded:
-		t.Fatalf("EMULATOR FAULT: QEMU has stopped the timer of processor %d, and the machine's writes are being recorded: run the test again", cpu)
+		t.Fatalf(qemu.EmulatorFault+": QEMU has stopped the timer of processor %d, and the machine's writes are being recorded: run the test again", cpu)
 	case !once.CompareAndSwap(false, true):
-		t.Fatalf("EMULATOR FAULT, for the second time in this process: the timer of processor %d has stopped. That is no chance: look for what stops it", cpu)
+		t.Fatalf(qemu.EmulatorFault+", for the second time in this process: the timer of processor %d has stopped. That is no chance: look for what stops it", cpu)
 	}
-	t.Logf("NOTE: EMULATOR FAULT, 1 of at most 1: QEMU has stopped the timer of processor %d (see \"What has bitten\" in docs/architecture.md); the machine is switched off and on", cpu)
+	t.Logf("NOTE: "+qemu.EmulatorFault+", 1 of at most 1: QEMU has stopped the timer of processor %d (see \"What has bitten\" in docs/architecture.md); the machine is switched off and on", cpu)
 	if err := m.PowerCut(); err != nil {
 		t.Fatalf("switch off the machine whose timer has stopped: %v", err)
 	}

@@ -18,7 +18,7 @@ type stopped struct {
 	calls []string
 }
 
-func (m *stopped) DeadTimer() (int, bool) { return 1, m.left > 0 }
+func (m *stopped) DeadTimer(context.Context) (int, bool) { return 1, m.left > 0 }
 func (m *stopped) LocalAPIC(context.Context, int) (string, error) {
 	return "LVTT 0x000000ec", nil
 }

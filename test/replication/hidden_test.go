@@ -2,9 +2,11 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/waysideos/wayside/services/replicator"
 	"github.com/waysideos/wayside/test/harness"
 )
 
@@ -91,6 +94,106 @@ func hidden(t *testing.T, up uplink, brokers []*harness.Kafka, box string, repli
 			t.Logf("commit %v: Kafka has left nothing undecided", commit)
 		}
 	}
+}
+
+// frozen: the same of a broker that stands still for a while, loses its
+// partition's leadership so, and comes back: no connection is lost. Of the three
+// it is one that keeps neither the link's positions nor its transactions. What
+// it has from before is committed, and shows although nothing else is written to
+// its partition; other topics have the link learn who leads now.
+func frozen(t *testing.T, up uplink, brokers []*harness.Kafka, box string, link *service) {
+	t.Helper()
+	const topic = "shop.calm"
+	cl := harness.Client(t, brokers[0].HostAddr)
+	defer cl.Close()
+	harness.Eventually(t, 2*time.Minute, "all brokers are in sync", func(ctx context.Context) error { return inSync(ctx, kadm.NewClient(cl), 3) })
+	last := spare(t, kadm.NewClient(cl), box)
+	other := cl.Broker((last+1)%3 + 1)
+	createAt(t, brokers[0].HostAddr, topic, int32(last+1))
+	harness.CreateTopic(t, box, "calm", 1)
+	put(t, box, "calm", "0")
+	holds(t, brokers[0].HostAddr, topic, "0")
+
+	others := append(append(uplink{}, up[:last]...), up[last+1:]...)
+	var sent atomic.Int64
+	up[last].Watch(func(key int16) {
+		if key == int16(kmsg.Produce) && sent.CompareAndSwap(0, up[last].Bytes()) {
+			others.each((*harness.Proxy).Stall) // no end of the transaction before there is no leader
+		}
+	})
+	up.limit(0, time.Second)
+	put(t, box, "calm", "1")
+	harness.Eventually(t, time.Minute, "the broker has acknowledged the record", func(context.Context) error {
+		if at := sent.Load(); at == 0 || up[last].Bytes() <= at {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	broker, err := os.FindProcess(brokers[last].PID())
+	if err == nil {
+		err = broker.Signal(syscall.SIGSTOP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Signal(syscall.SIGCONT)
+	up[last].Watch(nil)
+	led := func(want bool) {
+		t.Helper()
+		harness.Eventually(t, time.Minute, fmt.Sprintf("%s has a leader: %v", topic, want), func(ctx context.Context) error {
+			req, one := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
+			one.Topic = kmsg.StringPtr(topic)
+			req.Topics = append(req.Topics, one)
+			got, err := req.RequestWith(ctx, other)
+			if err == nil && (got.Topics[0].Partitions[0].Leader >= 0) != want {
+				err = fmt.Errorf("it is led by %d", got.Topics[0].Partitions[0].Leader)
+			}
+			return err
+		})
+	}
+	led(false)
+	up.limit(0, 0)
+	others.each((*harness.Proxy).Heal)
+	harness.Eventually(t, time.Minute, "the transaction is committed", func(ctx context.Context) error {
+		var l replicator.LinkState
+		if err := link.ask(ctx, "/links/hq", &l); err != nil {
+			return err
+		}
+		for _, p := range l.Partitions {
+			if p.To == topic && p.Next == 2 {
+				return nil
+			}
+		}
+		return errors.New("it is not")
+	})
+	broker.Signal(syscall.SIGCONT)
+	led(true)
+	harness.CreateTopic(t, box, "more", 1)
+	put(t, box, "more", "0")
+	holds(t, brokers[0].HostAddr, "shop.more", "0")
+	holds(t, brokers[0].HostAddr, topic, "0", "1")
+}
+
+// spare is the index of a broker that neither leads the link's log of positions
+// nor coordinates its transactions.
+func spare(t *testing.T, adm *kadm.Client, box string) int {
+	t.Helper()
+	const positions = "wayside-link.shop.hq"
+	cl := harness.Client(t, box)
+	defer cl.Close()
+	source, err1 := kadm.NewClient(cl).BrokerMetadata(t.Context())
+	id := positions + "." + source.Cluster
+	at := adm.FindTxnCoordinators(t.Context(), id)[id]
+	topics, err2 := adm.ListTopicsWithInternal(t.Context(), positions)
+	if err := errors.Join(err1, at.Err, err2); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int32(3) {
+		if i+1 != at.NodeID && i+1 != topics[positions].Partitions[0].Leader {
+			return int(i)
+		}
+	}
+	panic("three brokers, two of them busy")
 }
 
 // createAt makes a topic of one partition on one broker, which is its only

@@ -80,6 +80,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 		up, to, brokers := threeBrokers(t)
 		box, link := soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
 		hidden(t, up, brokers, box, link)
+		frozen(t, up, brokers, box, link)
 	})
 }
 
@@ -119,7 +120,7 @@ func soak(t *testing.T, up uplink, to centre, compression string, short []string
 	box, boxAddr := startBroker(t, nil)
 	harness.CreateTopic(t, boxAddr, "sensors", partitions)
 	replicator = newService(t, "replicator", "--broker", boxAddr, "--site", writeFile(t, "site.yaml", fmt.Sprintf(
-		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%s], topics: [sensors, quiet], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up.bootstrap(), compression)))
+		"version: 1\nsite: shop\nlinks: [{name: hq, bootstrap: [%s], topics: [sensors, quiet, calm, more], prefix: shop., guarantee: exactly-once, compression: %s}]\n", up.bootstrap(), compression)))
 	replicator.start()
 
 	ctx, stop := context.WithCancel(t.Context())

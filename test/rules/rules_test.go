@@ -40,6 +40,7 @@ type pkg struct {
 var allowed = map[string][]string{
 	"cmd/wayside":  {"boards", "overlays", "image", "image/", "qemu", "qemu/", "services/"},
 	"cmd/init":     {"init/"},
+	"cmd/rerun":    {"qemu"},
 	"cmd/waysided": {"services/"},
 	"boards":       {"image/layout"},
 	"overlays":     {},
@@ -64,7 +65,7 @@ var allowed = map[string][]string{
 
 // frame is what connectors have in common; none of them imports another.
 var frame = []string{
-	"services/connect", "services/connect/connecttest", "services/connect/decode", "services/connect/encode", "services/connect/spool",
+	"services/connect", "services/connect/connecttest", "services/connect/decode", "services/connect/encode", "services/connect/spool", "services/connect/unpack",
 }
 
 func list(t *testing.T, args ...string) []pkg {

@@ -55,7 +55,7 @@ func TestEncryption(t *testing.T) {
 		harness.PutOnBootPartition(t, disk, updatePath, harness.ReadBootPartition(t, update.Path, updatePath))
 		box.PowerOn()
 		wantEncryption(t, box, "tpm")
-		if got := status(t, box).Box.Version; got != "0.9.0" {
+		if got := box.Look().Box.Version; got != "0.9.0" {
 			t.Errorf("got version %s, want the update", got)
 		}
 		wantRecord(t, box)
@@ -75,7 +75,7 @@ func TestEncryption(t *testing.T) {
 		box.Expect(harness.BootTime, `state is locked: the TPM does not give its key`)
 		harness.Eventually(t, harness.BootTime, "the status page", pageUp(box))
 		wantEncryption(t, box, "locked")
-		if text := strings.Join(status(t, box).Box.Problems, "\n"); !strings.Contains(text, layout.ESPRecovery) {
+		if text := strings.Join(box.Look().Box.Problems, "\n"); !strings.Contains(text, layout.ESPRecovery) {
 			t.Errorf("the box does not say what to do:\n%s", text)
 		}
 		box.PowerOff()
@@ -113,7 +113,7 @@ func pageUp(box *harness.Box) func(context.Context) error {
 
 func wantEncryption(t *testing.T, box *harness.Box, want string) {
 	t.Helper()
-	if got := status(t, box).Box; got.Encryption != want {
+	if got := box.Look().Box; got.Encryption != want {
 		t.Errorf("got encryption %q, want %q; problems: %q", got.Encryption, want, got.Problems)
 	}
 }

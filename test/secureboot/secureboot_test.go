@@ -76,15 +76,6 @@ func copyImage(t *testing.T, img harness.Image) string {
 	return file
 }
 
-func status(t *testing.T, box *harness.Box) harness.Status {
-	t.Helper()
-	s, err := box.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // TestSignedBoot boots what was signed and, where the board has a TPM, compares
 // what was measured with what `wayside inspect` says of the image.
 func TestSignedBoot(t *testing.T) {
@@ -92,7 +83,7 @@ func TestSignedBoot(t *testing.T) {
 	img := build(t)
 	box := harness.Boot(t, img, enrolled(t), func(c *qemu.Config) { c.TPM = harness.HasTPM(t) })
 	box.WaitReady()
-	got := status(t, box).Box
+	got := box.Look().Box
 	if got.SecureBoot != "on" {
 		t.Errorf("got Secure Boot %q, want on", got.SecureBoot)
 	}
@@ -142,7 +133,7 @@ func TestRefusedKernelImages(t *testing.T) {
 		box.Expect(harness.BootTime, `wayside: the boot manager started nothing`)
 	}
 	box.WaitReady()
-	if got := status(t, box).Box; got.SecureBoot != "on" || got.Version != defaultVersion(t, path) {
+	if got := box.Look().Box; got.SecureBoot != "on" || got.Version != defaultVersion(t, path) {
 		t.Errorf("got version %q with Secure Boot %q, want the signed one, of %s", got.Version, got.SecureBoot, path)
 	}
 }
@@ -182,7 +173,7 @@ func TestEnrolment(t *testing.T) {
 	t.Run("not asked", func(t *testing.T) {
 		box := harness.Boot(t, build(t), setup)
 		box.WaitReady()
-		if got := status(t, box).Box.SecureBoot; got != "setup mode" {
+		if got := box.Look().Box.SecureBoot; got != "setup mode" {
 			t.Errorf("got Secure Boot %q, want setup mode", got)
 		}
 	})
@@ -190,7 +181,7 @@ func TestEnrolment(t *testing.T) {
 		box := harness.Boot(t, build(t, "--enroll-keys=if-safe"), setup)
 		box.Expect(harness.BootTime, `Custom Secure Boot keys successfully enrolled`)
 		box.WaitReady()
-		if got := status(t, box).Box.SecureBoot; got != "on" {
+		if got := box.Look().Box.SecureBoot; got != "on" {
 			t.Errorf("got Secure Boot %q, want on", got)
 		}
 	})

@@ -49,10 +49,7 @@ func TestLivePowerCuts(t *testing.T) {
 	}
 	m.Expect(3*harness.BootTime, `wayside: update: version 0\.2\.0 (committed|failed its trial)|wayside: update: .*failed its trial on`)
 	m.WaitReady()
-	s, err := m.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := m.Look()
 	t.Logf("the box runs %s", s.Box.Version)
 	m.PowerOff()
 	m.check()

@@ -87,10 +87,7 @@ func (f *feed) release() {
 }
 
 func (f *feed) begin(ctx context.Context, from map[part]int64) error {
-	cl, err := f.c.open(
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxBytes(maxFetch),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MaxConcurrentFetches(1),
-	)
+	cl, err := f.c.reader()
 	if err != nil {
 		return err
 	}
@@ -131,13 +128,15 @@ func (f *feed) run(ctx context.Context, cl *kgo.Client) {
 	defer wg.Wait()
 	wg.Go(func() { f.discover(ctx, cl) })
 	for ctx.Err() == nil {
-		fetches := cl.PollFetches(ctx)
-		fetches.EachError(func(topic string, n int32, err error) {
-			if !errors.Is(err, context.Canceled) {
-				f.c.log.Warn("read messages for subscribers", "topic", topic, "partition", n, "error", err)
-			}
-		})
-		fetches.EachRecord(f.offer)
+		fetched, over, err := poll(ctx, cl)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			f.c.log.Warn("messages are not read for subscribers", "error", err)
+		}
+		fetched.EachRecord(f.offer)
+		for _, u := range over {
+			f.c.passedOver(u)
+			f.set(u.part, u.next)
+		}
 	}
 }
 

@@ -52,11 +52,7 @@ func (s *session) catchUp() bool {
 
 // read is one turn of following.
 func (d *connection) read() error {
-	cl, err := d.c.open(
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(maxFetch), kgo.FetchMaxPartitionBytes(maxFetch), kgo.MaxConcurrentFetches(1),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-	)
+	cl, err := d.c.reader()
 	if err != nil {
 		return err
 	}
@@ -70,8 +66,8 @@ func (d *connection) read() error {
 		if d.s.catchUp() {
 			return nil
 		}
-		fetches := cl.PollFetches(d.out)
-		if err := fetches.Err(); err != nil {
+		fetches, over, err := poll(d.out, cl)
+		if err != nil {
 			return err
 		}
 		filters := d.filters() // after the poll: whoever had SUBACK before a record was stored has it
@@ -79,6 +75,9 @@ func (d *connection) read() error {
 			if !d.s.look(d, it.Next(), filters) {
 				return nil
 			}
+		}
+		for _, u := range over {
+			d.s.passOver(u)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
+
+	"github.com/waysideos/wayside/services/connect/unpack"
 )
 
 // What devices may make this service hold. Everything here is memory: the
@@ -54,6 +56,10 @@ const (
 	// the disk; it is what a lone message waits longer.
 	linger = 2 * time.Millisecond
 )
+
+// unpacked is what all readers of this service hold of compressed batches that
+// they have unpacked. Messages that wait do not count: they have been copied.
+var unpacked = unpack.Limits{Batch: 8 << 20, All: 24 << 20, Each: 12 << 20, Own: 1 << 20}
 
 // newServer sets up the library. Its queues are only for its own $SYS topics:
 // messages of devices never pass through them.

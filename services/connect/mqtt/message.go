@@ -50,7 +50,9 @@ type message struct {
 	expires int64  // Unix seconds, 0 for never
 	props   packets.Properties
 	at      place
-	arrival uint64 // of a retained message that waits for Kafka (retained.go)
+	// borrowed says that payload and correlation data lie in a record's batch.
+	borrowed bool
+	arrival  uint64 // of a retained message that waits for Kafka (retained.go)
 }
 
 // published is the message of a PUBLISH.
@@ -101,7 +103,7 @@ func (m *message) record(topic string, now time.Time) *kgo.Record {
 
 // fromRecord is the message that record made r of; nil when r is none.
 func fromRecord(r *kgo.Record) *message {
-	m := &message{topic: string(r.Key), payload: r.Value, at: place{part{r.Topic, r.Partition}, r.Offset}}
+	m := &message{topic: string(r.Key), payload: r.Value, at: place{part{r.Topic, r.Partition}, r.Offset}, borrowed: true}
 	ours := false
 	for _, h := range r.Headers {
 		v := string(h.Value)

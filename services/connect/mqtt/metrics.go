@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, connected func() int) (*metrics, erro
 		turnedAway: prometheus.NewCounter(opts("turned_away_total", "Connections closed because too many were open.")),
 		unacked:    prometheus.NewCounter(opts("unacknowledged_disconnects_total", "Devices disconnected, to send again, because Kafka did not take a message.")),
 		unretained: prometheus.NewCounter(opts("unretained_total", "Messages not kept as retained for want of space.")),
-		dropped:    prometheus.NewCounter(opts("dropped_total", "Messages not brought to a subscriber: QoS 0 for one that is too slow, too large for it, or of a shared subscription that nobody is there for.")),
+		dropped:    prometheus.NewCounter(opts("dropped_total", "Messages not brought to a subscriber: QoS 0 for one that is too slow, too large for it, in a batch too large to be unpacked, or of a shared subscription that nobody is there for.")),
 		denied:     prometheus.NewCounter(opts("denied_total", "Clients that did not say who they are, or said it wrongly.")),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "wayside", Subsystem: "mqtt", Name: "ack_seconds",

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/waysideos/wayside/services/connect/unpack"
 	"github.com/waysideos/wayside/services/kafka"
 	"github.com/waysideos/wayside/services/manifest"
 	"github.com/waysideos/wayside/services/secret"
@@ -58,6 +59,7 @@ type Connector struct {
 	states       *kgo.Client // the state topic
 	feed         *feed
 	once         *once
+	batches      *unpack.Room  // of what readers have unpacked
 	followers    chan struct{} // bounds those that read what they missed
 
 	ready   chan struct{}

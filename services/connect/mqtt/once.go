@@ -179,5 +179,5 @@ func (o *once) restart(ctx context.Context) (*loaded, error) {
 	if _, _, err := cl.ProducerID(limit); err != nil { // fences, and ends what was open
 		return nil, err
 	}
-	return loadState(limit, o.c.open)
+	return loadState(limit, o.c.reader)
 }

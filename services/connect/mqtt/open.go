@@ -12,6 +12,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/waysideos/wayside/services/connect/unpack"
 	"github.com/waysideos/wayside/services/kafka"
 	"github.com/waysideos/wayside/services/secret"
 )
@@ -43,6 +44,9 @@ func New(cfg Config) (*Connector, error) {
 		retained: retained{messages: map[string]*message{}, flying: map[string]*flying{}},
 	}
 	if c.metrics, err = newMetrics(cfg.Registerer, c.connected); err != nil {
+		return nil, err
+	}
+	if c.batches, err = unpack.NewRoom(unpacked); err != nil {
 		return nil, err
 	}
 	c.retained.refused = c.metrics.unretained

@@ -191,6 +191,7 @@ func (s *session) queuedFor(m *message, sub packets.Subscription, share string) 
 
 // push appends to the queue, whose room was taken. Called with mu held.
 func (s *session) push(q queued) {
+	q.m.own()
 	s.out.queue = append(s.out.queue, q)
 	s.out.bytes += q.m.size()
 	s.out.changed = true

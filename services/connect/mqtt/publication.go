@@ -30,7 +30,7 @@ func (p *publication) message(r *kgo.Record) (*message, error) {
 	}
 	return &message{
 		topic: topic, payload: r.Value, qos: byte(p.QoS), retain: p.Retain,
-		at: place{part{r.Topic, r.Partition}, r.Offset},
+		at: place{part{r.Topic, r.Partition}, r.Offset}, borrowed: true,
 	}, nil
 }
 

@@ -95,6 +95,7 @@ func (r *retained) set(m *message) *message {
 		}
 		f.last = at
 	}
+	m.own()
 	r.total += retainedCost(m) - retainedCost(r.messages[m.topic])
 	if len(m.payload) == 0 {
 		delete(r.messages, m.topic)

@@ -79,7 +79,7 @@ func TestRetainedOfTwoWays(t *testing.T) {
 		t.Errorf("retained is %v, want that of QoS 1, which came last", m)
 	}
 	stop()
-	l, err := loadState(t.Context(), c.open)
+	l, err := loadState(t.Context(), c.reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestRetainedIsNotOvertaken(t *testing.T) {
 	release()
 	slow.wantAck(pubrecType, 7)
 	stop()
-	l, err := loadState(t.Context(), c.open)
+	l, err := loadState(t.Context(), c.reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,6 +202,7 @@ func (l *loaded) applyRetained(topic string, r *kgo.Record, gone bool) error {
 		return errors.New("no message")
 	}
 	m.at = place{}
+	m.own()
 	l.retained[topic] = m
 	return nil
 }
@@ -232,7 +233,6 @@ func makeState(ctx context.Context, cl *kgo.Client) error {
 func loadState(ctx context.Context, open func(...kgo.Opt) (*kgo.Client, error)) (*loaded, error) {
 	cl, err := open(
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{StateTopic: {0: kgo.NewOffset().AtStart()}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxBytes(maxFetch),
 	)
 	if err != nil {
 		return nil, err
@@ -247,8 +247,8 @@ func loadState(ctx context.Context, open func(...kgo.Opt) (*kgo.Client, error)) 
 		return l, nil
 	}
 	for next := int64(0); next < target.end; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err0(); err != nil {
+		fetches, over, err := poll(ctx, cl)
+		if err != nil {
 			return nil, err
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
@@ -257,6 +257,10 @@ func loadState(ctx context.Context, open func(...kgo.Opt) (*kgo.Client, error)) 
 				l.apply(r)
 			}
 		})
+		for _, u := range over {
+			next = u.next
+			l.bad += int(u.next - u.from)
+		}
 	}
 	return l, nil
 }

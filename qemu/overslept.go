@@ -1,0 +1,92 @@
+package qemu
+
+import (
+	"context"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// lookApart is how far two looks at a processor are apart at least.
+	lookApart = time.Second
+	// looks is how many in a row have to find it asleep in the same state: the
+	// moment between the end of a timer and its interrupt is microseconds.
+	looks = 5
+)
+
+// sleep is a processor that waits for an interrupt although its timer has run
+// out, as it was found in every look since the first.
+type sleep struct {
+	state string
+	times int
+}
+
+// sleepers is what the looks since the machine was switched on have found.
+type sleepers struct {
+	mu     sync.Mutex
+	looked time.Time     // the last time
+	seen   map[int]sleep // by processor
+}
+
+func (s *sleepers) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = nil
+}
+
+// overslept looks at the machine's processors, if the last look is a while ago.
+func (v *VM) overslept(ctx context.Context) (cpu int, dead bool) {
+	s := &v.sleepers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.cfg.Board.Arch != "amd64" || time.Since(s.looked) < lookApart {
+		return 0, false
+	}
+	if s.looked = time.Now(); s.seen == nil {
+		s.seen = make(map[int]sleep)
+	}
+	for cpu := range v.cfg.SMP {
+		var registers string
+		err := v.QMP(ctx, "human-monitor-command", map[string]any{"command-line": "info registers", "cpu-index": cpu}, &registers)
+		if err != nil {
+			return 0, false // it is off, or going off
+		}
+		apic, err := v.LocalAPIC(ctx, cpu)
+		if err != nil {
+			return 0, false
+		}
+		s.seen[cpu] = s.seen[cpu].again(registers, apic)
+		if s.seen[cpu].times >= looks {
+			return cpu, true
+		}
+	}
+	return 0, false
+}
+
+var (
+	timerVector = regexp.MustCompile(`(?m)^LVTT\s+0x([0-9a-f]{8}) `)
+	timerCount  = regexp.MustCompile(`initial_count = (\d+) current_count = (\d+)\b`)
+)
+
+// again counts one more look. A kernel that means to sleep without a timer
+// masks it, and one that has a timer does not leave it run out; a processor
+// that does anything at all sets its timer again.
+func (s sleep) again(registers, apic string) sleep {
+	vector, count := timerVector.FindStringSubmatch(apic), timerCount.FindStringSubmatch(apic)
+	if vector == nil || count == nil || !strings.Contains(registers, " HLT=1") {
+		return sleep{}
+	}
+	const masked, oneShot = 1 << 16, 0 // Intel SDM, volume 3A, "Local Vector Table"
+	lvt, err := strconv.ParseUint(vector[1], 16, 32)
+	if err != nil || lvt&masked != 0 || lvt>>17&3 != oneShot || count[1] == "0" || count[2] != "0" {
+		return sleep{}
+	}
+	if apic != s.state {
+		return sleep{state: apic, times: 1}
+	}
+	s.times++
+	return s
+}
