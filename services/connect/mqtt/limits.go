@@ -38,6 +38,8 @@ const (
 	maxFilterBytes   = 256 << 10          // of all of these
 	maxLevels        = 64                 // of a filter: each is a node of the index, half a KiB
 	maxRetained      = 16 << 20           // bytes of retained messages
+	maxIndex         = 24 << 20           // bytes of all subscriptions: 2,000 clients with 5 of 4 levels have half of it
+	maxWills         = 8 << 20            // bytes of all wills, but for small ones
 
 	maxBuffered    = 16 << 20 // bytes waiting for Kafka, all devices
 	maxFireForget  = maxBuffered / 2

@@ -8,7 +8,7 @@ const (
 	noTopic   = "no topic"                   // of a record that a publication takes
 	forbidden = "not allowed"                // by the access rules
 	badRecord = "not accepted by the broker" // too large for its topic, and the like
-	overflow  = "buffer full"                // QoS 0 only
+	overflow  = "buffer full"                // QoS 0 and wills only
 	failed    = "not stored"                 // QoS 0 and wills; others are sent again by the device
 )
 

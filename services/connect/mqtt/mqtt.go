@@ -83,6 +83,7 @@ type Connector struct {
 	saved    map[string]string // what the state has of retained publications
 	room     atomic.Int64      // bytes of messages that wait for subscribers
 	retained retained
+	index    index
 }
 
 func (c *Connector) notInForce(what string, err error) {

@@ -74,7 +74,7 @@ func (c *Connector) restore(l *loaded) {
 		}
 		s.saved = true
 		c.sessions[id] = s
-		c.index(s, kept)
+		c.restoreIndex(s, kept)
 		if w := kept.Will; w != nil {
 			s.willed = w
 			s.will = time.AfterFunc(max(time.Duration(w.Delay)*time.Second, willGrace), s.sendWilled)
@@ -93,8 +93,8 @@ func (c *Connector) restore(l *loaded) {
 	c.log.Info("state is read", "sessions", len(l.sessions), "retained", len(l.retained))
 }
 
-// index tells the library of a session and its subscriptions.
-func (c *Connector) index(s *session, kept storedSession) {
+// restoreIndex tells the library of a session and its subscriptions.
+func (c *Connector) restoreIndex(s *session, kept storedSession) {
 	cl := c.server.NewClient(nil, "", s.id, false)
 	cl.Properties.ProtocolVersion = 4
 	if kept.V5 {
@@ -109,7 +109,7 @@ func (c *Connector) index(s *session, kept storedSession) {
 			Filter: k.Filter, Qos: min(k.QoS, 2), NoLocal: k.NoLocal,
 			RetainAsPublished: k.AsPublished, RetainHandling: k.Handling, Identifier: k.Identifier,
 		}
-		if mochi.IsValidFilter(k.Filter, false) && strings.Count(k.Filter, "/") < maxLevels && c.access.maySubscribe(s.id, kept.User, k.Filter) {
+		if mochi.IsValidFilter(k.Filter, false) && strings.Count(k.Filter, "/") < maxLevels && c.access.maySubscribe(s.id, kept.User, k.Filter) && c.roomInIndex(k.Filter) {
 			c.server.Topics.Subscribe(s.id, sub)
 			cl.State.Subscriptions.Add(k.Filter, sub)
 		}
@@ -132,7 +132,11 @@ func (c *Connector) roomForSubscription(cl *mochi.Client, filter string) bool {
 	for f := range all {
 		total += len(f)
 	}
-	return strings.Count(filter, "/") < maxLevels && len(all) < maxSubscriptions && total < maxFilterBytes && !strings.ContainsRune(filter, 0)
+	if _, has := all[filter]; has {
+		return true
+	}
+	return strings.Count(filter, "/") < maxLevels && len(all) < maxSubscriptions && total < maxFilterBytes && !strings.ContainsRune(filter, 0) &&
+		c.roomInIndex(filter)
 }
 
 func (c *Connector) session(id string) *session {

@@ -21,6 +21,11 @@ func (d *connection) takeWill(pk packets.Packet) {
 	d.will.expires = 0 // counts from when it is sent
 	d.will.props.MessageExpiryInterval = w.WillProperties.MessageExpiryInterval
 	d.willDelay = w.WillProperties.WillDelayInterval
+	if !d.c.roomForWill(d.s, d.will) { // a client whose will is not kept is to know
+		d.will = nil
+		d.c.refuse(d.cl.ID, w.WillTopic, overflow)
+		d.c.disconnect(d.cl, packets.ErrQuotaExceeded)
+	}
 }
 
 func storeWill(m *message, delay uint32) *storedWill {
