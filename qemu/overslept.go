@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -26,26 +25,25 @@ type sleep struct {
 
 // sleepers is what the looks since the machine was switched on have found.
 type sleepers struct {
-	mu     sync.Mutex
 	looked time.Time     // the last time
 	seen   map[int]sleep // by processor
-}
-
-func (s *sleepers) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen = nil
 }
 
 // overslept looks at the machine's processors, if the last look is a while ago.
 func (v *VM) overslept(ctx context.Context) (cpu int, dead bool) {
 	s := &v.sleepers
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if v.cfg.Board.Arch != "amd64" || time.Since(s.looked) < lookApart {
 		return 0, false
 	}
-	if s.looked = time.Now(); s.seen == nil {
+	s.looked = time.Now()
+	var machine struct {
+		Running bool `json:"running"`
+	}
+	if err := v.QMP(ctx, "query-status", nil, &machine); err != nil || !machine.Running {
+		s.seen = nil // it is off, or somebody has paused it
+		return 0, false
+	}
+	if s.seen == nil {
 		s.seen = make(map[int]sleep)
 	}
 	for cpu := range v.cfg.SMP {
@@ -67,21 +65,25 @@ func (v *VM) overslept(ctx context.Context) (cpu int, dead bool) {
 }
 
 var (
+	flags       = regexp.MustCompile(`\b[RE]FL=([0-9a-f]{8}) `)
 	timerVector = regexp.MustCompile(`(?m)^LVTT\s+0x([0-9a-f]{8}) `)
 	timerCount  = regexp.MustCompile(`initial_count = (\d+) current_count = (\d+)\b`)
 )
 
 // again counts one more look. A kernel that means to sleep without a timer
 // masks it, and one that has a timer does not leave it run out; a processor
-// that does anything at all sets its timer again.
+// that does anything at all sets its timer again. One that has ended, in a panic
+// or on purpose, waits with interrupts off.
 func (s sleep) again(registers, apic string) sleep {
-	vector, count := timerVector.FindStringSubmatch(apic), timerCount.FindStringSubmatch(apic)
-	if vector == nil || count == nil || !strings.Contains(registers, " HLT=1") {
+	flags, vector, count := flags.FindStringSubmatch(registers), timerVector.FindStringSubmatch(apic), timerCount.FindStringSubmatch(apic)
+	if flags == nil || vector == nil || count == nil || !strings.Contains(registers, " HLT=1") {
 		return sleep{}
 	}
-	const masked, oneShot = 1 << 16, 0 // Intel SDM, volume 3A, "Local Vector Table"
-	lvt, err := strconv.ParseUint(vector[1], 16, 32)
-	if err != nil || lvt&masked != 0 || lvt>>17&3 != oneShot || count[1] == "0" || count[2] != "0" {
+	const interrupts = 1 << 9          // Intel SDM, volume 1, "EFLAGS Register"
+	const masked, oneShot = 1 << 16, 0 // volume 3A, "Local Vector Table"
+	eflags, err1 := strconv.ParseUint(flags[1], 16, 32)
+	lvt, err2 := strconv.ParseUint(vector[1], 16, 32)
+	if err1 != nil || err2 != nil || eflags&interrupts == 0 || lvt&masked != 0 || lvt>>17&3 != oneShot || count[1] == "0" || count[2] != "0" {
 		return sleep{}
 	}
 	if apic != s.state {

@@ -10,35 +10,78 @@ import (
 // sleeperCode is a guest that looks as one whose timer was stopped; its source
 // is testdata/sleeper.asm.
 const sleeperCode = "" +
-	"\xfa\x2e\x0f\x01\x16\x60\x00\x0f\x20\xc0\x40\x0f\x22\xc0\xbb\x08" +
-	"\x00\x8e\xdb\x48\x0f\x22\xc0\x66\xbb\x00\x00\xe0\xfe\x67\x66\xc7" +
-	"\x83\xf0\x00\x00\x00\xff\x01\x00\x00\x67\x66\xc7\x83\xe0\x03\x00" +
-	"\x00\x03\x00\x00\x00\x67\x66\xc7\x83\x20\x03\x00\x00\xec\x00\x00" +
-	"\x00\x67\x66\xc7\x83\x80\x03\x00\x00\xe8\x03\x00\x00\xf4\xeb\xfd" +
+	"\xfa\xb0\xff\xe6\x21\xe6\xa1\x31\xc0\x8e\xd8\x8e\xd0\xbc\x00\x70" +
+	"\xc7\x06\xb0\x03\x6c\x00\xc7\x06\xb2\x03\x00\xf0\x2e\x0f\x01\x16" +
+	"\x80\x00\x0f\x20\xc0\x40\x0f\x22\xc0\xbb\x08\x00\x8e\xdb\x48\x0f" +
+	"\x22\xc0\x66\xbb\x00\x00\xe0\xfe\x67\x66\xc7\x83\xf0\x00\x00\x00" +
+	"\xff\x01\x00\x00\x67\x66\xc7\x83\xe0\x03\x00\x00\x03\x00\x00\x00" +
+	"\x67\x66\xc7\x83\x20\x03\x00\x00\xec\x00\x00\x00\x67\x66\xc7\x83" +
+	"\x80\x03\x00\x00\xe8\x03\x00\x00\xfb\xf4\xeb\xfd\xcf\x00\x00\x00" +
 	"\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x00\x92\x8f\x00" +
-	"\x0f\x00\x50\x00\x0f\x00"
+	"\x0f\x00\x70\x00\x0f\x00"
 
-// TestOverslept finds out a machine that waits for a timer that has run out.
-func TestOverslept(t *testing.T) {
-	ctx, cfg := testContext(t), guestConfig(t, DiskOverlay)
+// startSleeper switches on a machine that runs code, a form of sleeperCode.
+func startSleeper(t *testing.T, code string) *VM {
+	t.Helper()
+	cfg := guestConfig(t, DiskOverlay)
 	cfg.Board.Arch = "amd64"
-	if err := os.WriteFile(cfg.Firmware.Code, romImage(sleeperCode), 0o600); err != nil {
+	if err := os.WriteFile(cfg.Firmware.Code, romImage(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := Start(ctx, cfg, discard())
+	vm, err := Start(testContext(t), cfg, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer vm.Close()
+	t.Cleanup(func() { vm.Close() })
+	return vm
+}
+
+// TestOverslept finds out a machine that waits for a timer that has run out,
+// unless it is paused.
+func TestOverslept(t *testing.T) {
+	ctx, vm := testContext(t), startSleeper(t, sleeperCode)
 	for calls := 1; ; calls++ {
 		cpu, dead := vm.DeadTimer(ctx)
 		if dead && calls > looks && cpu == 0 {
-			return
+			break
 		}
 		if dead || ctx.Err() != nil {
 			t.Fatalf("got processor %d, %v after %d calls", cpu, dead, calls)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	if err := vm.QMP(ctx, "stop", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	vm.sleepers.looked = time.Time{}
+	if cpu, dead := vm.DeadTimer(ctx); dead || vm.sleepers.seen != nil {
+		t.Errorf("of a machine that is paused: got processor %d, %v, and %v are remembered", cpu, dead, vm.sleepers.seen)
+	}
+}
+
+// TestHaltedIsNotOverslept knows a machine that has ended with interrupts off,
+// although its timer has run out as well.
+func TestHaltedIsNotOverslept(t *testing.T) {
+	const wait, end = "\xfb\xf4", "\xfa\xf4" // sti, cli; hlt
+	if strings.Count(sleeperCode, wait) != 1 {
+		t.Fatal("the guest waits somewhere else")
+	}
+	ctx, vm := testContext(t), startSleeper(t, strings.Replace(sleeperCode, wait, end, 1))
+	for {
+		apic, err := vm.LocalAPIC(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(apic, "initial_count = 1000 current_count = 0\r\n") {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for range looks + 1 {
+		vm.sleepers.looked = time.Time{}
+		if cpu, dead := vm.DeadTimer(ctx); dead || vm.sleepers.seen[cpu].times != 0 {
+			t.Fatalf("got processor %d, %v, found %d times", cpu, dead, vm.sleepers.seen[cpu].times)
+		}
 	}
 }
 
@@ -66,6 +109,8 @@ func TestSleepAgain(t *testing.T) {
 	}{
 		{"as before", halted, out, 3},
 		{"it runs", awake, out, 0},
+		{"it has ended, with interrupts off", strings.Replace(halted, "242", "046", 1), out, 0},
+		{"it has ended before there was a kernel", "EIP=000003ff EFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n", out, 0},
 		{"it runs and has another timer", halted, other("current_count = 0", "current_count = 7"), 0},
 		{"the timer was set again, and has run out again", halted, other("= 2839", "= 2840"), 1},
 		{"another interrupt waits", halted, other("IRR\t 36", "IRR\t 37"), 1},

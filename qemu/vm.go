@@ -170,7 +170,7 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 	}
 	v.console.Skip()
 	v.bootAt = len(v.console.Text())
-	v.sleepers.forget()
+	v.sleepers.seen = nil
 	var diskEnd *os.File
 	if v.cfg.Disk == DiskDropping {
 		v.disk.close() // of a run that the guest itself ended
