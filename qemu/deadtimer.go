@@ -35,6 +35,8 @@ func (v *VM) DeadTimer(ctx context.Context) (cpu int, dead bool) {
 // LocalAPIC is what QEMU says of an x86 processor's interrupt controller: its
 // timer, what is pending (IRR) and what has not been ended (ISR).
 func (v *VM) LocalAPIC(ctx context.Context, cpu int) (text string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	err = v.QMP(ctx, "human-monitor-command", map[string]any{"command-line": fmt.Sprintf("info lapic %d", cpu)}, &text)
 	return text, err
 }

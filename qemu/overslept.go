@@ -14,6 +14,9 @@ const (
 	// looks is how many in a row have to find it asleep in the same state: the
 	// moment between the end of a timer and its interrupt is microseconds.
 	looks = 5
+	// answerTime is how long a look may take: QEMU itself may hang, and whoever
+	// waits for the machine has a deadline of their own.
+	answerTime = 5 * time.Second
 )
 
 // sleep is a processor that waits for an interrupt although its timer has run
@@ -35,12 +38,14 @@ func (v *VM) overslept(ctx context.Context) (cpu int, dead bool) {
 	if v.cfg.Board.Arch != "amd64" || time.Since(s.looked) < lookApart {
 		return 0, false
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	s.looked = time.Now()
 	var machine struct {
 		Running bool `json:"running"`
 	}
 	if err := v.QMP(ctx, "query-status", nil, &machine); err != nil || !machine.Running {
-		s.seen = nil // it is off, or somebody has paused it
+		s.seen = nil // it is off, or hangs, or somebody has paused it
 		return 0, false
 	}
 	if s.seen == nil {

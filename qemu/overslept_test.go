@@ -1,9 +1,15 @@
 package qemu
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -83,6 +89,24 @@ func TestHaltedIsNotOverslept(t *testing.T) {
 			t.Fatalf("got processor %d, %v, found %d times", cpu, dead, vm.sleepers.seen[cpu].times)
 		}
 	}
+}
+
+// TestLookAtHungQEMU gives up on a QEMU that answers nothing.
+func TestLookAtHungQEMU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go io.Copy(io.Discard, theirs)
+		ctrl := &qmp{enc: json.NewEncoder(ours), waiting: make(map[int]chan qmpReply)}
+		v := &VM{cfg: Config{Accel: "tcg", SMP: 1}, console: NewConsole(nil), proc: &process{ctrl: ctrl}}
+		v.cfg.Board.Arch = "amd64"
+		if cpu, dead := v.DeadTimer(t.Context()); dead {
+			t.Errorf("got processor %d", cpu)
+		}
+		if _, err := v.LocalAPIC(t.Context(), 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that it took too long", err)
+		}
+	})
 }
 
 // TestSleepAgain counts looks at a processor whose timer has run out and that
