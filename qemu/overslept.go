@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,47 +27,61 @@ type sleep struct {
 	times int
 }
 
-// sleepers is what the looks since the machine was switched on have found.
-type sleepers struct {
-	looked time.Time     // the last time
-	seen   map[int]sleep // by processor
-}
-
-// overslept looks at the machine's processors, if the last look is a while ago.
+// overslept looks at the machine's processors, if the last look is a while ago,
+// and again for as long as one of them may have overslept: it has to be known
+// before the guest's watchdog resets the machine.
 func (v *VM) overslept(ctx context.Context) (cpu int, dead bool) {
-	s := &v.sleepers
-	if v.cfg.Board.Arch != "amd64" || time.Since(s.looked) < lookApart {
+	if v.cfg.Board.Arch != "amd64" || time.Since(v.looked) < lookApart {
 		return 0, false
 	}
+	seen := make([]sleep, v.cfg.SMP)
+	for {
+		v.looked = time.Now()
+		longest, err := v.look(ctx, seen)
+		switch {
+		case err != nil || seen[longest].times == 0:
+			return 0, false
+		case seen[longest].times >= looks:
+			return longest, true
+		}
+		select {
+		case <-time.After(lookApart):
+		case <-ctx.Done():
+			return 0, false
+		}
+	}
+}
+
+// look counts one more look at each processor, and returns which of them has
+// slept for most of them. An error is that the machine is off, hangs, or was
+// paused.
+func (v *VM) look(ctx context.Context, seen []sleep) (longest int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	s.looked = time.Now()
 	var machine struct {
 		Running bool `json:"running"`
 	}
-	if err := v.QMP(ctx, "query-status", nil, &machine); err != nil || !machine.Running {
-		s.seen = nil // it is off, or hangs, or somebody has paused it
-		return 0, false
+	if err := v.QMP(ctx, "query-status", nil, &machine); err != nil {
+		return 0, err
 	}
-	if s.seen == nil {
-		s.seen = make(map[int]sleep)
+	if !machine.Running {
+		return 0, errors.New("the machine is paused")
 	}
-	for cpu := range v.cfg.SMP {
+	for cpu := range seen {
 		var registers string
 		err := v.QMP(ctx, "human-monitor-command", map[string]any{"command-line": "info registers", "cpu-index": cpu}, &registers)
 		if err != nil {
-			return 0, false // it is off, or going off
+			return 0, err
 		}
 		apic, err := v.LocalAPIC(ctx, cpu)
 		if err != nil {
-			return 0, false
+			return 0, err
 		}
-		s.seen[cpu] = s.seen[cpu].again(registers, apic)
-		if s.seen[cpu].times >= looks {
-			return cpu, true
+		if seen[cpu] = seen[cpu].again(registers, apic); seen[cpu].times > seen[longest].times {
+			longest = cpu
 		}
 	}
-	return 0, false
+	return longest, nil
 }
 
 var (

@@ -42,26 +42,38 @@ func startSleeper(t *testing.T, code string) *VM {
 	return vm
 }
 
+// asleep waits until the guest's timer has run out, and its processor waits.
+func asleep(t *testing.T, vm *VM) {
+	t.Helper()
+	for ctx := testContext(t); ; time.Sleep(20 * time.Millisecond) {
+		var registers string
+		err := vm.QMP(ctx, "human-monitor-command", map[string]any{"command-line": "info registers"}, &registers)
+		apic, err2 := vm.LocalAPIC(ctx, 0)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(registers, " HLT=1") && strings.Contains(apic, "initial_count = 1000 current_count = 0\r\n") {
+			return
+		}
+	}
+}
+
 // TestOverslept finds out a machine that waits for a timer that has run out,
 // unless it is paused.
 func TestOverslept(t *testing.T) {
 	ctx, vm := testContext(t), startSleeper(t, sleeperCode)
-	for calls := 1; ; calls++ {
-		cpu, dead := vm.DeadTimer(ctx)
-		if dead && calls > looks && cpu == 0 {
-			break
-		}
-		if dead || ctx.Err() != nil {
-			t.Fatalf("got processor %d, %v after %d calls", cpu, dead, calls)
-		}
-		time.Sleep(50 * time.Millisecond)
+	asleep(t, vm)
+	begin := time.Now()
+	cpu, dead := vm.DeadTimer(ctx)
+	if took := time.Since(begin); cpu != 0 || !dead || took < (looks-1)*lookApart {
+		t.Errorf("got processor %d, %v after %v", cpu, dead, took)
 	}
 	if err := vm.QMP(ctx, "stop", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	vm.sleepers.looked = time.Time{}
-	if cpu, dead := vm.DeadTimer(ctx); dead || vm.sleepers.seen != nil {
-		t.Errorf("of a machine that is paused: got processor %d, %v, and %v are remembered", cpu, dead, vm.sleepers.seen)
+	vm.looked = time.Time{}
+	if cpu, dead := vm.DeadTimer(ctx); dead {
+		t.Errorf("of a machine that is paused: got processor %d", cpu)
 	}
 }
 
@@ -72,22 +84,10 @@ func TestHaltedIsNotOverslept(t *testing.T) {
 	if strings.Count(sleeperCode, wait) != 1 {
 		t.Fatal("the guest waits somewhere else")
 	}
-	ctx, vm := testContext(t), startSleeper(t, strings.Replace(sleeperCode, wait, end, 1))
-	for {
-		apic, err := vm.LocalAPIC(ctx, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(apic, "initial_count = 1000 current_count = 0\r\n") {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	for range looks + 1 {
-		vm.sleepers.looked = time.Time{}
-		if cpu, dead := vm.DeadTimer(ctx); dead || vm.sleepers.seen[cpu].times != 0 {
-			t.Fatalf("got processor %d, %v, found %d times", cpu, dead, vm.sleepers.seen[cpu].times)
-		}
+	vm := startSleeper(t, strings.Replace(sleeperCode, wait, end, 1))
+	asleep(t, vm)
+	if cpu, dead := vm.DeadTimer(testContext(t)); dead {
+		t.Errorf("got processor %d", cpu)
 	}
 }
 

@@ -262,9 +262,8 @@ func (b *Box) Expect(within time.Duration, pattern string) []string {
 }
 
 // lookEvery is how often a wait for the console looks whether the emulated
-// machine still can print. It takes five looks to know that it cannot, and the
-// machine's watchdog resets it less than 30 s after it stopped.
-const lookEvery = time.Second
+// machine still can print.
+const lookEvery = 5 * time.Second
 
 // Eventually is the function of that name, for what the box does by itself
 // once it has started: the deadline begins anew if the emulator stopped.
