@@ -92,8 +92,9 @@ func (l *link) takeLot() (ps []*partition, outs []out, parcels []parcel) {
 		records -= len(rs)
 		ps = append(ps, p)
 	}
+	spent := l.budget.Spent(time.Now())
 	for _, p := range l.parts {
-		if l.ledger.doubts(p) {
+		if l.barred(p, spent) {
 			continue
 		}
 		if rs := p.idle(time.Now()); p.lot.quiet {
@@ -112,10 +113,7 @@ func (l *link) waiting() []*partition {
 	var ps []*partition
 	spent := l.budget.Spent(time.Now())
 	for _, p := range l.parts {
-		if spent && p.lane.rank > ranks[site.High] {
-			continue // what is left is for those that go first
-		}
-		if p.until = l.until(p); p.active && !l.ledger.doubts(p) && len(p.queue) > 0 && p.queue[0].Offset < p.until {
+		if p.until = l.until(p); p.active && !l.barred(p, spent) && len(p.queue) > 0 && p.queue[0].Offset < p.until {
 			ps = append(ps, p)
 		}
 	}
@@ -123,6 +121,12 @@ func (l *link) waiting() []*partition {
 		return cmp.Or(cmp.Compare(a.lane.rank, b.lane.rank), a.turn.Compare(b.turn), cmp.Compare(a.topic, b.topic), cmp.Compare(a.num, b.num))
 	})
 	return ps
+}
+
+// barred is true for what may not go now: it is in doubt, or what is left of a
+// spent budget is for those that go first.
+func (l *link) barred(p *partition, spent bool) bool {
+	return l.ledger.doubts(p) || spent && p.lane.rank > ranks[site.High]
 }
 
 // flush produces all and waits until it is answered, for ever while ctx
@@ -212,8 +216,8 @@ func (l *link) settle(ctx context.Context, ps []*partition) bool {
 			refused = append(refused, p)
 		case ofPartition(p.lot.err):
 			failed = append(failed, p)
-		default:
-			fatal = cmp.Or(fatal, l.ledger.why(p.lot.err))
+		case fatal == nil: // it is one failure, of many partitions
+			fatal = l.ledger.why(p.lot.err)
 		}
 	}
 	if !l.ledger.exact || fatal == nil && len(failed)+len(refused) == 0 {

@@ -49,7 +49,7 @@ func (l *link) recall(ctx context.Context) error {
 		return fmt.Errorf("read what was kept of the link: %w", err)
 	}
 	var last kept
-	err = readLog(ctx, l.near, l.keptTopic(), 0, end, kgo.ReadCommitted(), func(r *kgo.Record) {
+	err = readLog(ctx, l.near, l.keptTopic(), 0, end, func(r *kgo.Record) {
 		var k kept
 		if json.Unmarshal(r.Value, &k) == nil && k.Version == keptVersion {
 			last = k
@@ -169,7 +169,7 @@ func (l *link) rewind(ctx context.Context, topic string, num int, to int64) erro
 		if len(ps) == 0 {
 			return fmt.Errorf("link %s carries no topic %s/%d", l.name, topic, num)
 		}
-		if !l.opened {
+		if !l.opened || l.ledger.doubt[destKey{l.positionLog(), 0}] {
 			return errors.New("the destination is away: a rewind is written there")
 		}
 		logs, err := l.sourceLogs(ctx, ps)

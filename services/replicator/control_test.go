@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/waysideos/wayside/services/replicator/budget"
+	"github.com/waysideos/wayside/services/replicator/rule"
 	"github.com/waysideos/wayside/services/site"
 )
 
@@ -99,6 +101,31 @@ func TestPauseAndRewind(t *testing.T) {
 				t.Errorf("%d records after a restart, want 26", len(got))
 			}
 		})
+	}
+}
+
+// Windows that the clock closes are part of what a spent budget leaves.
+func TestSpentBudgetHoldsSummaries(t *testing.T) {
+	t.Parallel()
+	dst := cluster(t)
+	l := newTestLink(t, dst)
+	r, err := rule.New(site.LinkRule{Name: "tens", Window: &site.LinkWindow{Every: "10s", Functions: []string{"count"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &lane{rule: r, rank: ranks[site.Normal]}
+	p := &partition{key: key{n, "sensors", 0}, active: true, win: r.NewWindows(0)}
+	p.win.Add(&kgo.Record{Timestamp: time.UnixMilli(1)})
+	l.parts[p.key] = p
+	if l.budget, err = budget.New(site.Budget{Day: "1B"}); err != nil {
+		t.Fatal(err)
+	}
+	for spent, want := range []int{1, 0} {
+		l.budget.Spend(time.Now(), int64(spent))
+		if _, outs, _ := l.takeLot(); len(outs) != want {
+			t.Errorf("%d bytes spent of 1: %d summaries go, want %d", spent, len(outs), want)
+		}
+		p.lot = lot{}
 	}
 }
 

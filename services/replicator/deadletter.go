@@ -41,12 +41,12 @@ func (l *link) refuse(ctx context.Context, p *partition) {
 		l.stop(p, fmt.Errorf("%s/%d: a batch before offset %d is refused: %w", p.topic, p.num, p.lot.next, p.lot.err))
 		return
 	}
-	if p.lot.taken > 1 {
-		p.limit = max(1, p.lot.taken/2)
+	if p.lane.rule.Windowed() { // no record of the queue is at fault
+		l.stop(p, fmt.Errorf("%s/%d: a summary is refused: %w", p.topic, p.num, p.lot.err))
 		return
 	}
-	if p.lot.taken == 0 { // a summary
-		l.stop(p, fmt.Errorf("%s/%d: a summary is refused: %w", p.topic, p.num, p.lot.err))
+	if p.lot.taken > 1 {
+		p.limit = max(1, p.lot.taken/2)
 		return
 	}
 	r := p.queue[0]

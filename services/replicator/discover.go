@@ -37,9 +37,15 @@ func (l *link) discover(ctx context.Context) {
 		}
 		l.discovered = time.Now()
 	}
-	if !l.opened && !l.open(ctx) {
-		return
+	if l.opened || l.open(ctx) {
+		l.beginDue(ctx)
 	}
+}
+
+// beginDue begins what is new, or due for another try, and has readers run.
+func (l *link) beginDue(ctx context.Context) {
+	within, cancel := context.WithTimeout(ctx, adminWait) // to open may have taken longer than that
+	defer cancel()
 	var due []*partition
 	for _, p := range l.parts {
 		if !p.active && !p.rests() && !l.ledger.doubts(p) && time.Now().After(p.retry) {

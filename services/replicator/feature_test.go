@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +137,41 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// A summary that the destination refuses is no fault of the record that closed its
+// window: nothing is put aside, the partition waits and says why, and the same
+// summaries follow once they are taken.
+func TestRefusedSummary(t *testing.T) {
+	t.Parallel()
+	src, dst := cluster(t, kfake.SeedTopics(1, "sensors")), cluster(t)
+	var takes atomic.Bool
+	dst.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		req := r.(*kmsg.ProduceRequest)
+		if takes.Load() {
+			return nil, nil, false
+		}
+		return refusing(req, `"count"`), nil, refusing(req, `"count"`) != nil
+	})
+	cfg := config(src.ListenAddrs(), dst.ListenAddrs()...)
+	cfg.Links[0].Topics, cfg.Links[0].Compression = nil, "none" // the stand-in looks into batches
+	cfg.Links[0].Rules = []site.LinkRule{{Name: "tens", Topics: []string{"sensors"}, To: "{topic}.10s", Window: &site.LinkWindow{Every: "10s", Functions: []string{"count"}}}}
+	for n := range int64(31) {
+		produce(t, src.ListenAddrs(), &kgo.Record{Topic: "sensors", Key: []byte("k"), Value: []byte("1"), Timestamp: time.UnixMilli(1_700_000_000_000 + n*1000)})
+	}
+	r, _ := start(t, cfg)
+	eventually(t, "the status says why it waits", func() bool { return strings.Contains(linkOf(r).Error, "a summary is refused") })
+	takes.Store(true)
+	sums := values(t, dst.ListenAddrs(), "sensors.10s", 3)
+	for i := range 3 {
+		if i >= len(sums) || !strings.Contains(string(sums[i].Value), `"count":10`) {
+			t.Errorf("summaries %q, want three of 10 records", texts(sums))
+		}
+	}
+	if src.TopicInfo("dead-letters.hq") != nil {
+		t.Error("a record was put aside")
+	}
+}
+
 // refusing answers a produce request that has a word in a batch.
 func refusing(req *kmsg.ProduceRequest, word string) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ProduceResponse)
@@ -239,11 +275,12 @@ func TestConfigurationFollows(t *testing.T) {
 	}
 	cfg := config(src.ListenAddrs(), dst.ListenAddrs()...)
 	cfg.Links[0].TopicConfig = map[string]string{"min.insync.replicas": "1"}
+	cfg.Links[0].Rules = []site.LinkRule{{Name: "again", Topics: []string{"sensors"}, To: "again"}} // another way of the same
 	start(t, cfg)
 	there := kadm.NewClient(client(t, dst.ListenAddrs()))
-	has := func(want map[string]string) func() bool {
+	has := func(topic string, want map[string]string) func() bool {
 		return func() bool {
-			got, err := there.DescribeTopicConfigs(t.Context(), "sensors")
+			got, err := there.DescribeTopicConfigs(t.Context(), topic)
 			if err != nil || len(got) != 1 || got[0].Err != nil {
 				return false
 			}
@@ -256,11 +293,15 @@ func TestConfigurationFollows(t *testing.T) {
 			return cmp.Equal(want, set)
 		}
 	}
-	eventually(t, "the topic is made as it is at the source", has(map[string]string{"cleanup.policy": "compact", "min.insync.replicas": "1"}))
+	for _, topic := range []string{"sensors", "again"} {
+		eventually(t, topic+" is made as it is at the source", has(topic, map[string]string{"cleanup.policy": "compact", "min.insync.replicas": "1"}))
+	}
 	if _, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &big}, {Name: "cleanup.policy", Op: kadm.DeleteConfig}}, "sensors"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a change follows", has(map[string]string{"max.message.bytes": "2000000", "min.insync.replicas": "1"}))
+	for _, topic := range []string{"sensors", "again"} {
+		eventually(t, "a change follows to "+topic, has(topic, map[string]string{"max.message.bytes": "2000000", "min.insync.replicas": "1"}))
+	}
 }
 
 // A link from the box to itself makes summaries there. Its group stands before

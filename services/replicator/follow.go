@@ -69,26 +69,24 @@ func (l *link) follow(ctx context.Context) {
 		return
 	}
 	l.followed = time.Now()
-	var topics []string
-	to := map[string]string{}
+	to := map[string][]string{} // names at the destination by those at the source
 	for _, p := range l.parts {
-		if to[p.topic] == "" && p.lane.rule.Plain() {
-			to[p.topic] = p.to
-			topics = append(topics, p.topic)
+		if p.lane.rule.Plain() && !slices.Contains(to[p.topic], p.to) {
+			to[p.topic] = append(to[p.topic], p.to)
 		}
 	}
-	if len(topics) == 0 {
+	if len(to) == 0 {
 		return
 	}
-	now, err := l.sourceConfigs(ctx, topics)
+	now, err := l.sourceConfigs(ctx, sortedKeys(to))
 	if err != nil {
 		return // the loop meets the same error and tells it
 	}
 	for topic, set := range now {
 		before, known := l.configs[topic]
 		if known && !maps.Equal(before, set) {
-			if err := l.alter(ctx, to[topic], changes(before, set)); err != nil {
-				l.log.Warn("topic configuration does not follow", "topic", to[topic], "error", err)
+			if err := l.alter(ctx, changes(before, set), to[topic]...); err != nil {
+				l.log.Warn("topic configuration does not follow", "topics", to[topic], "error", err)
 				continue // and tried again
 			}
 		}
@@ -111,8 +109,8 @@ func changes(before, now topicConfig) []kadm.AlterConfig {
 	return all
 }
 
-func (l *link) alter(ctx context.Context, topic string, changes []kadm.AlterConfig) error {
-	got, err := kadm.NewClient(l.dst).AlterTopicConfigs(ctx, changes, topic)
+func (l *link) alter(ctx context.Context, changes []kadm.AlterConfig, topics ...string) error {
+	got, err := kadm.NewClient(l.dst).AlterTopicConfigs(ctx, changes, topics...)
 	if err != nil {
 		return err
 	}
@@ -121,6 +119,6 @@ func (l *link) alter(ctx context.Context, topic string, changes []kadm.AlterConf
 			return fmt.Errorf("alter configuration of %s: %w %s", r.Name, r.Err, r.ErrMessage)
 		}
 	}
-	l.log.Info("topic configuration followed the source", "topic", topic)
+	l.log.Info("topic configuration followed the source", "topics", topics)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -104,6 +105,10 @@ func (l *link) groupsHere(ctx context.Context) (kadm.FetchOffsetsResponses, erro
 func (l *link) movedGroups(here kadm.FetchOffsetsResponses) map[string][]groupKey {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	maps.DeleteFunc(l.groups, func(k groupKey, _ groupState) bool { // tools make groups with names by chance
+		_, ok := here[k.group]
+		return !ok || l.parts[k.from] == nil
+	})
 	moved := map[string][]groupKey{}
 	for group, got := range here {
 		for k, p := range l.parts {

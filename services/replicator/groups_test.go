@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/waysideos/wayside/services/replicator/rule"
 )
 
 func commitAt(t *testing.T, addrs []string, group, topic string, at int64) {
@@ -94,6 +96,16 @@ func TestGroupsGoOnAtTheCentre(t *testing.T) {
 	}
 	if _, err := kadm.NewClient(client(t, there)).FetchOffsets(t.Context(), "other"); err == nil {
 		committed(t, there, "other", "shop.sensors", func(at int64) bool { return at == -1 })
+	}
+}
+
+// Tools make groups with names by chance: those that are gone are forgotten.
+func TestGroupsThatAreGone(t *testing.T) {
+	k := key{&lane{rule: &rule.Rule{}}, "sensors", 0}
+	l := &link{parts: map[key]*partition{k: {key: k}}, groups: map[groupKey]groupState{{"console-1", k}: {}, {"console-2", k}: {}}}
+	l.movedGroups(kadm.FetchOffsetsResponses{"console-2": {}})
+	if _, ok := l.groups[groupKey{"console-2", k}]; !ok || len(l.groups) != 1 {
+		t.Errorf("remembered are %v", l.groups)
 	}
 }
 

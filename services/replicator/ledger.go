@@ -209,7 +209,7 @@ func (d *ledger) why(err error) error {
 		return err
 	}
 	if time.Since(d.began) >= d.timeout {
-		d.timeout = min(2*d.timeout, txnMax)
+		d.timeout, d.l.lotSize = min(2*d.timeout, txnMax), lotMin // an uplink that has become slow never carries a lot of before
 		return fmt.Errorf("the uplink took longer than the destination keeps a transaction open: %w", err)
 	}
 	d.l.note("", "another producer took over as "+d.l.txnID()+": does a second replicator run for this site and link?")
@@ -218,10 +218,11 @@ func (d *ledger) why(err error) error {
 
 // save commits positions on the box, when it is time to or when now is set.
 // Exactly once, these are for people, for tools, and for the day on which
-// the destination has lost its own.
+// the destination has lost its own. A transaction that a stop has left without an
+// answer is not touched: close ends it.
 func (d *ledger) save(ctx context.Context, now bool) {
 	l := d.l
-	if d.exact && l.opened && !d.doubt[destKey{l.positionLog(), 0}] && (now || time.Since(d.last) > quietAfter) {
+	if d.exact && l.opened && !d.open && !d.doubt[destKey{l.positionLog(), 0}] && (now || time.Since(d.last) > quietAfter) {
 		d.last = time.Now()
 		if err := d.saveQuiet(ctx); err != nil {
 			l.broke(err)

@@ -150,11 +150,15 @@ func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (le
 		}
 	}
 	from := max(d.read, start)
+	var hooks []kgo.Opt
+	if !l.down {
+		hooks = append(hooks, l.farHooks())
+	}
 	if stable >= end { // nothing is undecided: no need to see the markers
-		err = readLog(ctx, l.to(), name, from, end, kgo.ReadCommitted(), know)
+		err = readLog(ctx, l.to(), name, from, end, know, append(hooks, kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	} else {
 		all := decided{open: map[int64][]*kgo.Record{}, do: know}
-		err = readLog(ctx, l.to(), name, from, end, kgo.ReadUncommitted(), all.take)
+		err = readLog(ctx, l.to(), name, from, end, all.take, append(hooks, kgo.FetchIsolationLevel(kgo.ReadUncommitted()))...)
 		left = all.open[producer]
 	}
 	if err != nil || len(left) > 0 {
@@ -176,10 +180,10 @@ func offsetOf(ctx context.Context, list func(context.Context, ...string) (kadm.L
 
 // readLog reads partition 0 of a topic between two offsets, with the ends of
 // transactions.
-func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, level kgo.IsolationLevel, do func(*kgo.Record)) error {
-	cl, err := kafka.NewClient(of,
+func readLog(ctx context.Context, of kafka.Config, topic string, from, end int64, do func(*kgo.Record), opts ...kgo.Opt) error {
+	cl, err := kafka.NewClient(of, append(opts,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(from)}}),
-		kgo.FetchIsolationLevel(level), kgo.KeepControlRecords())
+		kgo.KeepControlRecords())...)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,8 @@ func (n *lane) dryRun(link, topic string, rs []*kgo.Record) Preview {
 		}
 		p.Records = append(p.Records, o)
 	}
-	for num, w := range windows {
+	for _, num := range sortedKeys(windows) {
+		w := windows[num]
 		p.Late += w.Late()
 		o := Outcome{Partition: num, Offset: -1, Out: []string{}}
 		p.carried(&o, w.Flush(time.UnixMilli(1<<52))...)

@@ -73,7 +73,7 @@ func (l *link) measureLag(ctx context.Context) {
 	}
 	l.lag = Lag{Records: lag, CatchUp: l.speed.update(now, written-lag, written, lag)}
 	if carried.records > 0 {
-		l.lag.Bytes = lag * carried.bytes / carried.records
+		l.lag.Bytes = carried.meanOf(lag)
 	}
 	if oldest := l.oldest(); lag > 0 && !oldest.IsZero() {
 		l.lag.Seconds = max(0, now.Sub(oldest).Seconds())
@@ -81,6 +81,12 @@ func (l *link) measureLag(ctx context.Context) {
 	l.metrics.lag.Set(float64(lag))
 	l.metrics.lagBytes.Set(float64(l.lag.Bytes))
 	l.metrics.lagSeconds.Set(l.lag.Seconds)
+}
+
+// meanOf is the bytes of so many records, by their mean. In whole numbers the product
+// does not fit once a terabyte was carried.
+func (f flow) meanOf(records int64) int64 {
+	return int64(float64(records) * float64(f.bytes) / float64(f.records))
 }
 
 // oldest is when the first record that waits was written, under l.mu.

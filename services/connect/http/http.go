@@ -34,7 +34,7 @@ const (
 	idleWait     = 2 * time.Minute
 	stopGrace    = 5 * time.Second
 	maxBatch     = 1048588 // Kafka's default message.max.bytes
-	linger       = 2 * time.Millisecond
+	linger       = 500 * time.Microsecond
 	maxInstances = 16 // v2 consumers
 )
 

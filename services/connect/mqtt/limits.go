@@ -53,8 +53,10 @@ const (
 
 	maxBufferedRecords = 50000
 	// linger lets the messages of many devices share a batch, and a sync of
-	// the disk; it is what a lone message waits longer.
-	linger = 2 * time.Millisecond
+	// the disk; it is what a lone message waits longer. What comes while a batch
+	// is on its way waits for it anyway: 2 ms here made no fewer syncs under load,
+	// and a third fewer messages of devices that send one at a time.
+	linger = 500 * time.Microsecond
 )
 
 // unpacked is what all readers of this service hold of compressed batches that

@@ -3,6 +3,7 @@
 package budget
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func New(b site.Budget) (*Budget, error) {
 	for _, w := range b.Except {
 		from, err1 := minutes(w.From)
 		to, err2 := minutes(w.To)
-		if err1 != nil || err2 != nil {
+		if err := errors.Join(err1, err2); err != nil {
 			return nil, err
 		}
 		rate := int64(0)
@@ -122,10 +123,18 @@ func (b *Budget) pay(now time.Time) {
 	b.at = now
 }
 
-// turn begins a new day and month. A clock that is set back begins none.
+// turn begins a new day and month. A clock that is set back begins none, but the
+// day is the one that it says: else a clock that was once years ahead would have
+// no day begin for years.
 func (b *Budget) turn(now time.Time) {
 	today := now.UTC().Format(time.DateOnly)
-	if now.Before(clockSet) || today <= b.used.Day {
+	if now.Before(clockSet) {
+		return
+	}
+	if tomorrow := now.UTC().AddDate(0, 0, 1).Format(time.DateOnly); b.used.Day > tomorrow {
+		b.used.Day = today
+	}
+	if today <= b.used.Day {
 		return
 	}
 	if len(b.used.Day) < 7 || today[:7] != b.used.Day[:7] {

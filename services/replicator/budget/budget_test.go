@@ -47,6 +47,25 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// A clock that was years ahead has no day begin while it is believed, but the next
+// day does; a little set back begins none.
+func TestClockAhead(t *testing.T) {
+	b := made(t, site.Budget{Day: "10B"})
+	b.Spend(at(t, "2099-01-01 00:00:00"), 10)
+	for s, want := range map[string]bool{"2026-11-28 12:00:00": true, "2026-11-28 23:59:59": true} {
+		if got := b.Spent(at(t, s)); got != want {
+			t.Errorf("%s: spent %v, want %v", s, got, want)
+		}
+	}
+	if b.Spent(at(t, "2026-11-29 00:00:00")) {
+		t.Error("the next day has not begun")
+	}
+	b.Spend(at(t, "2026-11-29 00:00:01"), 10)
+	if !b.Spent(at(t, "2026-11-28 23:59:59")) || !b.Spent(at(t, "2026-11-29 00:00:02")) {
+		t.Error("a clock that is set back by seconds at midnight begins a day twice")
+	}
+}
+
 func TestWindows(t *testing.T) {
 	b := made(t, site.Budget{Rate: "1kB/s", Except: []site.RateWindow{
 		{From: "22:00", To: "06:00", Days: []string{"fri"}, Rate: "none"},
