@@ -82,7 +82,7 @@ func TestInstaller(t *testing.T) {
 	box.WaitReady()
 	if harness.Arch(t) == "amd64" {
 		// Its driver comes beside the services, and it is armed after that.
-		harness.Eventually(t, harness.BootTime, "the chipset's watchdog is armed", func(ctx context.Context) error {
+		box.Eventually(harness.BootTime, "the chipset's watchdog is armed", func(ctx context.Context) error {
 			s, err := box.Status(ctx)
 			if err == nil && s.Box.Watchdog != "iTCO_wdt" {
 				err = fmt.Errorf("the watchdog is %q", s.Box.Watchdog)

@@ -73,7 +73,7 @@ func TestEncryption(t *testing.T) {
 			t.Fatal(err)
 		}
 		box.Expect(harness.BootTime, `state is locked: the TPM does not give its key`)
-		harness.Eventually(t, harness.BootTime, "the status page", pageUp(box))
+		box.Eventually(harness.BootTime, "the status page", pageUp(box))
 		wantEncryption(t, box, "locked")
 		if text := strings.Join(box.Look().Box.Problems, "\n"); !strings.Contains(text, layout.ESPRecovery) {
 			t.Errorf("the box does not say what to do:\n%s", text)
