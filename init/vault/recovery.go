@@ -60,39 +60,16 @@ const recoveryFile = "recovery-key"
 const maxRecovery = 256
 
 func readRecovery(state vfs.FS) (string, error) {
-	f, err := state.Open(recoveryFile)
+	b, err := vfs.ReadWhole(state, recoveryFile, maxRecovery)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil || size > maxRecovery {
-		return "", fmt.Errorf("read %s: %d bytes, %v", recoveryFile, size, err)
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && size > 0 {
-		return "", err
-	}
 	return ParseRecoveryKey(string(b))
 }
 
 func writeRecovery(state vfs.FS, key string) error {
-	f, err := state.Create(recoveryFile + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt([]byte(key+"\n"), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := state.Rename(recoveryFile+".new", recoveryFile); err != nil {
-		return err
-	}
-	return state.SyncDir(".")
+	return vfs.WriteWhole(state, recoveryFile, []byte(key+"\n"))
 }
