@@ -25,7 +25,7 @@ func TestRetainedIsTheLastPublished(t *testing.T) {
 			kafka := cluster(t)
 			c, addr, stop := start(t, kafka.ListenAddrs())
 			d, _ := resume(t, addr, "d", false)
-			release := hold(kafka)
+			release := hold(t, kafka)
 			d.retain("alarm/1", "old", qos, 7)
 			eventually(t, "the first is on its way", func() bool {
 				c.retained.mu.Lock()
@@ -95,7 +95,7 @@ func TestRetainedIsNotOvertaken(t *testing.T) {
 	c, addr, stop := start(t, kafka.ListenAddrs())
 	slow, _ := resume(t, addr, "slow", false)
 	fast := connect(t, addr, "fast", false)
-	release := holdThose(kafka, func(r *kmsg.ProduceRequest) bool { return r.TransactionID != nil })
+	release := holdThose(t, kafka, func(r *kmsg.ProduceRequest) bool { return r.TransactionID != nil })
 	slow.retain("alarm/1", "old", 2, 7)
 	eventually(t, "the first is on its way", func() bool {
 		c.retained.mu.Lock()
