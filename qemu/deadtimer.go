@@ -16,7 +16,7 @@ const EmulatorFault = "EMULATOR FAULT"
 // guest's processors for good, and of which. QEMU 10.0.2 does so once in some
 // thousands of boots. It goes by what the guest's kernel has said since the
 // machine was switched on and, where that is of one processor and can say
-// nothing any more, by what QEMU says of it: who waits asks again and again.
+// nothing any more, by what QEMU says of it, for which it takes some seconds.
 // It is false where processors are not emulated. Nothing but a power cycle
 // helps.
 func (v *VM) DeadTimer(ctx context.Context) (cpu int, dead bool) {
@@ -35,6 +35,8 @@ func (v *VM) DeadTimer(ctx context.Context) (cpu int, dead bool) {
 // LocalAPIC is what QEMU says of an x86 processor's interrupt controller: its
 // timer, what is pending (IRR) and what has not been ended (ISR).
 func (v *VM) LocalAPIC(ctx context.Context, cpu int) (text string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	err = v.QMP(ctx, "human-monitor-command", map[string]any{"command-line": fmt.Sprintf("info lapic %d", cpu)}, &text)
 	return text, err
 }

@@ -1,45 +1,112 @@
 package qemu
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 // sleeperCode is a guest that looks as one whose timer was stopped; its source
 // is testdata/sleeper.asm.
 const sleeperCode = "" +
-	"\xfa\x2e\x0f\x01\x16\x60\x00\x0f\x20\xc0\x40\x0f\x22\xc0\xbb\x08" +
-	"\x00\x8e\xdb\x48\x0f\x22\xc0\x66\xbb\x00\x00\xe0\xfe\x67\x66\xc7" +
-	"\x83\xf0\x00\x00\x00\xff\x01\x00\x00\x67\x66\xc7\x83\xe0\x03\x00" +
-	"\x00\x03\x00\x00\x00\x67\x66\xc7\x83\x20\x03\x00\x00\xec\x00\x00" +
-	"\x00\x67\x66\xc7\x83\x80\x03\x00\x00\xe8\x03\x00\x00\xf4\xeb\xfd" +
+	"\xfa\xb0\xff\xe6\x21\xe6\xa1\x31\xc0\x8e\xd8\x8e\xd0\xbc\x00\x70" +
+	"\xc7\x06\xb0\x03\x6c\x00\xc7\x06\xb2\x03\x00\xf0\x2e\x0f\x01\x16" +
+	"\x80\x00\x0f\x20\xc0\x40\x0f\x22\xc0\xbb\x08\x00\x8e\xdb\x48\x0f" +
+	"\x22\xc0\x66\xbb\x00\x00\xe0\xfe\x67\x66\xc7\x83\xf0\x00\x00\x00" +
+	"\xff\x01\x00\x00\x67\x66\xc7\x83\xe0\x03\x00\x00\x03\x00\x00\x00" +
+	"\x67\x66\xc7\x83\x20\x03\x00\x00\xec\x00\x00\x00\x67\x66\xc7\x83" +
+	"\x80\x03\x00\x00\xe8\x03\x00\x00\xfb\xf4\xeb\xfd\xcf\x00\x00\x00" +
 	"\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x00\x92\x8f\x00" +
-	"\x0f\x00\x50\x00\x0f\x00"
+	"\x0f\x00\x70\x00\x0f\x00"
 
-// TestOverslept finds out a machine that waits for a timer that has run out.
-func TestOverslept(t *testing.T) {
-	ctx, cfg := testContext(t), guestConfig(t, DiskOverlay)
+// startSleeper switches on a machine that runs code, a form of sleeperCode.
+func startSleeper(t *testing.T, code string) *VM {
+	t.Helper()
+	cfg := guestConfig(t, DiskOverlay)
 	cfg.Board.Arch = "amd64"
-	if err := os.WriteFile(cfg.Firmware.Code, romImage(sleeperCode), 0o600); err != nil {
+	if err := os.WriteFile(cfg.Firmware.Code, romImage(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := Start(ctx, cfg, discard())
+	vm, err := Start(testContext(t), cfg, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer vm.Close()
-	for calls := 1; ; calls++ {
-		cpu, dead := vm.DeadTimer(ctx)
-		if dead && calls > looks && cpu == 0 {
+	t.Cleanup(func() { vm.Close() })
+	return vm
+}
+
+// asleep waits until the guest's timer has run out, and its processor waits.
+func asleep(t *testing.T, vm *VM) {
+	t.Helper()
+	for ctx := testContext(t); ; time.Sleep(20 * time.Millisecond) {
+		var registers string
+		err := vm.QMP(ctx, "human-monitor-command", map[string]any{"command-line": "info registers"}, &registers)
+		apic, err2 := vm.LocalAPIC(ctx, 0)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(registers, " HLT=1") && strings.Contains(apic, "initial_count = 1000 current_count = 0\r\n") {
 			return
 		}
-		if dead || ctx.Err() != nil {
-			t.Fatalf("got processor %d, %v after %d calls", cpu, dead, calls)
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// TestOverslept finds out a machine that waits for a timer that has run out,
+// unless it is paused.
+func TestOverslept(t *testing.T) {
+	ctx, vm := testContext(t), startSleeper(t, sleeperCode)
+	asleep(t, vm)
+	begin := time.Now()
+	cpu, dead := vm.DeadTimer(ctx)
+	if took := time.Since(begin); cpu != 0 || !dead || took < (looks-1)*lookApart {
+		t.Errorf("got processor %d, %v after %v", cpu, dead, took)
+	}
+	if err := vm.QMP(ctx, "stop", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	vm.looked = time.Time{}
+	if cpu, dead := vm.DeadTimer(ctx); dead {
+		t.Errorf("of a machine that is paused: got processor %d", cpu)
+	}
+}
+
+// TestHaltedIsNotOverslept knows a machine that has ended with interrupts off,
+// although its timer has run out as well.
+func TestHaltedIsNotOverslept(t *testing.T) {
+	const wait, end = "\xfb\xf4", "\xfa\xf4" // sti, cli; hlt
+	if strings.Count(sleeperCode, wait) != 1 {
+		t.Fatal("the guest waits somewhere else")
+	}
+	vm := startSleeper(t, strings.Replace(sleeperCode, wait, end, 1))
+	asleep(t, vm)
+	if cpu, dead := vm.DeadTimer(testContext(t)); dead {
+		t.Errorf("got processor %d", cpu)
+	}
+}
+
+// TestLookAtHungQEMU gives up on a QEMU that answers nothing.
+func TestLookAtHungQEMU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go io.Copy(io.Discard, theirs)
+		ctrl := &qmp{enc: json.NewEncoder(ours), waiting: make(map[int]chan qmpReply)}
+		v := &VM{cfg: Config{Accel: "tcg", SMP: 1}, console: NewConsole(nil), proc: &process{ctrl: ctrl}}
+		v.cfg.Board.Arch = "amd64"
+		if cpu, dead := v.DeadTimer(t.Context()); dead {
+			t.Errorf("got processor %d", cpu)
+		}
+		if _, err := v.LocalAPIC(t.Context(), 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that it took too long", err)
+		}
+	})
 }
 
 // TestSleepAgain counts looks at a processor whose timer has run out and that
@@ -66,6 +133,8 @@ func TestSleepAgain(t *testing.T) {
 	}{
 		{"as before", halted, out, 3},
 		{"it runs", awake, out, 0},
+		{"it has ended, with interrupts off", strings.Replace(halted, "242", "046", 1), out, 0},
+		{"it has ended before there was a kernel", "EIP=000003ff EFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n", out, 0},
 		{"it runs and has another timer", halted, other("current_count = 0", "current_count = 7"), 0},
 		{"the timer was set again, and has run out again", halted, other("= 2839", "= 2840"), 1},
 		{"another interrupt waits", halted, other("IRR\t 36", "IRR\t 37"), 1},

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // VM is one machine: its disk, its variable store and, while it is on, the
@@ -24,8 +25,8 @@ type VM struct {
 	console  *Console
 	closeLog func() error
 	ownWork  bool
-	bootAt   int // where the console's transcript of the current run begins
-	sleepers sleepers
+	bootAt   int       // where the console's transcript of the current run begins
+	looked   time.Time // at the processors, the last time
 
 	mu   sync.Mutex
 	proc *process // the current or last run; nil before the first
@@ -170,7 +171,6 @@ func (v *VM) powerOn(ctx context.Context, extra ...string) error {
 	}
 	v.console.Skip()
 	v.bootAt = len(v.console.Text())
-	v.sleepers.forget()
 	var diskEnd *os.File
 	if v.cfg.Disk == DiskDropping {
 		v.disk.close() // of a run that the guest itself ended

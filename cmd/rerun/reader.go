@@ -5,14 +5,26 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/waysideos/wayside/qemu"
 )
 
-// key is a test that is no part of another.
+// key is a test, or a part of one.
 type key struct{ pkg, test string }
+
+// over says whether k is o, or o is part of it.
+func (k key) over(o key) bool {
+	return k.pkg == o.pkg && (k.test == o.test || strings.HasPrefix(o.test, k.test+"/"))
+}
+
+// whole is the test that k is part of.
+func (k key) whole() key {
+	name, _, _ := strings.Cut(k.test, "/")
+	return key{k.pkg, name}
+}
 
 // event is a line of `go test -json`, as `go doc test2json` has it.
 type event struct {
@@ -26,6 +38,7 @@ type reader struct {
 	rest     []byte // of a line that is not whole
 	printed  map[string]*strings.Builder
 	packages map[string]bool // that failed
+	ended    map[string]bool // packages that failed behind their last test
 	failed   map[key]bool
 	faulty   map[key]bool // that spoke of the emulator's fault
 }
@@ -33,7 +46,7 @@ type reader struct {
 func newReader(out io.Writer) *reader {
 	return &reader{
 		out: out, printed: make(map[string]*strings.Builder),
-		packages: make(map[string]bool), failed: make(map[key]bool), faulty: make(map[key]bool),
+		packages: make(map[string]bool), ended: make(map[string]bool), failed: make(map[key]bool), faulty: make(map[key]bool),
 	}
 }
 
@@ -55,8 +68,7 @@ func (r *reader) line(line []byte) {
 		fmt.Fprintf(r.out, "%s\n", line)
 		return
 	}
-	name, _, _ := strings.Cut(e.Test, "/")
-	k := key{e.Package, name}
+	k := key{e.Package, e.Test}
 	switch e.Action {
 	case "build-output":
 		io.WriteString(r.out, e.Output)
@@ -67,18 +79,23 @@ func (r *reader) line(line []byte) {
 			r.printed[e.Package] = b
 		}
 		b.WriteString(e.Output)
-		if name != "" && strings.Contains(e.Output, qemu.EmulatorFault) {
+		switch {
+		case e.Test != "" && strings.Contains(e.Output, qemu.EmulatorFault):
 			r.faulty[k] = true
+		case e.Test == "" && e.Output == "FAIL\n":
+			// Not printed of what a panic or its deadline ends: other tests were
+			// under way then, or never began.
+			r.ended[e.Package] = true
 		}
 	case "fail":
-		if name != "" {
+		if e.Test != "" {
 			r.failed[k] = true
 			return
 		}
 		r.packages[e.Package] = true
 		r.print(e.Package)
 	case "pass", "skip":
-		if name == "" {
+		if e.Test == "" {
 			r.print(e.Package)
 		}
 	}
@@ -100,21 +117,35 @@ func (r *reader) flush() {
 }
 
 // stopped are the tests that failed in machines whose emulator had stopped; ok
-// says that nothing else failed.
+// says that nothing else failed, and that no more than most met the fault. What
+// is said of one part of a test excuses no other.
 func (r *reader) stopped() (all []key, ok bool) {
-	explained := make(map[string]bool)
+	met, again, explained := make(map[key]bool), make(map[key]bool), make(map[string]bool)
+	for k := range r.faulty {
+		met[k.whole()] = true
+	}
 	for k := range r.failed {
-		if !r.faulty[k] {
+		parts := some(r.failed, func(o key) bool { return o != k && k.over(o) })
+		told := some(r.faulty, func(o key) bool { return k.over(o) || o.over(k) })
+		if !parts && !told {
 			return nil, false
 		}
-		explained[k.pkg] = true
-		all = append(all, k)
+		again[k.whole()], explained[k.pkg] = true, true
 	}
 	for pkg := range r.packages {
-		if !explained[pkg] {
+		if !explained[pkg] || !r.ended[pkg] {
 			return nil, false
 		}
 	}
-	slices.SortFunc(all, func(a, b key) int { return strings.Compare(a.pkg+a.test, b.pkg+b.test) })
-	return all, len(all) > 0
+	all = slices.SortedFunc(maps.Keys(again), func(a, b key) int { return strings.Compare(a.pkg+a.test, b.pkg+b.test) })
+	return all, len(all) > 0 && len(met) <= most
+}
+
+func some(of map[key]bool, is func(key) bool) bool {
+	for k := range of {
+		if is(k) {
+			return true
+		}
+	}
+	return false
 }

@@ -2,23 +2,30 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 )
 
-// said is what go test -json says of tests: "pkg Test pass|fail|stopped" each.
+// said is what go test -json says of tests: "pkg Test pass|fail|stopped|revived"
+// each, parts before what they are of. A package ends unless one of its tests
+// hangs: "pkg Test hang".
 func said(tests ...string) string {
 	var b strings.Builder
-	packages := map[string]string{}
+	packages, hang := map[string]string{}, map[string]bool{}
 	for _, t := range tests {
 		var pkg, name, how string
 		fmt.Sscan(t, &pkg, &name, &how)
-		if how == "stopped" {
-			fmt.Fprintf(&b, `{"Action":"output","Package":%q,"Test":"%s/part","Output":"EMULATOR FAULT: QEMU\n"}`+"\n", pkg, name)
-			how = "fail"
+		switch how {
+		case "stopped", "revived":
+			fmt.Fprintf(&b, `{"Action":"output","Package":%q,"Test":%q,"Output":"EMULATOR FAULT: QEMU\n"}`+"\n", pkg, name)
+			how = map[string]string{"stopped": "fail", "revived": "pass"}[how]
+		case "hang":
+			fmt.Fprintf(&b, `{"Action":"output","Package":%q,"Test":%q,"Output":"panic: test timed out after 45m0s\n"}`+"\n", pkg, name)
+			packages[pkg], hang[pkg] = "fail", true
+			continue
 		}
 		fmt.Fprintf(&b, `{"Action":"output","Package":%q,"Test":%q,"Output":"--- %s: %s\n"}`+"\n", pkg, name, strings.ToUpper(how), name)
 		fmt.Fprintf(&b, `{"Action":%q,"Package":%q,"Test":%q}`+"\n", how, pkg, name)
@@ -27,6 +34,9 @@ func said(tests ...string) string {
 		}
 	}
 	for pkg, how := range packages {
+		if how == "fail" && !hang[pkg] {
+			fmt.Fprintf(&b, `{"Action":"output","Package":%q,"Output":"FAIL\n"}`+"\n", pkg)
+		}
 		fmt.Fprintf(&b, `{"Action":%q,"Package":%q}`+"\n", how, pkg)
 	}
 	return b.String()
@@ -48,9 +58,15 @@ func TestRerun(t *testing.T) {
 		{"one was stopped, another failed", said("a TestA fail", "b TestB stopped"), "", "", false},
 		{"one was stopped, another of the package failed", said("b TestA fail", "b TestB stopped"), "", "", false},
 		{"three were stopped", said("a TestA stopped", "b TestB stopped", "b TestC stopped"), "", "", false},
+		{"two were stopped, a third went on", said("a TestA revived", "b TestB stopped", "b TestC stopped"), "", "", false},
+		{"a part was stopped", said("b TestB/one stopped", "b TestB fail"), said("b TestB pass"), "-run ^TestB$ b", true},
+		{"a part was stopped, another failed", said("b TestB/one stopped", "b TestB/on fail", "b TestB fail"), "", "", false},
+		{"parts fail of what was stopped", said("b TestB/one fail", "b TestB/two fail", "b TestB stopped"), said("b TestB pass"), "-run ^TestB$ b", true},
+		{"a part went on, and the test fails", said("b TestB/one revived", "b TestB fail"), said("b TestB pass"), "-run ^TestB$ b", true},
+		{"one was stopped, the next hangs until the package's deadline", said("b TestB stopped", "b TestC hang"), "", "", false},
 		{"one was stopped, a package does not build", said("b TestB stopped") + `{"Action":"fail","Package":"c"}` + "\n", "", "", false},
 		{"a package does not build", `{"Action":"build-output","ImportPath":"c","Output":"x.go:1\n"}` + "\n" + `{"Action":"fail","Package":"c"}` + "\n", "", "", false},
-		{"what passed was stopped and went on", strings.Replace(said("b TestB stopped"), `"fail"`, `"pass"`, -1), "", "", true},
+		{"what passed was stopped and went on", said("b TestB revived"), "", "", true},
 	} {
 		var again []string
 		runs := 0
@@ -59,20 +75,36 @@ func TestRerun(t *testing.T) {
 			if runs++; runs > 1 {
 				text, again = c.second, append(again, strings.Join(args[1:], " "))
 			}
+			failed := strings.Contains(text, `"fail"`)
 			// As a pipe gives it: not in lines.
 			for len(text) > 0 {
 				n := min(7, len(text))
 				io.WriteString(to, text[:n])
 				text = text[n:]
 			}
-			if all := c.first; runs == 1 && strings.Contains(all, `"fail"`) || runs > 1 && strings.Contains(c.second, `"fail"`) {
-				return errors.New("exit status 1")
+			if failed {
+				return exec.Command("sh", "-c", "exit 1").Run()
 			}
 			return nil
 		})
 		if (err == nil) != c.succeed || strings.Join(again, ", ") != c.again {
 			t.Errorf("%s: got %v and again %q; want success %v and %q", c.name, err, again, c.succeed, c.again)
 		}
+	}
+}
+
+// TestKilled runs nothing again when go was ended before it had told of all.
+func TestKilled(t *testing.T) {
+	runs := 0
+	err := run(t.Context(), []string{"-v", "--", "./a", "./b"}, io.Discard, func(_ context.Context, _ []string, to io.Writer) error {
+		if runs++; runs > 1 {
+			return nil
+		}
+		io.WriteString(to, said("b TestB stopped"))
+		return exec.Command("sh", "-c", "kill -9 $$").Run()
+	})
+	if err == nil || runs > 1 {
+		t.Errorf("got %v after %d runs, want an error after one", err, runs)
 	}
 }
 

@@ -2,13 +2,22 @@
 # Real-mode code at F000:0000.
 #   as -o sleeper.o sleeper.asm && ld -Ttext=0 --oformat binary -e 0 -o sleeper.bin sleeper.o
 #
-# It sets the timer of its local APIC once, for microseconds, and waits in HLT
-# for interrupts that it has switched off: as a processor looks whose timer the
-# emulator has stopped.
+# It sets the timer of its local APIC once, for microseconds, takes the
+# interrupt, and waits in HLT for others, of which none comes: as a processor
+# looks whose timer the emulator has stopped.
 .intel_syntax noprefix
 .code16
 start:
 	cli
+	mov al,0xff	# nothing from the PIC
+	out 0x21,al
+	out 0xa1,al
+	xor ax,ax
+	mov ds,ax
+	mov ss,ax
+	mov sp,0x7000
+	mov word ptr [0xec*4],offset taken
+	mov word ptr [0xec*4+2],0xf000
 	lgdt cs:[table]
 	# the local APIC is above what real mode reaches: a segment of 4 GiB
 	mov eax,cr0
@@ -23,10 +32,13 @@ start:
 	mov dword ptr [ebx+0x3e0],3	# by 16
 	mov dword ptr [ebx+0x320],0xec	# one-shot, vector 236
 	mov dword ptr [ebx+0x380],1000
+	sti
 sleep:
 	hlt
 	jmp sleep
-	.align 8
+taken:
+	iret
+	.balign 8,0
 segments:
 	.quad 0
 	.quad 0x008f92000000ffff

@@ -152,7 +152,7 @@ func (l *link) readPositions(ctx context.Context, d *ledger, producer int64) (le
 	from := max(d.read, start)
 	var hooks []kgo.Opt
 	if !l.down {
-		hooks = append(hooks, l.farHooks())
+		hooks = append(hooks, kgo.WithHooks(traffic{l})) // an answer to this says nothing of what a start needs else
 	}
 	if stable >= end { // nothing is undecided: no need to see the markers
 		err = readLog(ctx, l.to(), name, from, end, know, append(hooks, kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)

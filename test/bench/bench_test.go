@@ -35,7 +35,7 @@ func TestBench(t *testing.T) {
 	}
 	b.long = b.sizes
 	if *full && *quick {
-		b.sizes = sizes{128_000_000, 64_000_000, 2}
+		b.sizes, b.long.seconds = sizes{128_000_000, 64_000_000, 2}, 3
 	}
 	b.kafka = *full
 	begin := time.Now()

@@ -17,6 +17,7 @@ type measurement struct {
 	kind     kind
 	rounds   int  // at most; 0: as many as the run has
 	long     bool // with bench.long
+	again    bool // two rounds more, for what differs from one to the next
 	do       func(b *bench, s *subject) *result
 	// prepare, if not nil, makes the topic that all rounds read; else do gets
 	// a new topic each time.
@@ -60,6 +61,9 @@ func (b *bench) measure(m measurement) {
 	if m.long {
 		b = b.of(b.t)
 		b.sizes = b.long
+	}
+	if m.again && *full {
+		rounds += 2
 	}
 	if m.rounds > 0 {
 		rounds = min(rounds, m.rounds)
@@ -185,7 +189,7 @@ func (b *bench) rawMeasurements() []measurement {
 	fill := func(b *bench, s *subject, topic string) { b.fill(s, topic, b.bytes) }
 	return []measurement{
 		{name: "raw produce", what: "batches of 1,000 records of 1 KB, acks=1, one connection, 5 requests under way. The sink reads them from a socket, checks their CRC and writes them to a file, and never syncs it; the second one syncs beside, for every 16 MB, as acks=1 promises; loopback only reads them.",
-			subjects: []string{sinkWrite, sinkBehind, loopback, ours, kafka}, do: produce(job{Acks: 1}), long: true},
+			subjects: []string{sinkWrite, sinkBehind, loopback, ours, kafka}, do: produce(job{Acks: 1}), long: true, again: true},
 		{name: "raw produce, acks=all", what: "the same, acknowledged when durable. Kafka without flush.messages acknowledges before.",
 			subjects: []string{sinkSync, ours, kafkaFlush, kafka}, do: produce(job{Acks: -1}), rounds: 3},
 		{name: "raw fetch", what: "1 MB at a time out of the page cache, four times over.",
@@ -288,6 +292,6 @@ func (b *bench) rdkafkaMeasurements(fill func(*bench, *subject, string)) []measu
 		{name: "librdkafka produce", what: "records of 1 KB, 6 partitions, idempotent, acks=all, linger 5 ms.", subjects: []string{ours, kfakeMemory, kfakeVoid, kafka},
 			partitions: 6, do: run("produce", 2), long: true},
 		{name: "librdkafka consume", what: "6 partitions, out of the page cache.", subjects: []string{ours, kfakeMemory, kafka},
-			partitions: 6, do: run("consume", 1), prepare: fill, rounds: 3, long: true},
+			partitions: 6, do: run("consume", 1), prepare: fill, rounds: 2, long: true},
 	}
 }

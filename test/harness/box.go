@@ -303,14 +303,27 @@ func (b *Box) PowerOff() {
 	}
 }
 
-// Look is Status of a box that is up, which is waited for.
+// Look is Status of a box that is up.
 func (b *Box) Look() (s Status) {
 	b.t.Helper()
-	b.Eventually(BootTime, "the box says how it is", func(ctx context.Context) (err error) {
+	b.ask("the box says how it is", func(ctx context.Context) (err error) {
 		s, err = b.Status(ctx)
 		return err
 	})
 	return s
+}
+
+// ask is the function of that name, of a box; one that the emulator stopped is
+// up again before it is asked anew.
+func (b *Box) ask(what string, check func(context.Context) error) {
+	b.t.Helper()
+	ask(b.t, what, check, func() bool {
+		again := b.revive()
+		if again {
+			b.WaitReady()
+		}
+		return again
+	})
 }
 
 // get reads a path of the status server; any answer but 200 is an error.
@@ -337,11 +350,10 @@ func get(ctx context.Context, addr, path string) ([]byte, error) {
 	return body, err
 }
 
-// Get reads a path of the status server of a box that is up, which is waited
-// for.
+// Get reads a path of the status server of a box that is up.
 func (b *Box) Get(path string) (page string) {
 	b.t.Helper()
-	b.Eventually(BootTime, "the box shows "+path, func(ctx context.Context) error {
+	b.ask("the box shows "+path, func(ctx context.Context) error {
 		body, err := b.get(ctx, path)
 		page = string(body)
 		return err

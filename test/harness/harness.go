@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -46,6 +47,27 @@ func eventually(t testing.TB, deadline time.Duration, what string, check func(co
 			return
 		}
 	}
+}
+
+// silence is how long what is up may take to answer. It is told of when it does
+// not at once: an emulator has stopped, or a machine is very busy.
+const silence = time.Minute
+
+// ask asks what is up and has to answer: an error is its answer, and fails the
+// test. Only one that says nothing is asked again.
+func ask(t testing.TB, what string, check func(context.Context) error, again func() bool) {
+	t.Helper()
+	eventually(t, silence, what, func(ctx context.Context) error {
+		err := check(ctx)
+		switch {
+		case err == nil:
+		case errors.Is(err, context.DeadlineExceeded):
+			t.Logf("NOTE: %s: no answer yet: %v", what, err)
+		default:
+			t.Fatalf("%s: %v", what, err)
+		}
+		return err
+	}, again)
 }
 
 // FreeAddr is an address of this host where nobody listens.

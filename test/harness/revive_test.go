@@ -98,3 +98,33 @@ func TestEventuallyBeginsAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestAsk asks again only what says nothing.
+func TestAsk(t *testing.T) {
+	broken, slow := errors.New("503"), fmt.Errorf("get: %w", context.DeadlineExceeded)
+	for _, c := range []struct {
+		name    string
+		answers []error // the last one for ever
+		asked   int     // 0: until the end
+		want    string  // said, "" for nothing
+	}{
+		{"it answers", []error{nil}, 1, ""},
+		{"it is slow once", []error{slow, nil}, 2, "NOTE: a look: no answer yet"},
+		{"it is broken", []error{broken, nil}, 1, "FATAL a look: 503"},
+		{"it is slow, and broken", []error{slow, broken, nil}, 2, "FATAL a look: 503"},
+		{"it says nothing", []error{slow}, 0, "FATAL a look: not within 1m0s"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			said := hear(t, func(t testing.TB) {
+				ask(t, "a look", func(context.Context) error {
+					asked++
+					return c.answers[min(asked, len(c.answers))-1]
+				}, func() bool { return false })
+			})
+			if !strings.Contains(said, c.want) || (c.want == "") != (said == "") || c.asked > 0 && asked != c.asked {
+				t.Errorf("%s: asked %d times, it says %q; want %d and %q", c.name, asked, said, c.asked, c.want)
+			}
+		})
+	}
+}

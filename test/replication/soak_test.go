@@ -80,7 +80,9 @@ func TestNothingLostNothingTwice(t *testing.T) {
 		up, to, brokers := threeBrokers(t)
 		box, link := soak(t, up, to, "zstd", []string{"kill centre", "kill centre", "kill", "kill box", "reset"})
 		hidden(t, up, brokers, box, link)
-		frozen(t, up, brokers, box, link)
+		if *soakTime > 0 { // on each run TestLeaderEpochPutsInDoubt shows the same without a Kafka
+			frozen(t, up, brokers, box, link)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,31 @@ func BenchmarkCompact(b *testing.B) {
 				l.Close()
 			}
 		})
+	}
+}
+
+// BenchmarkCheckRecords is what walking the records of batches of 1 MB costs
+// that are no longer in the caches, checksums left out.
+func BenchmarkCheckRecords(b *testing.B) {
+	value := strings.Repeat("x", 1000)
+	values := make([]string, 1000)
+	for i := range values {
+		values[i] = value
+	}
+	one := batch(spec{values: values})
+	h, err := store.Check(one)
+	if err != nil {
+		b.Fatal(err)
+	}
+	batches := make([][]byte, 128)
+	for i := range batches {
+		batches[i] = slices.Clone(one)
+	}
+	b.SetBytes(int64(len(one)))
+	b.ResetTimer()
+	for i := range b.N {
+		if _, err := store.CheckBy(batches[i%len(batches)], func([]byte, int) uint32 { return h.CRC }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -77,7 +77,9 @@ func (d *connection) read() error {
 			}
 		}
 		for _, u := range over {
-			d.s.passOver(u)
+			if d.s.passOver(d, u) {
+				d.c.passedOver(u)
+			}
 		}
 	}
 }

@@ -41,24 +41,30 @@ func poll(ctx context.Context, cl *kgo.Client) (fetched kgo.Fetches, over []unre
 	return fetched, over, err
 }
 
-// passedOver counts and tells what no subscriber gets.
+// passedOver counts and tells what subscribers do not get: those who listen, or
+// one that follows.
 func (c *Connector) passedOver(u unreadable) {
 	c.metrics.dropped.Add(float64(u.next - u.from))
 	c.log.Warn("a batch is too large to be read, its messages are not brought to subscribers",
 		"topic", u.topic, "partition", u.n, "offset", u.from, "records", u.next-u.from)
 }
 
-// passOver has a session go on behind a batch. What an earlier version has sent
-// of it will not be sent again.
-func (s *session) passOver(u unreadable) {
+// passOver has a session go on behind a batch, and reports whether it does: it does
+// not when d is its connection no more, which has set it back to what is not
+// acknowledged. What an earlier version has sent of the batch will not be sent again.
+func (s *session) passOver(d *connection, u unreadable) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out.next[u.part] = max(s.out.next[u.part], u.next)
+	if s.conn != d || s.out.next[u.part] >= u.next {
+		return false
+	}
+	s.out.next[u.part] = u.next
 	for _, g := range s.out.sent {
 		if g.at.part == u.part && g.at.offset >= u.from && g.at.offset < u.next && !g.released {
 			s.out.drop(g)
 		}
 	}
+	return true
 }
 
 // own parts a message from the record that it was made of, which would hold

@@ -44,6 +44,12 @@ func TestBombsArePassedOver(t *testing.T) {
 	c, addr, stop := start(t, kafka.ListenAddrs(), bridge)
 	sub, _ := resume(t, addr, "s", false)
 	sub.subscribe("#", 1)
+	eventually(t, "the session listens", func() bool {
+		s := c.session("s")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.out.live
+	})
 	next := func(topic, payload string) {
 		t.Helper()
 		g := sub.publication1()
@@ -72,14 +78,36 @@ func TestBombsArePassedOver(t *testing.T) {
 	write(t, kafka.ListenAddrs(), "commands", keyed("7", bomb))
 	write(t, kafka.ListenAddrs(), "commands", keyed("7", []byte("while away")))
 	write(t, kafka.ListenAddrs(), StateTopic, keyed("s/bomb", bomb))
-	_, addr, _ = start(t, kafka.ListenAddrs(), bridge)
+	c, addr, _ = start(t, kafka.ListenAddrs(), bridge)
 	sub, present := resume(t, addr, "s", false)
 	if !present {
 		t.Fatal("the session is gone")
 	}
 	next("plant/7/set", "while away")
+	if n := counter(t, c, "wayside_mqtt_dropped_total"); n != 1 {
+		t.Errorf("%v messages are counted as dropped of those that came while the client was away, want 1", n)
+	}
 	write(t, kafka.ListenAddrs(), "commands", keyed("7", []byte("live again")))
 	next("plant/7/set", "live again")
+}
+
+// What a connection finds too large after it has ended does not take its session
+// on: behind what has to be sent again.
+func TestPassedOverTooLate(t *testing.T) {
+	c, _, _ := start(t, cluster(t).ListenAddrs())
+	p := part{"commands", 0}
+	s, d := newSession(c, "s"), &connection{}
+	s.out.next[p] = 5 // where detach has set it back to
+	if s.passOver(d, unreadable{p, 10, 12}) || s.out.next[p] != 5 {
+		t.Errorf("the session goes on at %d, want 5", s.out.next[p])
+	}
+	s.conn = d
+	if !s.passOver(d, unreadable{p, 10, 12}) || s.out.next[p] != 12 {
+		t.Errorf("the session goes on at %d, want 12", s.out.next[p])
+	}
+	if s.passOver(d, unreadable{p, 10, 12}) {
+		t.Error("it is passed over twice")
+	}
 }
 
 // A small message that is retained, or waits for a subscriber that does not

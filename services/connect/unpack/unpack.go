@@ -25,9 +25,9 @@ type Limits struct {
 }
 
 const (
-	recordCost   = 300 // of a record, besides its bytes
-	headerCost   = 40  // of a header, besides its bytes
-	leastCounted = 1 << 10
+	recordCost   = 300     // of a record, besides its bytes
+	headerCost   = 40      // of a header, besides its bytes
+	leastCounted = 1 << 10 // as it lies in memory
 )
 
 // againAfter is when a batch is tried again for which there was no room.
@@ -109,10 +109,13 @@ func (u *reader) tryUnpack(src []byte, codec kgo.CompressionCodecType) ([]byte, 
 	u.one.Lock()
 	defer u.one.Unlock()
 	out, err := u.unpack.Decompress(src, codec)
-	if err != nil || len(out) < leastCounted {
+	if err != nil || len(out) == 0 {
 		return out, err
 	}
 	n := cost(out) + int64(cap(out)-len(out))
+	if n < leastCounted {
+		return out, nil
+	}
 	if n > u.limits.All {
 		return nil, kgo.ErrMaxDecompress
 	}

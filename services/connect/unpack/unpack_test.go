@@ -1,8 +1,13 @@
 package unpack
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"runtime"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // record is one of Kafka's format with a value and so many headers of nothing.
@@ -56,6 +61,32 @@ func TestRoomForOneMore(t *testing.T) {
 	if small := (&reader{Room: r}); !small.take(mb/2) || !small.take(mb/2) {
 		t.Errorf("a reader of small batches got %d bytes of %d, in a room of which all is taken", small.held, mb)
 	}
+}
+
+// Batches of few bytes count when their records take many.
+func TestSmallBatchesOfManyRecords(t *testing.T) {
+	const all = 1 << 20
+	r, err := NewRoom(Limits{Batch: all, All: 2 * all, Each: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := bytes.Repeat(record(0, 0), 140)
+	zstd, err := kgo.DefaultCompressor(kgo.ZstdCompression())
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, codec := zstd.Compress(new(bytes.Buffer), batch)
+	one := r.Reader()
+	var held [][]byte
+	for len(held) < 10_000 && err == nil {
+		var out []byte
+		out, err = one.Decompress(packed, codec)
+		held = append(held, out)
+	}
+	if got := int64(len(held)-1) * cost(batch); !errors.Is(err, ErrNoRoom) || got > all {
+		t.Errorf("batches that take %d bytes were unpacked, then %v", got, err)
+	}
+	runtime.KeepAlive(held)
 }
 
 // FuzzCost holds that nothing that a producer may send upsets it.
