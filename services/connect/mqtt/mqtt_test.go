@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,11 +138,11 @@ func TestRecordContract(t *testing.T) {
 }
 
 // hold keeps produce requests unanswered until release.
-func hold(c *kfake.Cluster) (release func()) {
-	return holdThose(c, func(*kmsg.ProduceRequest) bool { return true })
+func hold(t testing.TB, c *kfake.Cluster) (release func()) {
+	return holdThose(t, c, func(*kmsg.ProduceRequest) bool { return true })
 }
 
-func holdThose(c *kfake.Cluster, those func(*kmsg.ProduceRequest) bool) (release func()) {
+func holdThose(t testing.TB, c *kfake.Cluster, those func(*kmsg.ProduceRequest) bool) (release func()) {
 	open := make(chan struct{})
 	c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -150,7 +151,9 @@ func holdThose(c *kfake.Cluster, those func(*kmsg.ProduceRequest) bool) (release
 		}
 		return nil, nil, false
 	})
-	return func() { close(open) }
+	release = sync.OnceFunc(func() { close(open) })
+	t.Cleanup(release) // or the cluster of a test that has failed never closes
+	return release
 }
 
 func TestAcknowledgedOnlyAfterKafka(t *testing.T) {
@@ -162,7 +165,7 @@ func TestAcknowledgedOnlyAfterKafka(t *testing.T) {
 	}{{"QoS 1, MQTT 3.1.1", false, 1, pubackType}, {"QoS 1, MQTT 5", true, 1, pubackType}, {"QoS 2", false, 2, pubrecType}} {
 		t.Run(tc.name, func(t *testing.T) {
 			kafka := cluster(t)
-			release := hold(kafka)
+			release := hold(t, kafka)
 			_, addr, _ := start(t, kafka.ListenAddrs())
 			d := connect(t, addr, "d", tc.v5)
 			d.publish("alarm/1", "fire", tc.qos, 7)
@@ -306,7 +309,7 @@ func TestManyInFlight(t *testing.T) {
 // and must only be slowed down.
 func TestBeyondTheWindow(t *testing.T) {
 	kafka := cluster(t)
-	release := hold(kafka)
+	release := hold(t, kafka)
 	c, addr, _ := start(t, kafka.ListenAddrs())
 	d := connect(t, addr, "d", false)
 	var all []byte
@@ -353,7 +356,7 @@ func TestUnstoredIsNeverAcknowledged(t *testing.T) {
 	soon := func(c *Config) { c.AckTimeout = 300 * time.Millisecond }
 	t.Run("no answer", func(t *testing.T) {
 		kafka := cluster(t)
-		release := hold(kafka)
+		release := hold(t, kafka)
 		defer release()
 		c, addr, _ := start(t, kafka.ListenAddrs(), soon)
 		d := connect(t, addr, "d", false)

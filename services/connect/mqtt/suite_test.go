@@ -93,6 +93,13 @@ func (d *thing) Emit(v int64) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
+	go func() { // paho waits for an answer of a connection that ended a moment before
+		select {
+		case <-cl.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	_, err = cl.Publish(ctx, &paho.Publish{Topic: "plant/value", QoS: 1, Payload: fmt.Appendf(nil, `{"value":%d}`, v)})
 	if err != nil {
 		d.mu.Lock()
