@@ -56,8 +56,8 @@ const (
 	maxBufferedRecords = 50000
 	// linger lets the messages of many devices share a batch, and a sync of
 	// the disk; it is what a lone message waits longer. What comes while a batch
-	// is on its way waits for it anyway: 2 ms here made no fewer syncs under load,
-	// and a third fewer messages of devices that send one at a time.
+	// is on its way waits for it anyway. With 2 ms a hundred devices that send one
+	// at a time got a third fewer messages through; other loads showed nothing.
 	linger = 500 * time.Microsecond
 )
 
