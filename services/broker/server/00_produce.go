@@ -113,12 +113,17 @@ func (s *Server) checkPart(r *request, acks int16, t *catalog.Topic, p *produceP
 	}
 	set := t.Settings()
 	p.unpack = set.Recompresses(p.head)
-	if !set.Compaction.Compact {
+	look := store.CheckKeys // which counts as well
+	switch {
+	case set.Compaction.Compact:
+	case p.head.Dense() && !p.unpack: // to recompress is to count
+		look = store.CheckCount
+	default:
 		return nil
 	}
 	s.unpacks.begin()
 	defer s.unpacks.end()
-	return store.CheckKeys(p.records, p.head)
+	return look(p.records, p.head)
 }
 
 // appendAll writes the batches that nothing is wrong with.

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -19,9 +20,11 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/waysideos/wayside/services/broker/group"
+	"github.com/waysideos/wayside/services/broker/store"
 )
 
 // peak returns the most that the heap held while do ran, beyond what it held
@@ -96,6 +99,35 @@ func rawBatch(attributes int16, records []byte) []byte {
 	raw := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return raw
+}
+
+// TestLyingCount: a compressed batch that claims more records than it has is
+// refused for good, whatever the topic does with batches.
+func TestLyingCount(t *testing.T) {
+	one := batchOf(1, 1000, 0)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(one[store.HeaderSize:])
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lie := rawBatch(1, packed.Bytes())
+	binary.BigEndian.PutUint32(lie[23:], 1<<20-1) // last offset delta
+	binary.BigEndian.PutUint32(lie[57:], 1<<20)
+	binary.BigEndian.PutUint32(lie[17:], crc32.Checksum(lie[21:], crc32.MakeTable(crc32.Castagnoli)))
+	s := newServer(t)
+	for name, config := range map[string]map[string]string{"plain": nil, "recompressed": {"compression.type": "zstd"}} {
+		topic, err := s.Catalog.Create(name, 1, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := produceOne(t, s, 9, nil, name, topic.ID, lie); !errors.Is(err, kerr.InvalidRecord) {
+			t.Errorf("%s: got %v, want that it is invalid", name, err)
+		}
+		if err := produceOne(t, s, 9, nil, name, topic.ID, rawBatch(1, packed.Bytes())); err != nil {
+			t.Errorf("%s: one that tells the truth: %v", name, err)
+		}
+	}
 }
 
 // TestBombs: many clients at once send batches that decompress to very much to
