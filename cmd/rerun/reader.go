@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -29,10 +30,11 @@ func (k key) whole() key {
 // event is a line of `go test -json`, as `go doc test2json` has it.
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64 // seconds
 }
 
-// reader prints what each package prints, when it has ended, and notes what
-// failed.
+// reader prints a line for each test that ends, what its package printed when
+// that has ended, and notes what failed.
 type reader struct {
 	out      io.Writer
 	rest     []byte // of a line that is not whole
@@ -69,6 +71,9 @@ func (r *reader) line(line []byte) {
 		return
 	}
 	k := key{e.Package, e.Test}
+	if ended := e.Action == "pass" || e.Action == "fail" || e.Action == "skip"; ended && e.Test != "" && k == k.whole() {
+		fmt.Fprintf(r.out, "%s: %s of %s, %.0f s\n", e.Action, e.Test, path.Base(e.Package), e.Elapsed)
+	}
 	switch e.Action {
 	case "build-output":
 		io.WriteString(r.out, e.Output)

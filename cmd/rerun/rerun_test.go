@@ -108,7 +108,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestPrinted prints each package in one piece, and lines that are no events.
+// TestPrinted prints each test that ends at once, each package in one piece, and
+// lines that are no events.
 func TestPrinted(t *testing.T) {
 	var b strings.Builder
 	r := newReader(&b)
@@ -116,11 +117,13 @@ func TestPrinted(t *testing.T) {
 {"Action":"output","Package":"b","Output":"b1\n"}
 go: downloading something
 {"Action":"output","Package":"a","Output":"a2\n"}
+{"Action":"pass","Package":"x/b","Test":"TestB/part","Elapsed":1}
+{"Action":"fail","Package":"x/b","Test":"TestB","Elapsed":11.6}
 {"Action":"pass","Package":"a"}
 {"Action":"output","Package":"b","Output":"b2\n"}
 and an end`)
 	r.flush()
-	if got, want := b.String(), "go: downloading something\na1\na2\nb1\nb2\nand an end"; got != want {
+	if got, want := b.String(), "go: downloading something\nfail: TestB of b, 12 s\na1\na2\nb1\nb2\nand an end"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
