@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"path"
 	"time"
@@ -58,20 +57,14 @@ func decode(b []byte) (time.Time, error) {
 // load reads the saved time. No file is the zero time and no error.
 func load(fsys vfs.FS) (time.Time, error) {
 	name := path.Join(savedDir, savedFile)
-	f, err := fsys.Open(name)
+	b, err := vfs.ReadWhole(fsys, name, savedSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("open saved time: %v", err)
-	}
-	defer f.Close()
-	b := make([]byte, savedSize+1) // one more, to see a longer file
-	n, err := f.ReadAt(b, 0)
-	if err != nil && err != io.EOF {
 		return time.Time{}, fmt.Errorf("read saved time: %v", err)
 	}
-	t, err := decode(b[:n])
+	t, err := decode(b)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("saved time %s %v", name, err)
 	}

@@ -118,7 +118,7 @@ func decode(b []byte) (*Record, error) {
 // load reads the record; an empty one if there is none. A damaged one is set
 // aside, and what was wrong is the problem.
 func load(fsys vfs.FS) (r *Record, problem error) {
-	b, err := read(fsys, file)
+	b, err := vfs.ReadWhole(fsys, file, headerSize+maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Record{}, nil
 	}
@@ -126,32 +126,13 @@ func load(fsys vfs.FS) (r *Record, problem error) {
 		if r, err = decode(b); err == nil {
 			return r, nil
 		}
+		err = fmt.Errorf("/state/%s %w", file, err)
 	}
-	err = fmt.Errorf("/state/%s %w: what failed before is forgotten", file, err)
+	err = fmt.Errorf("%w: what failed before is forgotten", err)
 	if e := errors.Join(fsys.Rename(file, damaged), fsys.SyncDir(dir)); e != nil {
 		err = fmt.Errorf("%v; set it aside: %v", err, e)
 	}
 	return &Record{}, err
-}
-
-func read(fsys vfs.FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > headerSize+maxRecord {
-		return nil, fmt.Errorf("has %d bytes, the most is %d", size, headerSize+maxRecord)
-	}
-	b := make([]byte, size)
-	if n, err := f.ReadAt(b, 0); n < len(b) {
-		return nil, err
-	}
-	return b, nil
 }
 
 // save replaces the record: a power cut leaves the old or the new one.

@@ -397,7 +397,7 @@ func TestNoRecord(t *testing.T) {
 	if r, err := load(vfs.NewCrashable(1)); err != nil || r.Floor != 0 {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	if _, err := read(vfs.NewCrashable(1), file); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := vfs.ReadWhole(vfs.NewCrashable(1), file, headerSize+maxRecord); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

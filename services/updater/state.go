@@ -43,20 +43,11 @@ type state struct {
 // to be told.
 func loadState(fsys vfs.FS) (state, error) {
 	fresh := state{Version: stateVersion}
-	f, err := fsys.Open(stateFile)
+	data, err := vfs.ReadWhole(fsys, stateFile, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
 	}
 	if err != nil {
-		return fresh, fmt.Errorf("open update state: %w", err)
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil || size > maxState {
-		return fresh, fmt.Errorf("read update state: %d bytes, %v", size, err)
-	}
-	data := make([]byte, size)
-	if n, err := f.ReadAt(data, 0); n < len(data) {
 		return fresh, fmt.Errorf("read update state: %w", err)
 	}
 	s, err := decodeState(data)

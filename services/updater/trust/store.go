@@ -31,26 +31,11 @@ func load(fsys vfs.FS, role string) ([]byte, error) {
 
 // read gives the whole of a file of at most limit bytes, nil if it is not there.
 func read(fsys vfs.FS, name string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(name)
+	data, err := vfs.ReadWhole(fsys, name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err == nil && size > limit {
-		err = fmt.Errorf("is %d bytes long", size)
-	}
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, size)
-	if n, err := f.ReadAt(data, 0); n < len(data) {
-		return nil, err
-	}
-	return data, nil
+	return data, err
 }
 
 // save replaces the stored metadata of a role; after a power cut there is the
