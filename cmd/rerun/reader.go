@@ -71,9 +71,6 @@ func (r *reader) line(line []byte) {
 		return
 	}
 	k := key{e.Package, e.Test}
-	if ended := e.Action == "pass" || e.Action == "fail" || e.Action == "skip"; ended && e.Test != "" && k == k.whole() {
-		fmt.Fprintf(r.out, "%s: %s of %s, %.0f s\n", e.Action, e.Test, path.Base(e.Package), e.Elapsed)
-	}
 	switch e.Action {
 	case "build-output":
 		io.WriteString(r.out, e.Output)
@@ -92,16 +89,20 @@ func (r *reader) line(line []byte) {
 			// under way then, or never began.
 			r.ended[e.Package] = true
 		}
-	case "fail":
-		if e.Test != "" {
-			r.failed[k] = true
+	case "pass", "fail", "skip":
+		failed := e.Action == "fail"
+		if e.Test == "" {
+			if failed {
+				r.packages[e.Package] = true
+			}
+			r.print(e.Package)
 			return
 		}
-		r.packages[e.Package] = true
-		r.print(e.Package)
-	case "pass", "skip":
-		if e.Test == "" {
-			r.print(e.Package)
+		if failed {
+			r.failed[k] = true
+		}
+		if k == k.whole() {
+			fmt.Fprintf(r.out, "%s: %s of %s, %.0f s\n", e.Action, e.Test, path.Base(e.Package), e.Elapsed)
 		}
 	}
 }
